@@ -1,0 +1,87 @@
+//! The words that several rooms speak: small types without behaviour of their own.
+//!
+//! A string becomes one of these at the edge and stays one inside; what a word means for a release is
+//! decided elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The value of the label `rollouts-pod-template-hash`: names one version of a pod template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PodHash(pub String);
+
+impl PodHash {
+    /// The hash as it stands in labels and selectors.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True for the hash of "no version yet".
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for PodHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PodHash {
+    fn from(hash: &str) -> Self {
+        Self(hash.to_owned())
+    }
+}
+
+/// The number of a version in the order in which versions became current; the first is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The zero-based position in a canary's list of steps; the number of steps stands for "all done".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepIndex(pub usize);
+
+/// A share of traffic in parts of the router's maximum, which is 100 unless configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weight(pub i32);
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a metric provider gives and a condition looks at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// Nothing.
+    Nil,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A number, NaN and the infinities included.
+    Float(f64),
+    /// A text.
+    String(String),
+    /// A list that is known to hold floats (a Prometheus vector).
+    Floats(Vec<f64>),
+    /// A list of anything.
+    List(Vec<Value>),
+    /// An object with its keys in order.
+    Map(BTreeMap<String, Value>),
+}
