@@ -1,0 +1,196 @@
+//! The kinds that users write, and how they are read from and written to JSON.
+//!
+//! Reading never fails as a whole: a field of the wrong type is reported and left out. Writing loses nothing:
+//! an object remembers the JSON that it came from, and only what was changed since is changed in it.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::analysis::AnalysisTemplateSpec;
+use crate::analysis_run::{AnalysisRunSpec, AnalysisRunStatus};
+use crate::field_error::FieldError;
+use crate::merge_patch;
+use crate::rollout::RolloutSpec;
+use crate::rollout_status::RolloutStatus;
+
+/// The group of the compatible kinds.
+pub const GROUP: &str = "argoproj.io";
+/// The API version of the compatible kinds.
+pub const API_VERSION: &str = "argoproj.io/v1alpha1";
+
+/// A kind that users write.
+pub trait Resource: Sized {
+    /// The kind, for example `Rollout`.
+    const KIND: &'static str;
+    /// The plural in addresses, for example `rollouts`.
+    const PLURAL: &'static str;
+    /// The short name for the command line, for example `ro`.
+    const SHORT: &'static str;
+    /// Whether objects live in namespaces.
+    const NAMESPACED: bool;
+
+    /// Reads an object. What could not be read is left out and told with its path.
+    fn from_json(json: Value) -> (Self, Vec<FieldError>);
+
+    /// The object as JSON, with every member of the JSON that it came from that was not changed since.
+    fn to_json(&self) -> Value;
+
+    /// What describes the object itself.
+    fn metadata(&self) -> &ObjectMeta;
+
+    /// The name of the object; empty when it has none yet.
+    fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// The namespace of the object; empty for kinds without namespaces.
+    fn namespace(&self) -> &str {
+        self.metadata().namespace.as_deref().unwrap_or_default()
+    }
+}
+
+macro_rules! resource {
+    ($(#[$meta:meta])* $name:ident, $spec:ty, $status:ty, $plural:literal, $short:literal, $namespaced:literal) => {
+        $(#[$meta])*
+        ///
+        /// Equal objects agree in everything that this version understands.
+        #[derive(Clone, Debug, Default)]
+        pub struct $name {
+            /// What describes the object itself.
+            pub metadata: ObjectMeta,
+            /// What the user asks for.
+            pub spec: $spec,
+            /// What the controller reports.
+            pub status: $status,
+            /// The JSON that the object came from.
+            pub origin: Origin,
+        }
+
+        impl Resource for $name {
+            const KIND: &'static str = stringify!($name);
+            const PLURAL: &'static str = $plural;
+            const SHORT: &'static str = $short;
+            const NAMESPACED: bool = $namespaced;
+
+            fn from_json(json: Value) -> (Self, Vec<FieldError>) {
+                let (parts, errors) = Parts::from_json(&json);
+                let Parts { metadata, spec, status } = parts;
+                (Self { metadata, spec, status, origin: Origin(Some(Arc::new(json))) }, errors)
+            }
+
+            fn to_json(&self) -> Value {
+                let now = parts_json(Self::KIND, &self.metadata, &self.spec, &self.status);
+                let Some(origin) = &self.origin.0 else {
+                    return now;
+                };
+                let (Parts::<$spec, $status> { metadata, spec, status }, _) = Parts::from_json(origin);
+                let then = parts_json(Self::KIND, &metadata, &spec, &status);
+                let mut json = origin.as_ref().clone();
+                if let Some(patch) = merge_patch::diff(&then, &now) {
+                    merge_patch::apply(&mut json, &patch);
+                }
+                json
+            }
+
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+        }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.metadata == other.metadata && self.spec == other.spec && self.status == other.status
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.to_json().serialize(serializer)
+            }
+        }
+
+        /// Fails at the first field that cannot be read; [`Resource::from_json`] reads the rest all the same.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let (object, errors) = Self::from_json(Value::deserialize(deserializer)?);
+                errors.into_iter().next().map_or(Ok(object), |error| Err(serde::de::Error::custom(error)))
+            }
+        }
+    };
+}
+
+resource!(
+    /// A service that is released gradually.
+    Rollout, RolloutSpec, RolloutStatus, "rollouts", "ro", true
+);
+resource!(
+    /// What to measure, for Rollouts of one namespace.
+    AnalysisTemplate, AnalysisTemplateSpec, NoStatus, "analysistemplates", "at", true
+);
+resource!(
+    /// What to measure, for Rollouts of all namespaces.
+    ClusterAnalysisTemplate, AnalysisTemplateSpec, NoStatus, "clusteranalysistemplates", "cat", false
+);
+resource!(
+    /// A run of an analysis.
+    AnalysisRun, AnalysisRunSpec, AnalysisRunStatus, "analysisruns", "ar", true
+);
+
+/// The JSON that an object came from; none for objects made here.
+#[derive(Clone, Debug, Default)]
+pub struct Origin(Option<Arc<Value>>);
+
+/// The status of kinds that have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoStatus {}
+
+#[derive(Default)]
+struct Parts<S, T> {
+    metadata: ObjectMeta,
+    spec: S,
+    status: T,
+}
+
+impl<S: Default + DeserializeOwned, T: Default + DeserializeOwned> Parts<S, T> {
+    fn from_json(json: &Value) -> (Self, Vec<FieldError>) {
+        let mut errors = Vec::new();
+        let parts = Self {
+            metadata: part(json, "metadata", &mut errors),
+            spec: part(json, "spec", &mut errors),
+            status: part(json, "status", &mut errors),
+        };
+        (parts, errors)
+    }
+}
+
+fn part<P: Default + DeserializeOwned>(
+    json: &Value,
+    member: &str,
+    errors: &mut Vec<FieldError>,
+) -> P {
+    let Some(value) = json.get(member).filter(|value| !value.is_null()) else {
+        return P::default();
+    };
+    P::deserialize(value).unwrap_or_else(|error| {
+        errors.push(FieldError::invalid(member, value, error.to_string()));
+        P::default()
+    })
+}
+
+fn parts_json<S: Serialize, T: Serialize + Default + PartialEq>(
+    kind: &str,
+    metadata: &ObjectMeta,
+    spec: &S,
+    status: &T,
+) -> Value {
+    let mut json =
+        json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec });
+    if *status != T::default() {
+        json["status"] = json!(status);
+    }
+    json
+}
