@@ -1,1 +1,3 @@
 //! What to do next: pure decisions over an observed world.
+
+pub mod rollout;

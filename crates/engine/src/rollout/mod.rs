@@ -1,0 +1,3 @@
+//! What a release does: canary and blue-green.
+
+pub mod replicas;
