@@ -1,3 +1,10 @@
 //! What to do next: pure decisions over an observed world.
+//!
+//! No I/O, no clock, no randomness: everything observed comes in as a value, and everything to be done goes out as one. Start with
+//! [`pass`] for how a decision is carried out, [`rollout`] for what a release does, [`analysis`] for how evidence is gathered.
 
+pub mod action;
+pub mod analysis;
+pub mod decision;
+pub mod pass;
 pub mod rollout;
