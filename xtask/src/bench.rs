@@ -17,7 +17,18 @@ pub(crate) fn run(name: Name, arguments: &[String]) -> Outcome {
     setup::need(&[setup::COMPILER])?;
     match name {
         Name::Engine => run::run(
-            cargo().args(["run", "--quiet", "--release", "--package", "crossfade-engine", "--example", "bench", "--"]).args(arguments),
+            cargo()
+                .args([
+                    "run",
+                    "--quiet",
+                    "--release",
+                    "--package",
+                    "crossfade-engine",
+                    "--example",
+                    "bench",
+                    "--",
+                ])
+                .args(arguments),
         ),
     }
 }

@@ -10,5 +10,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     setup::need(&[setup::COMPILER])?;
     // The fast profile: full optimisation for the whole program would cost a newcomer minutes and show nothing more.
     run::run(cargo().args(["build", "--profile", "fast", "--package", "crossfade"]))?;
-    run::run(Command::new(root().join("target/fast/crossfade")).arg("demo").args(arguments))
+    run::run(
+        Command::new(root().join("target/fast/crossfade"))
+            .arg("demo")
+            .args(arguments),
+    )
 }

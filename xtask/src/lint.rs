@@ -1,6 +1,5 @@
 //! `cargo xtask lint`: everything a machine can say about the code without running it.
 
-use crate::generate;
 use crate::run::{self, Outcome, cargo};
 use crate::setup;
 
@@ -9,12 +8,36 @@ pub(crate) fn run(fix: bool) -> Outcome {
     setup::need(&[setup::COMPILER])?;
     if fix {
         run::run(cargo().args(["fmt", "--all"]))?;
-        generate::run()?;
     }
     run::run(cargo().args(["fmt", "--all", "--check"]))?;
-    run::run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
-    run::run(cargo().args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    run::run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
+    run::run(
+        cargo()
+            .args([
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+                "--quiet",
+            ])
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
     setup::need_cargo("deny")?;
-    run::run(cargo().args(["deny", "--log-level", "error", "check", "licenses", "bans", "sources"]))?;
-    generate::check()
+    run::run(cargo().args([
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]))
 }

@@ -1,10 +1,9 @@
-//! Developer commands, the same on every machine: `cargo xtask demo | test | lint | bench | generate`.
+//! Developer commands, the same on every machine: `cargo xtask demo | test | lint | bench`.
 //!
 //! Each sets up what it needs on a fresh Debian machine (see [`setup`]) and prints the output of what it runs.
 
 mod bench;
 mod demo;
-mod generate;
 mod lint;
 mod run;
 mod setup;
@@ -52,8 +51,6 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Write the files that are generated from code
-    Generate,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +59,6 @@ fn main() -> ExitCode {
         Command::Test { arguments } => test::run(&arguments),
         Command::Lint { fix } => lint::run(fix),
         Command::Bench { name, arguments } => bench::run(name, &arguments),
-        Command::Generate => generate::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,20 +11,38 @@ pub(crate) struct Program {
 }
 
 /// A C compiler and linker, for SQLite and the allocator.
-pub(crate) const COMPILER: Program = Program { name: "cc", package: "build-essential" };
+pub(crate) const COMPILER: Program = Program {
+    name: "cc",
+    package: "build-essential",
+};
 /// The metric server that our own PromQL is compared with.
-pub(crate) const PROMETHEUS: Program = Program { name: "prometheus", package: "prometheus" };
+pub(crate) const PROMETHEUS: Program = Program {
+    name: "prometheus",
+    package: "prometheus",
+};
 /// A proxy to measure ours against.
-pub(crate) const HAPROXY: Program = Program { name: "haproxy", package: "haproxy" };
+pub(crate) const HAPROXY: Program = Program {
+    name: "haproxy",
+    package: "haproxy",
+};
 /// Another proxy to measure ours against.
-pub(crate) const NGINX: Program = Program { name: "nginx", package: "nginx-light" };
+pub(crate) const NGINX: Program = Program {
+    name: "nginx",
+    package: "nginx-light",
+};
 /// The load generator for measurements.
-pub(crate) const WRK: Program = Program { name: "wrk", package: "wrk" };
+pub(crate) const WRK: Program = Program {
+    name: "wrk",
+    package: "wrk",
+};
 
 /// Makes sure that these programs are there: installs their packages when root on Debian, otherwise says what to install.
 pub(crate) fn need(programs: &[Program]) -> Outcome {
-    let missing: Vec<&str> =
-        programs.iter().filter(|program| !on_path(program.name)).map(|program| program.package).collect();
+    let missing: Vec<&str> = programs
+        .iter()
+        .filter(|program| !on_path(program.name))
+        .map(|program| program.package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -36,12 +54,18 @@ pub(crate) fn need(programs: &[Program]) -> Outcome {
     let apt = || {
         let mut command = Command::new("apt-get");
         // Packages must not start their services here: a second web server on port 80 helps nobody.
-        command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("RUNLEVEL", "1");
         command
     };
     run_quietly(apt().args(["update", "-q"])).map_err(|why| format!("{why}\n{by_hand}"))?;
-    run_quietly(apt().args(["install", "-y", "-q", "--no-install-recommends"]).args(&missing))
-        .map_err(|why| format!("{why}\n{by_hand}"))
+    run_quietly(
+        apt()
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(&missing),
+    )
+    .map_err(|why| format!("{why}\n{by_hand}"))
 }
 
 /// Makes sure that a cargo subcommand is there.
@@ -52,9 +76,17 @@ pub(crate) fn need_cargo(subcommand: &str) -> Outcome {
         return Ok(());
     }
     eprintln!("installing cargo-{subcommand} ...");
-    run_quietly(cargo().args(["install", "--locked", "--quiet", &format!("cargo-{subcommand}")]))
+    run_quietly(cargo().args([
+        "install",
+        "--locked",
+        "--quiet",
+        &format!("cargo-{subcommand}"),
+    ]))
 }
 
 fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout == b"0\n")
 }

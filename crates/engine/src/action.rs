@@ -316,7 +316,10 @@ impl Evidence {
 
     /// How an action ended, if it was performed in this pass.
     pub fn of(&self, action: &Action) -> Option<&Outcome> {
-        self.entries.iter().find(|(done, _)| done == action).map(|(_, outcome)| outcome)
+        self.entries
+            .iter()
+            .find(|(done, _)| done == action)
+            .map(|(_, outcome)| outcome)
     }
 
     /// All actions of this pass with how they ended, in the order they were performed.

@@ -121,7 +121,14 @@ pub struct Plan<'e> {
 impl<'e> Plan<'e> {
     /// An empty plan on what has happened so far.
     pub fn new(evidence: &'e Evidence) -> Self {
-        Self { evidence, wanted: Vec::new(), events: Vec::new(), waits: Vec::new(), look_again: None, failed: None }
+        Self {
+            evidence,
+            wanted: Vec::new(),
+            events: Vec::new(),
+            waits: Vec::new(),
+            look_again: None,
+            failed: None,
+        }
     }
 
     /// Wants an action and tells how it ended, or `None` while it has not been performed. Later rules may go on.
@@ -148,12 +155,20 @@ impl<'e> Plan<'e> {
 
     /// Tells people something once the status is recorded.
     pub fn event(&mut self, reason: &str, message: impl Into<String>) {
-        self.events.push(Event { warning: false, reason: reason.to_owned(), message: message.into() });
+        self.events.push(Event {
+            warning: false,
+            reason: reason.to_owned(),
+            message: message.into(),
+        });
     }
 
     /// Warns people of something once the status is recorded.
     pub fn warn(&mut self, reason: &str, message: impl Into<String>) {
-        self.events.push(Event { warning: true, reason: reason.to_owned(), message: message.into() });
+        self.events.push(Event {
+            warning: true,
+            reason: reason.to_owned(),
+            message: message.into(),
+        });
     }
 
     /// Looks again after this long at the latest; never sooner than at once.
@@ -175,12 +190,18 @@ impl<'e> Plan<'e> {
     /// The finished decision: with actions still to perform it holds nothing else.
     pub fn decide<Status>(self, status: Result<Option<Status>, Halt>) -> Decision<Status> {
         if !self.wanted.is_empty() {
-            return Decision { actions: self.wanted, ..Decision::default() };
+            return Decision {
+                actions: self.wanted,
+                ..Decision::default()
+            };
         }
         let (status, halted) = match status {
             Ok(status) => (status, None),
             Err(Halt::Failed(why)) => (None, Some(why)),
-            Err(Halt::Pending) => (None, Some("a rule waited for an action that nobody asked for".to_owned())),
+            Err(Halt::Pending) => (
+                None,
+                Some("a rule waited for an action that nobody asked for".to_owned()),
+            ),
         };
         Decision {
             actions: Vec::new(),

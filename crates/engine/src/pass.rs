@@ -58,7 +58,10 @@ pub struct Ended {
 enum State<Status> {
     Deciding,
     Performing(Vec<Action>),
-    Recording { after: Ended, need: Option<Need<Status>> },
+    Recording {
+        after: Ended,
+        need: Option<Need<Status>>,
+    },
     Over(Ended),
 }
 
@@ -76,10 +79,19 @@ impl<S: Subject> Pass<S> {
     pub fn start(world: S::World, standing: Standing, now: Timestamp) -> Self {
         let state = match standing {
             Standing::Sound => State::Deciding,
-            Standing::Stale => State::Over(Ended { look_again: Some(STALE_CACHE), ..Ended::default() }),
+            Standing::Stale => State::Over(Ended {
+                look_again: Some(STALE_CACHE),
+                ..Ended::default()
+            }),
             Standing::NotLeading => State::Over(Ended::default()),
         };
-        Self { world, now, evidence: Evidence::default(), rounds: 0, state }
+        Self {
+            world,
+            now,
+            evidence: Evidence::default(),
+            rounds: 0,
+            state,
+        }
     }
 
     /// What the pass needs next, or `None` when it is over. Asking again without an answer gives nothing new to do.
@@ -101,8 +113,12 @@ impl<S: Subject> Pass<S> {
             self.state = State::Performing(decision.actions);
             return;
         }
-        let unfinished = (!decision.actions.is_empty())
-            .then(|| format!("the pass still wants to act after {MOST_ROUNDS} rounds: {:?}", decision.actions.first()));
+        let unfinished = (!decision.actions.is_empty()).then(|| {
+            format!(
+                "the pass still wants to act after {MOST_ROUNDS} rounds: {:?}",
+                decision.actions.first()
+            )
+        });
         let after = Ended {
             look_again: decision.look_again,
             waits: decision.waits,
@@ -111,7 +127,10 @@ impl<S: Subject> Pass<S> {
         self.state = if decision.status.is_none() && decision.events.is_empty() {
             State::Over(after)
         } else {
-            State::Recording { after, need: Some(Need::Record(decision.status, decision.events)) }
+            State::Recording {
+                after,
+                need: Some(Need::Record(decision.status, decision.events)),
+            }
         };
     }
 
@@ -126,8 +145,12 @@ impl<S: Subject> Pass<S> {
             self.evidence.add(action, outcome);
         }
         if !complete {
-            let failed = Some("the pass was interrupted before all of its actions were tried".to_owned());
-            self.state = State::Over(Ended { failed, ..Ended::default() });
+            let failed =
+                Some("the pass was interrupted before all of its actions were tried".to_owned());
+            self.state = State::Over(Ended {
+                failed,
+                ..Ended::default()
+            });
         }
     }
 
@@ -151,9 +174,10 @@ impl<S: Subject> Pass<S> {
     pub fn ended(self) -> Ended {
         match self.state {
             State::Over(ended) => ended,
-            State::Deciding | State::Performing(_) | State::Recording { .. } => {
-                Ended { failed: Some("the pass was interrupted".to_owned()), ..Ended::default() }
-            }
+            State::Deciding | State::Performing(_) | State::Recording { .. } => Ended {
+                failed: Some("the pass was interrupted".to_owned()),
+                ..Ended::default()
+            },
         }
     }
 }

@@ -18,7 +18,10 @@ pub struct JsonPath {
 #[derive(Clone, Debug, PartialEq)]
 enum Expression {
     Pick(Vec<Step>),
-    Range { over: Vec<Step>, body: Vec<Expression> },
+    Range {
+        over: Vec<Step>,
+        body: Vec<Expression>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +30,11 @@ enum Step {
     Descend,
     Wildcard,
     Union(Vec<String>),
-    Slice { from: Option<i64>, to: Option<i64>, by: Option<i64> },
+    Slice {
+        from: Option<i64>,
+        to: Option<i64>,
+        by: Option<i64>,
+    },
     Index(Vec<i64>),
     Filter(Box<Filter>),
 }
@@ -71,7 +78,8 @@ impl JsonPath {
                 return Err("jsonPath must be enclosed in {}".to_owned());
             }
             let body = &rest[start + 1..];
-            let end = closing_brace(body).ok_or_else(|| format!("unclosed action in jsonPath {text:?}"))?;
+            let end = closing_brace(body)
+                .ok_or_else(|| format!("unclosed action in jsonPath {text:?}"))?;
             let inner = body[..end].trim();
             rest = &body[end + 1..];
             if let Some(path) = inner.strip_prefix("range ") {
@@ -79,10 +87,16 @@ impl JsonPath {
             } else if inner == "end" {
                 let (over, body) = open_ranges.pop().ok_or("not in range, nothing to end")?;
                 let done = Expression::Range { over, body };
-                open_ranges.last_mut().map_or(&mut expressions, |(_, body)| body).push(done);
+                open_ranges
+                    .last_mut()
+                    .map_or(&mut expressions, |(_, body)| body)
+                    .push(done);
             } else {
                 let pick = Expression::Pick(Parser::new(inner).whole_path()?);
-                open_ranges.last_mut().map_or(&mut expressions, |(_, body)| body).push(pick);
+                open_ranges
+                    .last_mut()
+                    .map_or(&mut expressions, |(_, body)| body)
+                    .push(pick);
             }
             if open_ranges.len() > MOST_DEPTH {
                 return Err("too many nested ranges".to_owned());
@@ -106,7 +120,11 @@ impl JsonPath {
     }
 }
 
-fn first_of(expressions: &[Expression], document: &Json, steps: &mut usize) -> Result<Option<Json>, String> {
+fn first_of(
+    expressions: &[Expression],
+    document: &Json,
+    steps: &mut usize,
+) -> Result<Option<Json>, String> {
     for expression in expressions {
         match expression {
             Expression::Pick(path) => {
@@ -126,7 +144,11 @@ fn first_of(expressions: &[Expression], document: &Json, steps: &mut usize) -> R
     Ok(None)
 }
 
-fn walk<'d>(path: &[Step], start: Vec<&'d Json>, steps: &mut usize) -> Result<Vec<&'d Json>, String> {
+fn walk<'d>(
+    path: &[Step],
+    start: Vec<&'d Json>,
+    steps: &mut usize,
+) -> Result<Vec<&'d Json>, String> {
     let mut values = start;
     for step in path {
         values = take(step, &values, steps)?;
@@ -151,11 +173,17 @@ fn take<'d>(step: &Step, values: &[&'d Json], steps: &mut usize) -> Result<Vec<&
                 let items = array(value)?;
                 for index in indices {
                     let length = items.len();
-                    let position = if *index < 0 { *index + length as i64 } else { *index };
+                    let position = if *index < 0 {
+                        *index + length as i64
+                    } else {
+                        *index
+                    };
                     let item = usize::try_from(position)
                         .ok()
                         .and_then(|position| items.get(position))
-                        .ok_or_else(|| format!("array index out of bounds: index {index}, length {length}"))?;
+                        .ok_or_else(|| {
+                            format!("array index out of bounds: index {index}, length {length}")
+                        })?;
                     found.push(item);
                 }
             }
@@ -180,7 +208,11 @@ fn take<'d>(step: &Step, values: &[&'d Json], steps: &mut usize) -> Result<Vec<&
 
 fn count(steps: &mut usize) -> Result<(), String> {
     *steps += 1;
-    if *steps > MOST_STEPS { Err("jsonPath visits too many values".to_owned()) } else { Ok(()) }
+    if *steps > MOST_STEPS {
+        Err("jsonPath visits too many values".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 fn child<'d>(value: &'d Json, name: &str) -> Option<&'d Json> {
@@ -188,10 +220,16 @@ fn child<'d>(value: &'d Json, name: &str) -> Option<&'d Json> {
 }
 
 fn array(value: &Json) -> Result<&Vec<Json>, String> {
-    value.as_array().ok_or_else(|| "value is not an array or slice".to_owned())
+    value
+        .as_array()
+        .ok_or_else(|| "value is not an array or slice".to_owned())
 }
 
-fn descend<'d>(value: &'d Json, found: &mut Vec<&'d Json>, steps: &mut usize) -> Result<(), String> {
+fn descend<'d>(
+    value: &'d Json,
+    found: &mut Vec<&'d Json>,
+    steps: &mut usize,
+) -> Result<(), String> {
     // An explicit stack: an answer may be nested deeper than our own stack goes.
     let mut open = vec![value];
     while let Some(value) = open.pop() {
@@ -206,20 +244,31 @@ fn descend<'d>(value: &'d Json, found: &mut Vec<&'d Json>, steps: &mut usize) ->
     Ok(())
 }
 
-fn slice(items: &[Json], from: Option<i64>, to: Option<i64>, by: Option<i64>) -> Result<impl Iterator<Item = &Json>, String> {
+fn slice(
+    items: &[Json],
+    from: Option<i64>,
+    to: Option<i64>,
+    by: Option<i64>,
+) -> Result<impl Iterator<Item = &Json>, String> {
     let length = items.len() as i64;
     let place = |index: i64| if index < 0 { index + length } else { index };
     let from = place(from.unwrap_or(0));
     let to = place(to.unwrap_or(length)).min(length);
     if from < 0 || (from >= length && length > 0 && from > to) {
-        return Err(format!("array index out of bounds: index {from}, length {length}"));
+        return Err(format!(
+            "array index out of bounds: index {from}, length {length}"
+        ));
     }
     let by = by.unwrap_or(1);
     if by < 1 {
         return Err("step must be > 0".to_owned());
     }
     let range = from.min(to).max(0) as usize..to.max(0) as usize;
-    Ok(items.get(range).unwrap_or_default().iter().step_by(by as usize))
+    Ok(items
+        .get(range)
+        .unwrap_or_default()
+        .iter()
+        .step_by(by as usize))
 }
 
 fn holds(filter: &Filter, item: &Json, steps: &mut usize) -> Result<bool, String> {
@@ -227,7 +276,9 @@ fn holds(filter: &Filter, item: &Json, steps: &mut usize) -> Result<bool, String
         match operand {
             Operand::Literal(literal) => Ok(Some(literal.clone())),
             // Inside a filter a missing name only means that the item does not match.
-            Operand::Path(path) => Ok(walk(path, vec![item], steps).ok().and_then(|values| values.first().map(|value| (*value).clone()))),
+            Operand::Path(path) => Ok(walk(path, vec![item], steps)
+                .ok()
+                .and_then(|values| values.first().map(|value| (*value).clone()))),
         }
     };
     let left = value(&filter.left, steps)?;
@@ -277,16 +328,29 @@ struct Parser<'t> {
 
 impl<'t> Parser<'t> {
     fn new(text: &'t str) -> Self {
-        Self { rest: text.trim(), depth: 0 }
+        Self {
+            rest: text.trim(),
+            depth: 0,
+        }
     }
 
     fn whole_path(mut self) -> Result<Vec<Step>, String> {
         let path = self.path()?;
-        if self.rest.trim().is_empty() { Ok(path) } else { Err(format!("unrecognized character in jsonPath: {:?}", self.rest)) }
+        if self.rest.trim().is_empty() {
+            Ok(path)
+        } else {
+            Err(format!(
+                "unrecognized character in jsonPath: {:?}",
+                self.rest
+            ))
+        }
     }
 
     fn eat(&mut self, prefix: &str) -> bool {
-        self.rest.strip_prefix(prefix).map(|rest| self.rest = rest).is_some()
+        self.rest
+            .strip_prefix(prefix)
+            .map(|rest| self.rest = rest)
+            .is_some()
     }
 
     fn path(&mut self) -> Result<Vec<Step>, String> {
@@ -302,7 +366,10 @@ impl<'t> Parser<'t> {
             } else if self.eat(".") {
                 if self.eat("*") {
                     steps.push(Step::Wildcard);
-                } else if !self.rest.is_empty() && !self.rest.starts_with('[') && !self.at_end_of_operand() {
+                } else if !self.rest.is_empty()
+                    && !self.rest.starts_with('[')
+                    && !self.at_end_of_operand()
+                {
                     steps.push(Step::Child(self.name()?));
                 }
             } else if self.eat("[") {
@@ -311,10 +378,17 @@ impl<'t> Parser<'t> {
                 // The current object: no effect.
             } else if self.rest.is_empty() || self.at_end_of_operand() {
                 return Ok(steps);
-            } else if steps.is_empty() && self.rest.starts_with(|character: char| character.is_alphanumeric() || character == '_') {
+            } else if steps.is_empty()
+                && self
+                    .rest
+                    .starts_with(|character: char| character.is_alphanumeric() || character == '_')
+            {
                 steps.push(Step::Child(self.name()?));
             } else {
-                return Err(format!("unrecognized character in jsonPath: {:?}", self.rest));
+                return Err(format!(
+                    "unrecognized character in jsonPath: {:?}",
+                    self.rest
+                ));
             }
         }
     }
@@ -334,7 +408,8 @@ impl<'t> Parser<'t> {
                         name.push(escaped);
                     }
                 }
-                '.' | '[' | ']' | ' ' | ')' | '(' | '=' | '!' | '<' | '>' | ',' | '{' | '}' | '\'' | '"' => {
+                '.' | '[' | ']' | ' ' | ')' | '(' | '=' | '!' | '<' | '>' | ',' | '{' | '}'
+                | '\'' | '"' => {
                     end = index;
                     break;
                 }
@@ -342,7 +417,14 @@ impl<'t> Parser<'t> {
             }
         }
         self.rest = &self.rest[end..];
-        if name.is_empty() { Err(format!("a name is missing in jsonPath before {:?}", self.rest)) } else { Ok(name) }
+        if name.is_empty() {
+            Err(format!(
+                "a name is missing in jsonPath before {:?}",
+                self.rest
+            ))
+        } else {
+            Ok(name)
+        }
     }
 
     fn bracket(&mut self) -> Result<Step, String> {
@@ -358,7 +440,11 @@ impl<'t> Parser<'t> {
     fn in_bracket(&mut self) -> Result<Step, String> {
         if self.eat("?(") {
             let filter = self.filter()?;
-            return if self.eat(")]") { Ok(Step::Filter(Box::new(filter))) } else { Err("unterminated filter".to_owned()) };
+            return if self.eat(")]") {
+                Ok(Step::Filter(Box::new(filter)))
+            } else {
+                Err("unterminated filter".to_owned())
+            };
         }
         let end = closing_bracket(self.rest).ok_or("unterminated array")?;
         let inner = self.rest[..end].trim();
@@ -367,13 +453,20 @@ impl<'t> Parser<'t> {
             return Ok(Step::Wildcard);
         }
         if inner.starts_with(['\'', '"']) {
-            let names = inner.split(',').map(|part| unquote(part.trim())).collect::<Result<Vec<_>, _>>()?;
+            let names = inner
+                .split(',')
+                .map(|part| unquote(part.trim()))
+                .collect::<Result<Vec<_>, _>>()?;
             return match <[String; 1]>::try_from(names) {
                 Ok([name]) => Ok(Step::Child(name)),
                 Err(names) => Ok(Step::Union(names)),
             };
         }
-        let number = |part: &str| part.trim().parse::<i64>().map_err(|_| format!("invalid array index {inner}"));
+        let number = |part: &str| {
+            part.trim()
+                .parse::<i64>()
+                .map_err(|_| format!("invalid array index {inner}"))
+        };
         if inner.contains(':') {
             let parts: Vec<&str> = inner.split(':').collect();
             let part = |index: usize| match parts.get(index).map(|part| part.trim()) {
@@ -383,9 +476,15 @@ impl<'t> Parser<'t> {
             if parts.len() > 3 {
                 return Err(format!("invalid array index {inner}"));
             }
-            return Ok(Step::Slice { from: part(0)?, to: part(1)?, by: part(2)? });
+            return Ok(Step::Slice {
+                from: part(0)?,
+                to: part(1)?,
+                by: part(2)?,
+            });
         }
-        Ok(Step::Index(inner.split(',').map(number).collect::<Result<_, _>>()?))
+        Ok(Step::Index(
+            inner.split(',').map(number).collect::<Result<_, _>>()?,
+        ))
     }
 
     fn filter(&mut self) -> Result<Filter, String> {
@@ -401,7 +500,10 @@ impl<'t> Parser<'t> {
         ];
         for (sign, comparison) in comparisons {
             if self.eat(sign) {
-                return Ok(Filter { left, right: Some((comparison, self.operand()?)) });
+                return Ok(Filter {
+                    left,
+                    right: Some((comparison, self.operand()?)),
+                });
             }
         }
         Ok(Filter { left, right: None })
@@ -409,18 +511,30 @@ impl<'t> Parser<'t> {
 
     fn operand(&mut self) -> Result<Operand, String> {
         self.rest = self.rest.trim_start();
-        if let Some(quote) = self.rest.chars().next().filter(|character| matches!(character, '\'' | '"')) {
+        if let Some(quote) = self
+            .rest
+            .chars()
+            .next()
+            .filter(|character| matches!(character, '\'' | '"'))
+        {
             let end = self.rest[1..].find(quote).ok_or("unterminated string")?;
             let text = self.rest[1..=end].to_owned();
             self.rest = &self.rest[end + 2..];
             return Ok(Operand::Literal(Json::String(text)));
         }
-        let end = self.rest.find([' ', ')', '=', '!', '<', '>']).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find([' ', ')', '=', '!', '<', '>'])
+            .unwrap_or(self.rest.len());
         let word = &self.rest[..end];
         let literal = match word {
             "true" => Some(Json::Bool(true)),
             "false" => Some(Json::Bool(false)),
-            _ => word.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map(Json::Number),
+            _ => word
+                .parse::<f64>()
+                .ok()
+                .and_then(serde_json::Number::from_f64)
+                .map(Json::Number),
         };
         if let Some(literal) = literal {
             self.rest = &self.rest[end..];
@@ -499,17 +613,48 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let document = json!({"items": [], "null": null, "one": [1]});
-        assert_eq!(first("{$.nope}", &document), Err("nope is not found".to_owned()));
-        assert_eq!(first("{$.null.x}", &document), Err("x is not found".to_owned()));
-        assert_eq!(first("{$.one[3]}", &document), Err("array index out of bounds: index 3, length 1".to_owned()));
-        assert_eq!(first("{$.items[*].x}", &document), Ok(None), "a wildcard over nothing gives nothing");
-        assert_eq!(first("$.items", &document), Err("jsonPath must be enclosed in {}".to_owned()));
-        assert_eq!(first("", &document), Err("jsonPath must be enclosed in {}".to_owned()));
+        assert_eq!(
+            first("{$.nope}", &document),
+            Err("nope is not found".to_owned())
+        );
+        assert_eq!(
+            first("{$.null.x}", &document),
+            Err("x is not found".to_owned())
+        );
+        assert_eq!(
+            first("{$.one[3]}", &document),
+            Err("array index out of bounds: index 3, length 1".to_owned())
+        );
+        assert_eq!(
+            first("{$.items[*].x}", &document),
+            Ok(None),
+            "a wildcard over nothing gives nothing"
+        );
+        assert_eq!(
+            first("$.items", &document),
+            Err("jsonPath must be enclosed in {}".to_owned())
+        );
+        assert_eq!(
+            first("", &document),
+            Err("jsonPath must be enclosed in {}".to_owned())
+        );
     }
 
     #[test]
     fn wrong_paths_are_errors_and_never_panics() {
-        for path in ["{", "{$.a[", "{[?(", "{range .a}", "{end}", "{.a[x]}", "{.a[1:2:3:4]}", "{.a['x]}", "{$..}", "{é..ü[?(@.ß)]}", "{.a[?(@.b==')]}"] {
+        for path in [
+            "{",
+            "{$.a[",
+            "{[?(",
+            "{range .a}",
+            "{end}",
+            "{.a[x]}",
+            "{.a[1:2:3:4]}",
+            "{.a['x]}",
+            "{$..}",
+            "{é..ü[?(@.ß)]}",
+            "{.a[?(@.b==')]}",
+        ] {
             assert!(first(path, &json!({"a": [1, {"b": 2}]})).is_err(), "{path}");
         }
         let deep = format!("{{.a{}", "[?(@.a".repeat(10_000));

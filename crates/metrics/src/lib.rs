@@ -1,1 +1,4 @@
-//! crossfade-metrics
+//! Ask for numbers: one file per metric provider.
+
+pub mod jsonpath;
+pub mod numbers;

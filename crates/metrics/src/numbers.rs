@@ -76,7 +76,9 @@ pub fn json_number(number: f64) -> String {
         let text = format!("{number:e}");
         // Rust writes `1e21`, the field writes `1e+21`.
         match text.split_once('e') {
-            Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
+            Some((digits, exponent)) if !exponent.starts_with('-') => {
+                format!("{digits}e+{exponent}")
+            }
             _ => text,
         }
     } else {
@@ -112,7 +114,10 @@ pub fn for_display(value: String) -> String {
         return value;
     }
     let length = value.len();
-    let cut = (0..=MOST).rev().find(|index| value.is_char_boundary(*index)).unwrap_or(0);
+    let cut = (0..=MOST)
+        .rev()
+        .find(|index| value.is_char_boundary(*index))
+        .unwrap_or(0);
     format!("{}… (truncated, {length} bytes)", &value[..cut])
 }
 
@@ -153,8 +158,17 @@ mod tests {
 
     #[test]
     fn json_is_compact_sorted_and_escaped() {
-        assert_eq!(compact_json(&json!({"b": [1, 2.5], "a": "<&>\u{2028}\u{1}"})), r#"{"a":"\u003c\u0026\u003e\u2028\u0001","b":[1,2.5]}"#);
-        let table = [(1e-7, "1e-7"), (1e21, "1e+21"), (1e20, "100000000000000000000"), (0.000_001, "0.000001"), (0.0, "0")];
+        assert_eq!(
+            compact_json(&json!({"b": [1, 2.5], "a": "<&>\u{2028}\u{1}"})),
+            r#"{"a":"\u003c\u0026\u003e\u2028\u0001","b":[1,2.5]}"#
+        );
+        let table = [
+            (1e-7, "1e-7"),
+            (1e21, "1e+21"),
+            (1e20, "100000000000000000000"),
+            (0.000_001, "0.000001"),
+            (0.0, "0"),
+        ];
         for (number, text) in table {
             assert_eq!(json_number(number), text);
         }
@@ -163,7 +177,11 @@ mod tests {
     #[test]
     fn long_values_are_cut_for_display_at_a_character() {
         let text = for_display("é".repeat(10_000));
-        assert!(text.ends_with("… (truncated, 20000 bytes)"), "{}", &text[text.len() - 40..]);
+        assert!(
+            text.ends_with("… (truncated, 20000 bytes)"),
+            "{}",
+            &text[text.len() - 40..]
+        );
         assert_eq!(for_display("short".to_owned()), "short");
     }
 }

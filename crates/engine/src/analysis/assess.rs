@@ -34,29 +34,49 @@ pub(crate) fn count_reached(metric: &Metric, result: &MetricResult) -> bool {
 /// Which limit a metric has exceeded, in words, with the phase that follows.
 pub(crate) fn exceeded(metric: &Metric, result: &MetricResult) -> Option<(AnalysisPhase, String)> {
     let limit = |given: &Option<_>, default| given.as_ref().map_or(default, number);
-    let errors = limit(&metric.consecutive_error_limit, DEFAULT_CONSECUTIVE_ERROR_LIMIT);
+    let errors = limit(
+        &metric.consecutive_error_limit,
+        DEFAULT_CONSECUTIVE_ERROR_LIMIT,
+    );
     let inconclusive = limit(&metric.inconclusive_limit, 0);
     let failures = limit(&metric.failure_limit, 0);
     if i64::from(result.consecutive_error) > errors {
-        let text = format!("consecutiveErrors ({}) > consecutiveErrorLimit ({errors})", result.consecutive_error);
+        let text = format!(
+            "consecutiveErrors ({}) > consecutiveErrorLimit ({errors})",
+            result.consecutive_error
+        );
         Some((AnalysisPhase::Error, text))
     } else if i64::from(result.inconclusive) > inconclusive {
-        let text = format!("inconclusive ({}) > inconclusiveLimit ({inconclusive})", result.inconclusive);
+        let text = format!(
+            "inconclusive ({}) > inconclusiveLimit ({inconclusive})",
+            result.inconclusive
+        );
         Some((AnalysisPhase::Inconclusive, text))
     } else if failures >= 0 && i64::from(result.failed) > failures {
-        Some((AnalysisPhase::Failed, format!("failed ({}) > failureLimit ({failures})", result.failed)))
+        Some((
+            AnalysisPhase::Failed,
+            format!("failed ({}) > failureLimit ({failures})", result.failed),
+        ))
     } else {
         None
     }
 }
 
 /// The phase of a metric after its measurements so far.
-pub(crate) fn metric_phase(metric: &Metric, result: &MetricResult, terminating: bool) -> AnalysisPhase {
+pub(crate) fn metric_phase(
+    metric: &Metric,
+    result: &MetricResult,
+    terminating: bool,
+) -> AnalysisPhase {
     if result.phase.is_completed() {
         return result.phase;
     }
     let Some(last) = result.measurements.last() else {
-        return if terminating { AnalysisPhase::Successful } else { AnalysisPhase::Pending };
+        return if terminating {
+            AnalysisPhase::Successful
+        } else {
+            AnalysisPhase::Pending
+        };
     };
     if !last.phase.is_completed() {
         return AnalysisPhase::Running;
@@ -110,12 +130,24 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// A verdict on nothing yet; `message` is what a run without a bad metric says.
     pub(crate) fn new(message: &str) -> Self {
-        Self { message: message.to_owned(), ..Self::default() }
+        Self {
+            message: message.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Takes one metric into account, in spec order. For a completed dry-run metric the result's message is rewritten.
-    pub(crate) fn add(&mut self, metric: &Metric, result: Option<&mut MetricResult>, dry_run: bool) {
-        let summary = if dry_run { &mut self.dry_run_summary } else { &mut self.summary };
+    pub(crate) fn add(
+        &mut self,
+        metric: &Metric,
+        result: Option<&mut MetricResult>,
+        dry_run: bool,
+    ) {
+        let summary = if dry_run {
+            &mut self.dry_run_summary
+        } else {
+            &mut self.summary
+        };
         summary.count += 1;
         let Some(result) = result else {
             self.incomplete = true;
@@ -146,7 +178,8 @@ impl Verdict {
             if let Some((phase, text)) = why {
                 self.message = format!("Metric \"{}\" assessed {phase} due to {text}", metric.name);
                 if !result.message.is_empty() {
-                    self.message.push_str(&format!(": \"Error Message: {}\"", result.message));
+                    self.message
+                        .push_str(&format!(": \"Error Message: {}\"", result.message));
                 }
             }
         }
@@ -166,8 +199,8 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crossfade_api::analysis_run::Measurement;
     use super::*;
+    use crossfade_api::analysis_run::Measurement;
 
     fn limits(count: i32, failure: i32, in_a_row: i32) -> Metric {
         Metric {
@@ -182,8 +215,19 @@ mod tests {
 
     fn after(counts: [i32; 4]) -> MetricResult {
         let [count, failed, inconclusive, consecutive_success] = counts;
-        let last = Measurement { phase: AnalysisPhase::Successful, ..Measurement::default() };
-        MetricResult { phase: AnalysisPhase::Running, count, failed, inconclusive, consecutive_success, measurements: vec![last], ..MetricResult::default() }
+        let last = Measurement {
+            phase: AnalysisPhase::Successful,
+            ..Measurement::default()
+        };
+        MetricResult {
+            phase: AnalysisPhase::Running,
+            count,
+            failed,
+            inconclusive,
+            consecutive_success,
+            measurements: vec![last],
+            ..MetricResult::default()
+        }
     }
 
     #[test]
@@ -202,43 +246,101 @@ mod tests {
             (limits(0, 0, 0), [99, 0, 0, 0], Running),
         ];
         for (metric, counts, phase) in table {
-            assert_eq!(metric_phase(&metric, &after(counts), false), phase, "{metric:?} {counts:?}");
+            assert_eq!(
+                metric_phase(&metric, &after(counts), false),
+                phase,
+                "{metric:?} {counts:?}"
+            );
         }
-        assert_eq!(metric_phase(&limits(5, 3, 0), &after([1, 1, 0, 0]), true), Successful, "stopped within its limits");
+        assert_eq!(
+            metric_phase(&limits(5, 3, 0), &after([1, 1, 0, 0]), true),
+            Successful,
+            "stopped within its limits"
+        );
     }
 
     #[test]
     fn absent_counts_depend_on_the_interval() {
         let none = Metric::default();
         assert_eq!(effective_count(&none), Some(1));
-        let interval = Metric { interval: "1m".to_owned(), ..Metric::default() };
+        let interval = Metric {
+            interval: "1m".to_owned(),
+            ..Metric::default()
+        };
         assert_eq!(effective_count(&interval), None);
-        let text = Metric { count: Some(IntOrString::String("abc".to_owned())), ..interval };
-        assert_eq!(effective_count(&text), None, "a text that is no number counts as 0");
+        let text = Metric {
+            count: Some(IntOrString::String("abc".to_owned())),
+            ..interval
+        };
+        assert_eq!(
+            effective_count(&text),
+            None,
+            "a text that is no number counts as 0"
+        );
         assert_eq!(effective_count(&limits(-3, 0, 0)), Some(-3));
     }
 
     #[test]
     fn across_metrics_failure_weighs_most_and_the_first_of_equals_speaks() {
-        let metric = |name: &str| Metric { name: name.to_owned(), ..Metric::default() };
-        let result = |phase, failed, error| MetricResult { phase, failed, consecutive_error: error, ..MetricResult::default() };
+        let metric = |name: &str| Metric {
+            name: name.to_owned(),
+            ..Metric::default()
+        };
+        let result = |phase, failed, error| MetricResult {
+            phase,
+            failed,
+            consecutive_error: error,
+            ..MetricResult::default()
+        };
         let mut verdict = Verdict::new("");
-        verdict.add(&metric("slow"), Some(&mut result(AnalysisPhase::Error, 0, 5)), false);
-        verdict.add(&metric("bad"), Some(&mut result(AnalysisPhase::Failed, 1, 0)), false);
-        verdict.add(&metric("worse"), Some(&mut result(AnalysisPhase::Failed, 7, 0)), false);
+        verdict.add(
+            &metric("slow"),
+            Some(&mut result(AnalysisPhase::Error, 0, 5)),
+            false,
+        );
+        verdict.add(
+            &metric("bad"),
+            Some(&mut result(AnalysisPhase::Failed, 1, 0)),
+            false,
+        );
+        verdict.add(
+            &metric("worse"),
+            Some(&mut result(AnalysisPhase::Failed, 7, 0)),
+            false,
+        );
         let (phase, message) = verdict.run_phase(false);
         assert_eq!(phase, AnalysisPhase::Failed);
-        assert_eq!(message, "Metric \"bad\" assessed Failed due to failed (1) > failureLimit (0)");
-        assert_eq!((verdict.summary.count, verdict.summary.failed, verdict.summary.error), (3, 2, 1));
+        assert_eq!(
+            message,
+            "Metric \"bad\" assessed Failed due to failed (1) > failureLimit (0)"
+        );
+        assert_eq!(
+            (
+                verdict.summary.count,
+                verdict.summary.failed,
+                verdict.summary.error
+            ),
+            (3, 2, 1)
+        );
     }
 
     #[test]
     fn a_bad_dry_run_metric_never_worsens_the_run() {
         let mut verdict = Verdict::new("");
-        let mut result = MetricResult { phase: AnalysisPhase::Failed, failed: 1, ..MetricResult::default() };
+        let mut result = MetricResult {
+            phase: AnalysisPhase::Failed,
+            failed: 1,
+            ..MetricResult::default()
+        };
         verdict.add(&Metric::default(), Some(&mut result), true);
-        assert_eq!(verdict.run_phase(false), (AnalysisPhase::Successful, String::new()));
-        assert_eq!(result.message, "Metric assessed Failed due to failed (1) > failureLimit (0)");
+        assert_eq!(
+            verdict.run_phase(false),
+            (AnalysisPhase::Successful, String::new())
+        );
+        assert_eq!(
+            result.message,
+            "Metric assessed Failed due to failed (1) > failureLimit (0)"
+        );
         assert_eq!(verdict.dry_run_summary.failed, 1);
     }
 }

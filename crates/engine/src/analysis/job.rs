@@ -20,7 +20,12 @@ const JOB_NAME: &str = "job-name";
 const JOB_NAMESPACE: &str = "job-namespace";
 
 /// How the measurement stands, or `None` while an action has to be performed first.
-pub(super) fn measure(world: &World, plan: &mut Plan, order: &Order, now: Timestamp) -> Option<Measured> {
+pub(super) fn measure(
+    world: &World,
+    plan: &mut Plan,
+    order: &Order,
+    now: Timestamp,
+) -> Option<Measured> {
     match &order.call {
         Call::Start => start(world, plan, order, now),
         Call::Resume(last) => resume(world, plan, last, now),
@@ -29,26 +34,46 @@ pub(super) fn measure(world: &World, plan: &mut Plan, order: &Order, now: Timest
 }
 
 fn taken(measurement: Measurement) -> Measured {
-    Measured::Taken { measurement, metadata: BTreeMap::new() }
+    Measured::Taken {
+        measurement,
+        metadata: BTreeMap::new(),
+    }
 }
 
 fn finished(last: &Measurement, phase: AnalysisPhase, message: &str, now: Timestamp) -> Measured {
-    let finished = Measurement { phase, message: message.to_owned(), finished_at: Some(now), resume_at: None, ..last.clone() };
+    let finished = Measurement {
+        phase,
+        message: message.to_owned(),
+        finished_at: Some(now),
+        resume_at: None,
+        ..last.clone()
+    };
     taken(finished)
 }
 
 fn start(world: &World, plan: &mut Plan, order: &Order, now: Timestamp) -> Option<Measured> {
     let run = target_of(world);
-    let namespace = world.job_namespace.clone().unwrap_or_else(|| run.namespace.clone());
+    let namespace = world
+        .job_namespace
+        .clone()
+        .unwrap_or_else(|| run.namespace.clone());
     let name = name(&run.uid, &order.metric.name, order.attempt);
     let running = Measurement {
         phase: AnalysisPhase::Running,
         started_at: Some(now),
         resume_at: Some(now),
-        metadata: [(JOB_NAME.to_owned(), name.clone()), (JOB_NAMESPACE.to_owned(), namespace.clone())].into(),
+        metadata: [
+            (JOB_NAME.to_owned(), name.clone()),
+            (JOB_NAMESPACE.to_owned(), namespace.clone()),
+        ]
+        .into(),
         ..Measurement::default()
     };
-    let ours = |job: &Job| job.controller.as_ref().map_or(job.run_uid == run.uid, |owner| *owner == run.uid);
+    let ours = |job: &Job| {
+        job.controller
+            .as_ref()
+            .map_or(job.run_uid == run.uid, |owner| *owner == run.uid)
+    };
     // Created by an earlier pass whose status was never recorded.
     if world.jobs.get(&name).is_some_and(ours) {
         return Some(taken(running));
@@ -63,21 +88,45 @@ fn start(world: &World, plan: &mut Plan, order: &Order, now: Timestamp) -> Optio
     };
     match plan.want(Action::CreateJob(Box::new(job)))? {
         Ok(_) => Some(taken(running)),
-        Err(Failure { kind: FailureKind::JobExists(Some(job)), .. }) if ours(job) => Some(taken(running)),
-        Err(Failure { kind: FailureKind::Unresolved, message }) => Some(Measured::Unresolved(message.clone())),
+        Err(Failure {
+            kind: FailureKind::JobExists(Some(job)),
+            ..
+        }) if ours(job) => Some(taken(running)),
+        Err(Failure {
+            kind: FailureKind::Unresolved,
+            message,
+        }) => Some(Measured::Unresolved(message.clone())),
         Err(failure) => {
-            let begun = Measurement { started_at: Some(now), ..Measurement::default() };
-            Some(finished(&begun, AnalysisPhase::Error, &failure.message, now))
+            let begun = Measurement {
+                started_at: Some(now),
+                ..Measurement::default()
+            };
+            Some(finished(
+                &begun,
+                AnalysisPhase::Error,
+                &failure.message,
+                now,
+            ))
         }
     }
 }
 
 fn resume(world: &World, plan: &mut Plan, last: &Measurement, now: Timestamp) -> Option<Measured> {
     let Some(name) = last.metadata.get(JOB_NAME) else {
-        return Some(finished(last, AnalysisPhase::Error, "job metadata reference missing", now));
+        return Some(finished(
+            last,
+            AnalysisPhase::Error,
+            "job metadata reference missing",
+            now,
+        ));
     };
     let Some(job) = world.jobs.get(name) else {
-        return Some(finished(last, AnalysisPhase::Error, &format!("job.batch \"{name}\" not found"), now));
+        return Some(finished(
+            last,
+            AnalysisPhase::Error,
+            &format!("job.batch \"{name}\" not found"),
+            now,
+        ));
     };
     if job.complete {
         return Some(finished(last, AnalysisPhase::Successful, "", now));
@@ -91,18 +140,37 @@ fn resume(world: &World, plan: &mut Plan, last: &Measurement, now: Timestamp) ->
             blocked.pod, blocked.container, blocked.reason, blocked.message
         );
         // A pod that can never start would keep the Job for ever. Whether it could be deleted does not change the result.
-        plan.want(Action::DeleteJob { target: job.target.clone() })?.as_ref().ok();
+        plan.want(Action::DeleteJob {
+            target: job.target.clone(),
+        })?
+        .as_ref()
+        .ok();
         return Some(finished(last, AnalysisPhase::Inconclusive, &message, now));
     }
-    let elapsed = last.started_at.map_or(SignedDuration::ZERO, |started| now.duration_since(started));
+    let elapsed = last
+        .started_at
+        .map_or(SignedDuration::ZERO, |started| now.duration_since(started));
     let pause = SignedDuration::from_secs_f64((2.0 * elapsed.as_secs_f64().max(0.0)).sqrt());
-    Some(taken(Measurement { resume_at: now.saturating_add(pause).ok(), ..last.clone() }))
+    Some(taken(Measurement {
+        resume_at: now.saturating_add(pause).ok(),
+        ..last.clone()
+    }))
 }
 
-fn terminate(world: &World, plan: &mut Plan, last: &Measurement, now: Timestamp) -> Option<Measured> {
-    let job = last.metadata.get(JOB_NAME).and_then(|name| world.jobs.get(name));
+fn terminate(
+    world: &World,
+    plan: &mut Plan,
+    last: &Measurement,
+    now: Timestamp,
+) -> Option<Measured> {
+    let job = last
+        .metadata
+        .get(JOB_NAME)
+        .and_then(|name| world.jobs.get(name));
     if let Some(job) = job
-        && let Err(failure) = plan.want(Action::DeleteJob { target: job.target.clone() })?
+        && let Err(failure) = plan.want(Action::DeleteJob {
+            target: job.target.clone(),
+        })?
         && failure.kind != FailureKind::NotFound
     {
         return Some(finished(last, AnalysisPhase::Error, &failure.message, now));
@@ -112,18 +180,32 @@ fn terminate(world: &World, plan: &mut Plan, last: &Measurement, now: Timestamp)
 
 /// Deletes the Job of a measurement in flight, because its run ends.
 pub(super) fn stop(world: &World, plan: &mut Plan, last: &Measurement) -> Result<(), Halt> {
-    if let Some(job) = last.metadata.get(JOB_NAME).and_then(|name| world.jobs.get(name)) {
-        plan.act(Action::DeleteJob { target: job.target.clone() })?;
+    if let Some(job) = last
+        .metadata
+        .get(JOB_NAME)
+        .and_then(|name| world.jobs.get(name))
+    {
+        plan.act(Action::DeleteJob {
+            target: job.target.clone(),
+        })?;
     }
     Ok(())
 }
 
 /// Deletes finished Jobs of a metric beyond the newest `keep`.
 pub(super) fn trim(world: &World, plan: &mut Plan, metric: &str, keep: usize) {
-    let mut jobs: Vec<&Job> = world.jobs.values().filter(|job| job.metric == metric).collect();
-    jobs.sort_by(|left, right| (right.created, &right.target.name).cmp(&(left.created, &left.target.name)));
+    let mut jobs: Vec<&Job> = world
+        .jobs
+        .values()
+        .filter(|job| job.metric == metric)
+        .collect();
+    jobs.sort_by(|left, right| {
+        (right.created, &right.target.name).cmp(&(left.created, &left.target.name))
+    });
     for job in jobs.into_iter().skip(keep).filter(|job| job.finished()) {
-        plan.want(Action::DeleteJob { target: job.target.clone() });
+        plan.want(Action::DeleteJob {
+            target: job.target.clone(),
+        });
     }
 }
 
@@ -131,18 +213,39 @@ pub(super) fn trim(world: &World, plan: &mut Plan, metric: &str, keep: usize) {
 /// cleaned and cut, and a digest of its whole name keeps two similar metrics apart.
 fn name(run_uid: &str, metric: &str, attempt: i32) -> String {
     let plain = format!("{run_uid}.{metric}.{attempt}");
-    let clean = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
-    let is_label = !metric.is_empty() && metric.chars().all(clean) && !metric.starts_with('-') && !metric.ends_with('-');
+    let clean = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+    };
+    let is_label = !metric.is_empty()
+        && metric.chars().all(clean)
+        && !metric.starts_with('-')
+        && !metric.ends_with('-');
     if plain.len() <= LONGEST_NAME && is_label {
         return plain;
     }
     let digest = Sha256::digest(metric.as_bytes());
-    let digits: String = digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(5).collect();
-    let room = LONGEST_NAME.saturating_sub(run_uid.len() + 1 + 1 + digits.len() + 1 + attempt.to_string().len());
-    let cleaned: String =
-        metric.chars().map(|character| character.to_ascii_lowercase()).map(|c| if clean(c) { c } else { '-' }).take(room).collect();
+    let digits: String = digest
+        .iter()
+        .take(3)
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .chars()
+        .take(5)
+        .collect();
+    let room = LONGEST_NAME
+        .saturating_sub(run_uid.len() + 1 + 1 + digits.len() + 1 + attempt.to_string().len());
+    let cleaned: String = metric
+        .chars()
+        .map(|character| character.to_ascii_lowercase())
+        .map(|c| if clean(c) { c } else { '-' })
+        .take(room)
+        .collect();
     let prefix = cleaned.trim_matches('-');
-    let middle = if prefix.is_empty() { digits } else { format!("{prefix}-{digits}") };
+    let middle = if prefix.is_empty() {
+        digits
+    } else {
+        format!("{prefix}-{digits}")
+    };
     format!("{run_uid}.{middle}.{attempt}")
 }
 
@@ -155,13 +258,23 @@ mod tests {
     #[test]
     fn short_names_are_plain_and_long_ones_stay_apart() {
         assert_eq!(name(UID, "smoke", 1), format!("{UID}.smoke.1"));
-        let long = ["a-metric-with-a-very-long-name-about-latency", "a-metric-with-a-very-long-name-about-errors"];
+        let long = [
+            "a-metric-with-a-very-long-name-about-latency",
+            "a-metric-with-a-very-long-name-about-errors",
+        ];
         let names = long.map(|metric| name(UID, metric, 12));
         assert_ne!(names[0], names[1]);
         for name in names {
-            assert!(name.len() <= 63 && name.starts_with(UID) && name.ends_with(".12"), "{name}");
+            assert!(
+                name.len() <= 63 && name.starts_with(UID) && name.ends_with(".12"),
+                "{name}"
+            );
         }
         let odd = name(UID, "Größe (p95)", 1);
-        assert!(odd.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c)), "{odd}");
+        assert!(
+            odd.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c)),
+            "{odd}"
+        );
     }
 }

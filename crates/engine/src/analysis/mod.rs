@@ -13,9 +13,9 @@ pub mod world;
 
 use std::collections::BTreeMap;
 
+use crossfade_api::Resource as _;
 use crossfade_api::analysis::Metric;
 use crossfade_api::analysis_run::{AnalysisPhase, AnalysisRunStatus, Measurement, MetricResult};
-use crossfade_api::{Resource as _, validation};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Action, Done, Evidence, Failure, FailureKind, Target};
@@ -54,14 +54,24 @@ pub fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<An
 }
 
 /// Deletes a finished run when its time to live is over.
-fn expire(world: &World, plan: &mut Plan, now: Timestamp) -> Result<Option<AnalysisRunStatus>, Halt> {
+fn expire(
+    world: &World,
+    plan: &mut Plan,
+    now: Timestamp,
+) -> Result<Option<AnalysisRunStatus>, Halt> {
     let status = &world.run.status;
-    let Some((seconds, completed)) = retention::seconds_to_live(&world.run.spec, status.phase).zip(status.completed_at) else {
+    let Some((seconds, completed)) =
+        retention::seconds_to_live(&world.run.spec, status.phase).zip(status.completed_at)
+    else {
         return Ok(None);
     };
-    let over = completed.saturating_add(SignedDuration::from_secs(i64::from(seconds) + 1)).unwrap_or(Timestamp::MAX);
+    let over = completed
+        .saturating_add(SignedDuration::from_secs(i64::from(seconds) + 1))
+        .unwrap_or(Timestamp::MAX);
     if now >= over {
-        plan.must(Action::DeleteAnalysisRun { target: target_of(world) })?;
+        plan.must(Action::DeleteAnalysisRun {
+            target: target_of(world),
+        })?;
     } else {
         plan.look_again_in(over.duration_since(now));
     }
@@ -78,27 +88,57 @@ fn target_of(world: &World) -> Target {
     }
 }
 
-fn go_on(world: &World, plan: &mut Plan, now: Timestamp) -> Result<Option<AnalysisRunStatus>, Halt> {
+fn go_on(
+    world: &World,
+    plan: &mut Plan,
+    now: Timestamp,
+) -> Result<Option<AnalysisRunStatus>, Halt> {
     let spec = &world.run.spec;
     let resolved = substitute::sources(&spec.args).and_then(|sources| {
         let values = substitute::planning_values(&sources);
-        let metrics = spec.metrics.iter().map(|metric| substitute::metric(metric, &values)).collect::<Result<Vec<_>, _>>()?;
+        let metrics = spec
+            .metrics
+            .iter()
+            .map(|metric| substitute::metric(metric, &values))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok((sources, metrics))
     });
     let (sources, metrics) = match resolved {
         Ok(resolved) => resolved,
-        Err(why) => return end_in_error(world, plan, now, &[], &format!("Unable to resolve metric arguments: {why}")),
+        Err(why) => {
+            return end_in_error(
+                world,
+                plan,
+                now,
+                &[],
+                &format!("Unable to resolve metric arguments: {why}"),
+            );
+        }
     };
-    let rules = match validate(world, &metrics) {
+    let rules = match retention::Rules::read(spec, &metrics) {
         Ok(rules) => rules,
-        Err(why) => return end_in_error(world, plan, now, &metrics, &format!("Analysis spec invalid: {why}")),
+        Err(why) => {
+            return end_in_error(
+                world,
+                plan,
+                now,
+                &metrics,
+                &format!("Analysis spec invalid: {why}"),
+            );
+        }
     };
 
     let mut status = world.run.status.clone();
     match measure_due(world, plan, now, &sources, &metrics, &rules, &mut status)? {
         Measuring::Done => {}
         Measuring::Unresolved(why) => {
-            return end_in_error(world, plan, now, &metrics, &format!("Unable to resolve metric arguments: {why}"));
+            return end_in_error(
+                world,
+                plan,
+                now,
+                &metrics,
+                &format!("Unable to resolve metric arguments: {why}"),
+            );
         }
     }
     assess_all(world, plan, now, &metrics, &rules, &mut status);
@@ -107,17 +147,16 @@ fn go_on(world: &World, plan: &mut Plan, now: Timestamp) -> Result<Option<Analys
         if let Some(seconds) = retention::seconds_to_live(spec, status.phase) {
             plan.look_again_in(SignedDuration::from_secs(i64::from(seconds) + 1));
         }
-    } else if let Some(next) = metrics.iter().filter_map(|metric| schedule::next_look(metric, &status)).min() {
+    } else if let Some(next) = metrics
+        .iter()
+        .filter_map(|metric| schedule::next_look(metric, &status))
+        .min()
+    {
         // A tick later than the second in which it is due, because due means strictly after.
         plan.look_again_in(next.duration_since(now) + SignedDuration::from_millis(1));
     }
     explain(plan, &metrics, &status);
     Ok(Some(status))
-}
-
-fn validate(world: &World, metrics: &[Metric]) -> Result<retention::Rules, String> {
-    validation::metrics(metrics)?;
-    retention::Rules::read(&world.run.spec, metrics)
 }
 
 /// Ends the run at once, without regard to dry-run mode; what is in flight is stopped first.
@@ -130,8 +169,13 @@ fn end_in_error(
 ) -> Result<Option<AnalysisRunStatus>, Halt> {
     let mut status = world.run.status.clone();
     for result in &status.metric_results {
-        let in_flight = result.measurements.last().filter(|last| last.finished_at.is_none());
-        let is_job = metrics.iter().any(|metric| metric.name == result.name && metric.provider.job.is_some());
+        let in_flight = result
+            .measurements
+            .last()
+            .filter(|last| last.finished_at.is_none());
+        let is_job = metrics
+            .iter()
+            .any(|metric| metric.name == result.name && metric.provider.job.is_some());
         if let Some(last) = in_flight.filter(|_| is_job || metrics.is_empty()) {
             job::stop(world, plan, last)?;
         }
@@ -145,7 +189,12 @@ fn end_in_error(
 }
 
 fn announce_end(plan: &mut Plan, phase: AnalysisPhase) {
-    announce(plan, &format!("AnalysisRun{phase}"), phase, format!("Analysis Completed. Result: {phase}"));
+    announce(
+        plan,
+        &format!("AnalysisRun{phase}"),
+        phase,
+        format!("Analysis Completed. Result: {phase}"),
+    );
 }
 
 fn announce(plan: &mut Plan, reason: &str, phase: AnalysisPhase, message: String) {
@@ -160,7 +209,10 @@ fn announce(plan: &mut Plan, reason: &str, phase: AnalysisPhase, message: String
 fn terminating(world: &World, status: &AnalysisRunStatus) -> bool {
     let bad = |result: &MetricResult| {
         !result.dry_run
-            && matches!(result.phase, AnalysisPhase::Failed | AnalysisPhase::Error | AnalysisPhase::Inconclusive)
+            && matches!(
+                result.phase,
+                AnalysisPhase::Failed | AnalysisPhase::Error | AnalysisPhase::Inconclusive
+            )
     };
     world.run.spec.terminate || status.metric_results.iter().any(bad)
 }
@@ -191,7 +243,13 @@ fn measure_due(
             Due::Resume(last) => Call::Resume(last.clone()),
             Due::Terminate(last) => Call::Terminate(last.clone()),
         };
-        let order = Order { metric, written, sources, call, attempt: attempt(before, &metric.name) };
+        let order = Order {
+            metric,
+            written,
+            sources,
+            call,
+            attempt: attempt(before, &metric.name),
+        };
         match take(world, plan, order, now) {
             Some(answer) => answers.push((metric, answer)),
             None => pending = true,
@@ -205,11 +263,23 @@ fn measure_due(
         match answer {
             Measured::Unresolved(why) => return Ok(Measuring::Unresolved(why)),
             Measured::TryLater(why) => plan.fail(why),
-            Measured::Taken { mut measurement, metadata } => {
-                if stopped && matches!(measurement.phase, AnalysisPhase::Successful | AnalysisPhase::Inconclusive) {
+            Measured::Taken {
+                mut measurement,
+                metadata,
+            } => {
+                if stopped
+                    && matches!(
+                        measurement.phase,
+                        AnalysisPhase::Successful | AnalysisPhase::Inconclusive
+                    )
+                {
                     "Metric Terminated".clone_into(&mut measurement.message);
                 }
-                count(result_of(status, metrics, &metric.name, rules, metadata), measurement, now);
+                count(
+                    result_of(status, metrics, &metric.name, rules, metadata),
+                    measurement,
+                    now,
+                );
             }
         }
     }
@@ -229,7 +299,11 @@ pub(crate) struct Order<'o> {
 
 /// Names the attempt that comes next: measurements counted and in error, plus one.
 fn attempt(status: &AnalysisRunStatus, metric: &str) -> i32 {
-    status.metric_results.iter().find(|result| result.name == metric).map_or(1, |result| result.count + result.error + 1)
+    status
+        .metric_results
+        .iter()
+        .find(|result| result.name == metric)
+        .map_or(1, |result| result.count + result.error + 1)
 }
 
 /// How a measurement stands and whether it was stopped, or `None` while that has to be found out.
@@ -251,7 +325,10 @@ fn take(world: &World, plan: &mut Plan, order: Order, now: Timestamp) -> Option<
     match plan.want(Action::Measure(Box::new(request)))? {
         Ok(Done::Measured(measured)) => Some((measured.as_ref().clone(), stopped)),
         Ok(_) => Some((in_error(now, "the measurement was not answered"), stopped)),
-        Err(Failure { kind: FailureKind::Unresolved, message }) => Some((Measured::Unresolved(message.clone()), stopped)),
+        Err(Failure {
+            kind: FailureKind::Unresolved,
+            message,
+        }) => Some((Measured::Unresolved(message.clone()), stopped)),
         Err(failure) => Some((in_error(now, &failure.message), stopped)),
     }
 }
@@ -264,7 +341,10 @@ fn in_error(now: Timestamp, message: &str) -> Measured {
         finished_at: Some(now),
         ..Measurement::default()
     };
-    Measured::Taken { measurement, metadata: BTreeMap::new() }
+    Measured::Taken {
+        measurement,
+        metadata: BTreeMap::new(),
+    }
 }
 
 /// The result entry of a metric, made on first use. Entries stand in the order of the spec.
@@ -275,11 +355,22 @@ fn result_of<'s>(
     rules: &retention::Rules,
     metadata: BTreeMap<String, String>,
 ) -> &'s mut MetricResult {
-    let place = |name: &str| metrics.iter().position(|metric| metric.name == name).unwrap_or(usize::MAX);
-    let at = match status.metric_results.iter().position(|result| result.name == name) {
+    let place = |name: &str| {
+        metrics
+            .iter()
+            .position(|metric| metric.name == name)
+            .unwrap_or(usize::MAX)
+    };
+    let at = match status
+        .metric_results
+        .iter()
+        .position(|result| result.name == name)
+    {
         Some(at) => at,
         None => {
-            let at = status.metric_results.partition_point(|result| place(&result.name) < place(name));
+            let at = status
+                .metric_results
+                .partition_point(|result| place(&result.name) < place(name));
             let result = MetricResult {
                 name: name.to_owned(),
                 phase: AnalysisPhase::Running,
@@ -326,7 +417,11 @@ fn count(result: &mut MetricResult, mut measurement: Measurement, now: Timestamp
         }
         AnalysisPhase::Unset | AnalysisPhase::Pending | AnalysisPhase::Running => {}
     }
-    match result.measurements.last_mut().filter(|last| last.finished_at.is_none()) {
+    match result
+        .measurements
+        .last_mut()
+        .filter(|last| last.finished_at.is_none())
+    {
         Some(in_flight) => *in_flight = measurement,
         None => result.measurements.push(measurement),
     }
@@ -344,9 +439,16 @@ fn assess_all(
     status.started_at.get_or_insert(now);
     // Taken before any phase changes below: a metric that turns bad now stops the others in the next pass.
     let terminating = terminating(world, status);
-    let mut verdict = assess::Verdict::new(if world.run.spec.terminate { "Run Terminated" } else { "" });
+    let mut verdict = assess::Verdict::new(if world.run.spec.terminate {
+        "Run Terminated"
+    } else {
+        ""
+    });
     for metric in metrics {
-        let mut result = status.metric_results.iter_mut().find(|result| result.name == metric.name);
+        let mut result = status
+            .metric_results
+            .iter_mut()
+            .find(|result| result.name == metric.name);
         if let Some(result) = result.as_deref_mut() {
             let phase = assess::metric_phase(metric, result, terminating);
             if phase != result.phase {
@@ -354,7 +456,11 @@ fn assess_all(
                     let text = format!("Metric '{}' Completed. Result: {phase}", metric.name);
                     announce(plan, &format!("Metric{phase}"), phase, text);
                 }
-                result.message = result.measurements.last().map(|last| last.message.clone()).unwrap_or_default();
+                result.message = result
+                    .measurements
+                    .last()
+                    .map(|last| last.message.clone())
+                    .unwrap_or_default();
                 result.phase = phase;
             }
         }
@@ -374,12 +480,23 @@ fn assess_all(
 }
 
 /// Keeps the newest measurements of each metric, and their Jobs.
-fn trim(world: &World, plan: &mut Plan, metrics: &[Metric], rules: &retention::Rules, status: &mut AnalysisRunStatus) {
+fn trim(
+    world: &World,
+    plan: &mut Plan,
+    metrics: &[Metric],
+    rules: &retention::Rules,
+    status: &mut AnalysisRunStatus,
+) {
     for result in &mut status.metric_results {
         let keep = rules.measurements_to_keep(&result.name);
         if result.measurements.len() > keep {
-            result.measurements.drain(..result.measurements.len() - keep);
-            if metrics.iter().any(|metric| metric.name == result.name && metric.provider.job.is_some()) {
+            result
+                .measurements
+                .drain(..result.measurements.len() - keep);
+            if metrics
+                .iter()
+                .any(|metric| metric.name == result.name && metric.provider.job.is_some())
+            {
                 job::trim(world, plan, &result.name, keep);
             }
         }
@@ -389,7 +506,10 @@ fn trim(world: &World, plan: &mut Plan, metrics: &[Metric], rules: &retention::R
 /// Says in words what the run waits for.
 fn explain(plan: &mut Plan, metrics: &[Metric], status: &AnalysisRunStatus) {
     for metric in metrics {
-        let result = status.metric_results.iter().find(|result| result.name == metric.name);
+        let result = status
+            .metric_results
+            .iter()
+            .find(|result| result.name == metric.name);
         if result.is_some_and(|result| result.phase.is_completed()) {
             continue;
         }
@@ -399,7 +519,10 @@ fn explain(plan: &mut Plan, metrics: &[Metric], status: &AnalysisRunStatus) {
             None => format!("measurement {}", taken + 1),
         };
         let bad = result.map_or(String::new(), |result| {
-            let limit = metric.failure_limit.as_ref().map_or(0, crossfade_api::intstr::count);
+            let limit = metric
+                .failure_limit
+                .as_ref()
+                .map_or(0, crossfade_api::intstr::count);
             match (result.failed, result.consecutive_error) {
                 (0, 0) => String::new(),
                 (failed, 0) => format!(" ({failed} of {limit} allowed failures)"),

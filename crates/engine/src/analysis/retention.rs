@@ -17,15 +17,25 @@ pub(crate) struct Rules {
 impl Rules {
     /// Resolves the rules of a run to its metrics. A rule that matches no metric is an error, as is an expression that cannot be read.
     pub(crate) fn read(spec: &AnalysisRunSpec, metrics: &[Metric]) -> Result<Self, String> {
-        let mut rules = Self { dry_run: Vec::new(), keep: Vec::new() };
+        let mut rules = Self {
+            dry_run: Vec::new(),
+            keep: Vec::new(),
+        };
         for (index, rule) in spec.dry_run.iter().enumerate() {
-            let matching = matching(&rule.metric_name, metrics).ok_or_else(|| unmatched("dryRun", index))?;
+            let matching =
+                matching(&rule.metric_name, metrics).ok_or_else(|| unmatched("dryRun", index))?;
             rules.dry_run.extend(matching);
         }
         for (index, rule) in spec.measurement_retention.iter().enumerate() {
-            let matching = matching(&rule.metric_name, metrics).ok_or_else(|| unmatched("measurementRetention", index))?;
-            let keep = usize::try_from(rule.limit).ok().filter(|limit| *limit > 0).unwrap_or(KEPT);
-            rules.keep.extend(matching.into_iter().map(|name| (name, keep)));
+            let matching = matching(&rule.metric_name, metrics)
+                .ok_or_else(|| unmatched("measurementRetention", index))?;
+            let keep = usize::try_from(rule.limit)
+                .ok()
+                .filter(|limit| *limit > 0)
+                .unwrap_or(KEPT);
+            rules
+                .keep
+                .extend(matching.into_iter().map(|name| (name, keep)));
         }
         Ok(rules)
     }
@@ -37,7 +47,11 @@ impl Rules {
 
     /// How many of the newest measurements of a metric stay; of several rules the last counts.
     pub(crate) fn measurements_to_keep(&self, metric: &str) -> usize {
-        self.keep.iter().rev().find(|(name, _)| name == metric).map_or(KEPT, |(_, keep)| *keep)
+        self.keep
+            .iter()
+            .rev()
+            .find(|(name, _)| name == metric)
+            .map_or(KEPT, |(_, keep)| *keep)
     }
 }
 
@@ -48,7 +62,11 @@ fn unmatched(field: &str, index: usize) -> String {
 /// Names of the metrics that an unanchored expression matches; `None` if there are none.
 fn matching(expression: &str, metrics: &[Metric]) -> Option<Vec<String>> {
     let expression = Regex::new(expression).ok()?;
-    let names: Vec<String> = metrics.iter().filter(|metric| expression.is_match(&metric.name)).map(|metric| metric.name.clone()).collect();
+    let names: Vec<String> = metrics
+        .iter()
+        .filter(|metric| expression.is_match(&metric.name))
+        .map(|metric| metric.name.clone())
+        .collect();
     (!names.is_empty()).then_some(names)
 }
 

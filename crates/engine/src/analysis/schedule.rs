@@ -32,7 +32,10 @@ pub(crate) fn due<'s>(
     terminating: bool,
     now: Timestamp,
 ) -> Due<'s> {
-    let result = status.metric_results.iter().find(|result| result.name == metric.name);
+    let result = status
+        .metric_results
+        .iter()
+        .find(|result| result.name == metric.name);
     if result.is_some_and(|result| result.phase.is_completed()) {
         return Due::Nothing;
     }
@@ -52,7 +55,11 @@ pub(crate) fn due<'s>(
     let (Some(result), Some(last)) = (result, last) else {
         return match (initial_delay(metric), status.started_at) {
             (None, _) => Due::Start,
-            (Some(delay), Some(started)) if now >= started.saturating_add(delay).unwrap_or(started) => Due::Start,
+            (Some(delay), Some(started))
+                if now >= started.saturating_add(delay).unwrap_or(started) =>
+            {
+                Due::Start
+            }
             (Some(_), _) => Due::Nothing,
         };
     };
@@ -65,18 +72,28 @@ pub(crate) fn due<'s>(
 
 /// When to look at an uncompleted metric again; `None` if something else wakes the run.
 pub(crate) fn next_look(metric: &Metric, status: &AnalysisRunStatus) -> Option<Timestamp> {
-    let result: Option<&MetricResult> = status.metric_results.iter().find(|result| result.name == metric.name);
+    let result: Option<&MetricResult> = status
+        .metric_results
+        .iter()
+        .find(|result| result.name == metric.name);
     if result.is_some_and(|result| result.phase.is_completed()) {
         return None;
     }
-    let (Some(result), Some(last)) = (result, result.and_then(|result| result.measurements.last())) else {
+    let (Some(result), Some(last)) = (result, result.and_then(|result| result.measurements.last()))
+    else {
         let delay = initial_delay(metric)?;
-        return status.started_at.and_then(|started| started.saturating_add(delay).ok());
+        return status
+            .started_at
+            .and_then(|started| started.saturating_add(delay).ok());
     };
     if last.finished_at.is_none() {
         return last.resume_at;
     }
-    if count_reached(metric, result) { None } else { next_after(metric, last) }
+    if count_reached(metric, result) {
+        None
+    } else {
+        next_after(metric, last)
+    }
 }
 
 /// The earliest time after which the measurement that follows `last` may start.
@@ -85,13 +102,24 @@ fn next_after(metric: &Metric, last: &Measurement) -> Option<Timestamp> {
     let wait = if last.phase == AnalysisPhase::Error {
         AFTER_ERROR
     } else {
-        duration::parse(&metric.interval).ok().filter(|_| !metric.interval.is_empty()).unwrap_or(WITHOUT_INTERVAL)
+        duration::parse(&metric.interval)
+            .ok()
+            .filter(|_| !metric.interval.is_empty())
+            .unwrap_or(WITHOUT_INTERVAL)
     };
     let next = finished.saturating_add(wait).ok()?;
     // A finished measurement says when to come back only where the provider asked for it (Retry-After).
-    Some(last.resume_at.filter(|_| last.phase == AnalysisPhase::Error).map_or(next, |asked| asked.max(next)))
+    Some(
+        last.resume_at
+            .filter(|_| last.phase == AnalysisPhase::Error)
+            .map_or(next, |asked| asked.max(next)),
+    )
 }
 
 fn initial_delay(metric: &Metric) -> Option<SignedDuration> {
-    if metric.initial_delay.is_empty() { None } else { duration::parse(&metric.initial_delay).ok() }
+    if metric.initial_delay.is_empty() {
+        None
+    } else {
+        duration::parse(&metric.initial_delay).ok()
+    }
 }

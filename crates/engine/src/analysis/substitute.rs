@@ -31,11 +31,19 @@ const FIELDS: [&str; 11] = [
 pub fn sources(args: &[Argument]) -> Result<BTreeMap<String, ArgumentSource>, String> {
     args.iter()
         .map(|argument| {
-            let secret = argument.value_from.as_ref().and_then(|from| from.secret_key_ref.as_ref());
+            let secret = argument
+                .value_from
+                .as_ref()
+                .and_then(|from| from.secret_key_ref.as_ref());
             let source = match (secret, &argument.value) {
-                (Some(secret), _) => ArgumentSource::Secret { name: secret.name.clone(), key: secret.key.clone() },
+                (Some(secret), _) => ArgumentSource::Secret {
+                    name: secret.name.clone(),
+                    key: secret.key.clone(),
+                },
                 (None, Some(value)) => ArgumentSource::Value(value.clone()),
-                (None, None) => return Err(format!("argument \"{}\" was not supplied", argument.name)),
+                (None, None) => {
+                    return Err(format!("argument \"{}\" was not supplied", argument.name));
+                }
             };
             Ok((argument.name.clone(), source))
         })
@@ -82,7 +90,9 @@ fn mentions_a_tag(json: &Json) -> bool {
     match json {
         Json::String(text) => text.contains("{{"),
         Json::Array(items) => items.iter().any(mentions_a_tag),
-        Json::Object(fields) => fields.iter().any(|(key, value)| key.contains("{{") || mentions_a_tag(value)),
+        Json::Object(fields) => fields
+            .iter()
+            .any(|(key, value)| key.contains("{{") || mentions_a_tag(value)),
         Json::Null | Json::Bool(_) | Json::Number(_) => false,
     }
 }
@@ -94,7 +104,9 @@ fn in_json(json: &mut Json, values: &BTreeMap<String, String>) -> Result<(), Str
             *text = in_text(text, values)?;
             Ok(())
         }
-        Json::Array(items) => items.iter_mut().fold(Ok(()), |so_far, item| in_json(item, values).and(so_far)),
+        Json::Array(items) => items
+            .iter_mut()
+            .fold(Ok(()), |so_far, item| in_json(item, values).and(so_far)),
         Json::Object(fields) => {
             let mut outcome = Ok(());
             for (key, mut value) in std::mem::take(fields) {
@@ -122,10 +134,16 @@ pub fn in_text(text: &str, values: &BTreeMap<String, String>) -> Result<String, 
         out.push_str(&rest[..start]);
         let after = &rest[start + 2..];
         let Some(end) = after.find("}}") else {
-            return Err(format!("Cannot find end tag=\"}}}}\" in the template={text:?} starting from {after:?}"));
+            return Err(format!(
+                "Cannot find end tag=\"}}}}\" in the template={text:?} starting from {after:?}"
+            ));
         };
         let tag = &after[..end];
-        match tag.trim().strip_prefix("args.").and_then(|name| values.get(name)) {
+        match tag
+            .trim()
+            .strip_prefix("args.")
+            .and_then(|name| values.get(name))
+        {
             Some(value) => out.push_str(value),
             None => trouble = Some(format!("failed to resolve {{{{{tag}}}}}")),
         }
@@ -140,7 +158,14 @@ mod tests {
     use super::*;
 
     fn values() -> BTreeMap<String, String> {
-        [("a", "1"), ("svc.name", "web"), ("open", "{{args.a}}"), ("quote", "x\"y\n")].map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+        [
+            ("a", "1"),
+            ("svc.name", "web"),
+            ("open", "{{args.a}}"),
+            ("quote", "x\"y\n"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
     }
 
     #[test]
@@ -159,10 +184,19 @@ mod tests {
 
     #[test]
     fn trouble_names_the_tag() {
-        assert_eq!(in_text("{{args.x}}", &values()), Err("failed to resolve {{args.x}}".to_owned()));
-        assert_eq!(in_text("{{inputs.a}}", &values()), Err("failed to resolve {{inputs.a}}".to_owned()));
+        assert_eq!(
+            in_text("{{args.x}}", &values()),
+            Err("failed to resolve {{args.x}}".to_owned())
+        );
+        assert_eq!(
+            in_text("{{inputs.a}}", &values()),
+            Err("failed to resolve {{inputs.a}}".to_owned())
+        );
         let unclosed = in_text("q {{args.a", &values()).unwrap_err();
-        assert!(unclosed.starts_with("Cannot find end tag=\"}}\""), "{unclosed}");
+        assert!(
+            unclosed.starts_with("Cannot find end tag=\"}}\""),
+            "{unclosed}"
+        );
     }
 
     #[test]
@@ -173,6 +207,9 @@ mod tests {
             failure_condition: "{{args.second}}".to_owned(),
             ..Metric::default()
         };
-        assert_eq!(metric(&metric_with, &values()), Err("failed to resolve {{args.second}}".to_owned()));
+        assert_eq!(
+            metric(&metric_with, &values()),
+            Err("failed to resolve {{args.second}}".to_owned())
+        );
     }
 }

@@ -52,7 +52,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { resync: SignedDuration::from_secs(900), verify_again: SignedDuration::from_secs(10) }
+        Self {
+            resync: SignedDuration::from_secs(900),
+            verify_again: SignedDuration::from_secs(10),
+        }
     }
 }
 
@@ -107,7 +110,12 @@ pub struct ReplicaSet {
 impl ReplicaSet {
     /// The version it runs: its hash label, empty if it has none.
     pub fn hash(&self) -> PodHash {
-        PodHash(self.labels.get(label::POD_HASH).cloned().unwrap_or_default())
+        PodHash(
+            self.labels
+                .get(label::POD_HASH)
+                .cloned()
+                .unwrap_or_default(),
+        )
     }
 }
 
