@@ -39,9 +39,9 @@ pub struct TemplateRef {
     /// Its name.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub template_name: String,
-    /// Whether it is a ClusterAnalysisTemplate.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub cluster_scope: bool,
+    /// Whether it is a ClusterAnalysisTemplate; false when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_scope: Option<bool>,
 }
 
 /// An argument of a template or run.

@@ -5,7 +5,7 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::analysis::Metric;
+use crate::analysis::{Metric, TemplateRef};
 use crate::intstr::{self, PodAmount};
 use crate::rollout::{
     BackgroundAnalysis, BlueGreenStrategy, CanaryStrategy, ReplicaProgressThreshold, RolloutSpec,
@@ -284,5 +284,12 @@ impl Metric {
         self.consecutive_success_limit
             .as_ref()
             .map_or(0, intstr::count)
+    }
+}
+
+impl TemplateRef {
+    /// Whether the template is a ClusterAnalysisTemplate.
+    pub fn is_cluster_scope(&self) -> bool {
+        self.cluster_scope.unwrap_or(false)
     }
 }

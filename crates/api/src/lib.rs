@@ -6,20 +6,24 @@
 
 pub mod analysis;
 pub mod analysis_run;
+pub mod canonical_json;
 pub mod defaults;
 pub mod duration;
 pub mod field_error;
 pub mod go_text;
+pub mod hash;
 pub mod intstr;
 pub mod merge_patch;
 pub mod names;
 pub mod ordered_json;
 pub mod pod_template;
 pub mod providers;
+pub mod quantity;
 pub mod resource;
 pub mod rollout;
 pub mod rollout_status;
 pub mod steps;
+pub mod template_defaults;
 pub mod time;
 pub mod traffic_routing;
 mod wire_enum;
