@@ -125,6 +125,25 @@ fn the_target_is_reached_by_pods_and_not_by_standing_still() {
 }
 
 #[test]
+fn above_the_limit_the_kept_side_gives_way_but_for_the_pods_that_availability_needs() {
+    let halved = Basic {
+        replicas: 5,
+        weight: 50,
+        fence: posts(1, 0),
+        new: Some(ready(8)),
+        stable: Some(ready(8)),
+        others: &[],
+    };
+    assert_eq!(halved.next(), sizes(3, 3));
+    // Of a broken canary more goes than its target says, so that five stable pods can stay.
+    let broken = Basic {
+        new: Some(partly(8, 0)),
+        ..halved
+    };
+    assert_eq!(broken.next(), sizes(1, 5));
+}
+
+#[test]
 fn a_progress_threshold_is_a_percentage_or_a_count_capped_by_what_is_wanted() {
     let eight = partly(10, 8);
     //           threshold                 wanted  met
@@ -288,6 +307,43 @@ fn going_back_to_the_stable_template_holds_the_weight() {
         ..retreat
     };
     assert_eq!(almost.weight(100), 80);
+}
+
+#[test]
+fn an_abort_aims_at_no_more_than_the_canary_has_and_carries() {
+    let steps = weights(&[20, 50, 80]);
+    let nodes_lost = Retreat {
+        routed: TEN,
+        canary: Some(ready(8)),
+        stable: Some(partly(10, 1)),
+        recorded: Some(80),
+        keeps_pods: true,
+    };
+    assert_eq!(nodes_lost.target(&steps), 50);
+    assert_eq!(
+        Retreat {
+            canary: Some(ready(3)),
+            ..nodes_lost
+        }
+        .target(&steps),
+        20
+    );
+    assert_eq!(
+        Retreat {
+            recorded: Some(30),
+            ..nodes_lost
+        }
+        .target(&steps),
+        30
+    );
+    assert_eq!(
+        Retreat {
+            recorded: Some(0),
+            ..nodes_lost
+        }
+        .target(&steps),
+        0
+    );
 }
 
 #[test]

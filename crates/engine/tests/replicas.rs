@@ -585,6 +585,9 @@ proptest! {
         let floor = state.replicas - state.fence.unavailable;
         let (serving, wanted) = (state.serving(), state.wanted());
         let next = state.basic().next();
+        if state.others.iter().any(|other| other.spec > 0) {
+            prop_assert!(next.canary >= state.new.spec && next.stable >= state.stable.spec, "{next:?}");
+        }
         // Both at once: an upper bound of what a pass does.
         let mut after = state.clone();
         resize(&mut after.stable, next.stable);
@@ -698,6 +701,7 @@ proptest! {
         let retreat = Retreat { routed, canary: Some(x), stable: Some(y), recorded: Some(f), keeps_pods: d > 0 };
         let target = retreat.target(&weights(&[d, e, f]));
         prop_assert!(target >= 0 && retreat.weight(target) >= 0 && retreat.weight(d) <= f.max(0));
+        prop_assert!(retreat.weight(target) <= b.max(1));
         retreat.canary_size(Demand::Weight(d), Some(e));
         let sets = [Leftover { pods: x, ..Leftover::default() }, Leftover { pods: y, ..Leftover::default() }];
         Leftovers {

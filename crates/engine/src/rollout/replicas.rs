@@ -192,29 +192,21 @@ pub fn split(replicas: i32, weight: i32, surge: i32) -> Sizes {
         return Sizes::default();
     }
     let (high, low) = (ceil(r * w, 100), r * w / 100);
-    let one_side_may_be_empty = w == 0 || w == 100 || (r == 1 && surge <= 0);
-    let tied = |total: i64| total * w % 100 == 50;
-    let low_fits = |total| !tied(total) && (low != 0 || one_side_may_be_empty);
-    let candidates = [
-        (high < r || one_side_may_be_empty, high, r),
-        (low_fits(r), low, r),
-        (surge > 0, high, r + 1),
-        (surge > 0 && low_fits(r + 1), low, r + 1),
-    ];
+    let may_be_empty = w == 0 || w == 100 || (r == 1 && surge <= 0);
     // |100·canary/total − w|, the totals multiplied out. The first factor stays below 200.
     let miss = |(canary, total): (i64, i64)| (100 * canary - w * total).abs();
-    let best = candidates
+    let (canary, total) = [(high, r), (low, r), (high, r + 1), (low, r + 1)]
         .into_iter()
-        .filter_map(|(fits, canary, total)| fits.then_some((canary, total)))
+        .take(if surge > 0 { 4 } else { 2 })
+        .filter(|(canary, total)| may_be_empty || (0 < *canary && canary < total))
         .reduce(|best, next| {
             if miss(next) * best.1 < miss(best) * next.1 {
                 next
             } else {
                 best
             }
-        });
-    // None fits where rounding up takes every pod and rounding down is a tie: one pod stays stable.
-    let (canary, total) = best.unwrap_or((r - 1, r));
+        })
+        .expect("a single pod may leave a side empty or surges, of two or more each side gets one");
     Sizes {
         canary: pods(canary),
         stable: pods(total - canary),
@@ -295,7 +287,7 @@ impl Basic<'_> {
             return grown;
         }
 
-        let increasing = self.new.is_none() || target.canary >= new.spec;
+        let increasing = target.canary >= new.spec;
         // The side to be drained counts by its spec, so that its broken pods never block the drain.
         let have = if increasing {
             new.serving() + count(stable.spec)
@@ -550,12 +542,20 @@ impl Retreat {
         let whole = self.routed.max_weight();
         let carried = self.routed.weight_carried(stable.available);
         let not_carried = whole - carried;
-        match self.recorded {
-            None if canary.serving() == 0 => 0,
-            None => not_carried.max(target),
-            Some(recorded) if target <= 0 => not_carried.min(recorded.max(0)),
-            Some(recorded) if carried < whole.saturating_sub(target) => recorded.max(0),
-            Some(recorded) => target.min(recorded.max(0)),
+        let Some(recorded) = self.recorded.map(|recorded| recorded.clamp(0, whole)) else {
+            let served = canary.serving() > 0;
+            return if served {
+                not_carried.max(target.min(whole))
+            } else {
+                0
+            };
+        };
+        if target <= 0 {
+            not_carried.min(recorded)
+        } else if carried < whole.saturating_sub(target) {
+            recorded
+        } else {
+            target.min(recorded)
         }
     }
 
