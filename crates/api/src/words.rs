@@ -94,3 +94,77 @@ pub enum Value {
     /// An object with its keys in order.
     Map(BTreeMap<String, Value>),
 }
+
+/// Why a number could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderError {
+    /// What kind of trouble it was.
+    pub kind: ProviderErrorKind,
+    /// The text for people, without secrets.
+    pub message: String,
+    /// Do not ask again before so many seconds have passed; the provider said so.
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl ProviderError {
+    /// An error of a kind, with its text.
+    pub fn new(kind: ProviderErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry_after_seconds: None,
+        }
+    }
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ProviderError {}
+
+/// What kind of trouble kept a number from being had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderErrorKind {
+    /// The metric is configured wrongly.
+    Config,
+    /// Credentials are missing or unusable.
+    Credentials,
+    /// The provider refused the credentials.
+    Auth,
+    /// What was asked for does not exist there.
+    NotFound,
+    /// The provider wants to be asked less often.
+    RateLimited,
+    /// The provider failed.
+    Server,
+    /// The answer did not come in time.
+    Timeout,
+    /// The provider could not be reached.
+    Transport,
+    /// The answer is too large.
+    TooLarge,
+    /// The answer could not be read.
+    Parse,
+    /// The provider has no data.
+    NoData,
+    /// One value was wanted and several came.
+    MultipleValues,
+    /// The condition could not be evaluated on the value.
+    Evaluation,
+    /// The measurement was called off.
+    Cancelled,
+}
+
+/// What a provider answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The value that conditions look at.
+    pub value: Value,
+    /// The value as people see it.
+    pub display: String,
+    /// What the provider says about this measurement, for example warnings.
+    pub metadata: BTreeMap<String, String>,
+}
