@@ -95,7 +95,7 @@ impl<S: Subject> Pass<S> {
     }
 
     /// What the pass needs next, or `None` when it is over. Asking again without an answer gives nothing new to do.
-    pub fn next(&mut self) -> Option<Need<S::Status>> {
+    pub fn need(&mut self) -> Option<Need<S::Status>> {
         if let State::Deciding = self.state {
             self.decide();
         }

@@ -29,7 +29,7 @@ const MOST_PER_HOST: usize = 10;
 /// A token is renewed this long before it expires.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 /// The longest a provider may ask to be left alone.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// Says where a host name leads on this machine, if it is one of its own.
 pub type Names = Arc<dyn Fn(&str, u16) -> Option<SocketAddr> + Send + Sync>;

@@ -224,14 +224,10 @@ fn name(run_uid: &str, metric: &str, attempt: i32) -> String {
         return plain;
     }
     let digest = Sha256::digest(metric.as_bytes());
-    let digits: String = digest
-        .iter()
-        .take(3)
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .chars()
-        .take(5)
-        .collect();
+    let digits = format!(
+        "{:05x}",
+        u32::from_be_bytes([0, digest[0], digest[1], digest[2]]) >> 4
+    );
     let room = LONGEST_NAME
         .saturating_sub(run_uid.len() + 1 + 1 + digits.len() + 1 + attempt.to_string().len());
     let cleaned: String = metric

@@ -361,25 +361,24 @@ fn result_of<'s>(
             .position(|metric| metric.name == name)
             .unwrap_or(usize::MAX)
     };
-    let at = match status
+    let at = if let Some(at) = status
         .metric_results
         .iter()
         .position(|result| result.name == name)
     {
-        Some(at) => at,
-        None => {
-            let at = status
-                .metric_results
-                .partition_point(|result| place(&result.name) < place(name));
-            let result = MetricResult {
-                name: name.to_owned(),
-                phase: AnalysisPhase::Running,
-                dry_run: rules.is_dry_run(name),
-                ..MetricResult::default()
-            };
-            status.metric_results.insert(at, result);
-            at
-        }
+        at
+    } else {
+        let at = status
+            .metric_results
+            .partition_point(|result| place(&result.name) < place(name));
+        let result = MetricResult {
+            name: name.to_owned(),
+            phase: AnalysisPhase::Running,
+            dry_run: rules.is_dry_run(name),
+            ..MetricResult::default()
+        };
+        status.metric_results.insert(at, result);
+        at
     };
     let result = &mut status.metric_results[at];
     if result.metadata.is_empty() {

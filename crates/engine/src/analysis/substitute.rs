@@ -104,9 +104,16 @@ fn in_json(json: &mut Json, values: &BTreeMap<String, String>) -> Result<(), Str
             *text = in_text(text, values)?;
             Ok(())
         }
-        Json::Array(items) => items
-            .iter_mut()
-            .fold(Ok(()), |so_far, item| in_json(item, values).and(so_far)),
+        Json::Array(items) => {
+            // Every item is visited, so that the last trouble is known.
+            let mut outcome = Ok(());
+            for item in items {
+                if let Err(why) = in_json(item, values) {
+                    outcome = Err(why);
+                }
+            }
+            outcome
+        }
         Json::Object(fields) => {
             let mut outcome = Ok(());
             for (key, mut value) in std::mem::take(fields) {
