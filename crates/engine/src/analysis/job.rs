@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crossfade_api::analysis_run::{AnalysisPhase, Measurement};
+use crossfade_api::analysis::Metric;
+use crossfade_api::analysis_run::{AnalysisPhase, AnalysisRunStatus, Measurement};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
@@ -31,6 +32,26 @@ pub(super) fn measure(
         Call::Resume(last) => resume(world, plan, last, now),
         Call::Terminate(last) => terminate(world, plan, last, now),
     }
+}
+
+/// The measurement in flight of a metric whose Job has something to say: it ended, cannot start, or is gone.
+pub(super) fn with_news<'s>(
+    world: &World,
+    metric: &Metric,
+    status: &'s AnalysisRunStatus,
+) -> Option<&'s Measurement> {
+    metric.provider.job.as_ref()?;
+    let result = status
+        .metric_results
+        .iter()
+        .find(|result| result.name == metric.name)?;
+    let last = result
+        .measurements
+        .last()
+        .filter(|last| last.finished_at.is_none())?;
+    let job = world.jobs.get(last.metadata.get(JOB_NAME)?);
+    job.is_none_or(|job| job.finished() || job.blocked.is_some())
+        .then_some(last)
 }
 
 fn taken(measurement: Measurement) -> Measured {

@@ -38,11 +38,14 @@ impl Subject for AnalysisRunSubject {
     }
 }
 
+/// A time as statuses hold it: whole seconds, cut.
+fn stamp(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 /// What to do about an AnalysisRun now.
 pub fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<AnalysisRunStatus> {
     let mut plan = Plan::new(evidence);
-    // Statuses hold whole seconds; so does every time that is compared with them.
-    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let outcome = if world.run.metadata.deletion_timestamp.is_some() {
         Ok(None)
     } else if world.run.status.phase.is_completed() {
@@ -180,8 +183,8 @@ fn end_in_error(
             job::stop(world, plan, last)?;
         }
     }
-    status.started_at.get_or_insert(now);
-    status.completed_at.get_or_insert(now);
+    status.started_at.get_or_insert(stamp(now));
+    status.completed_at.get_or_insert(stamp(now));
     status.phase = AnalysisPhase::Error;
     message.clone_into(&mut status.message);
     announce_end(plan, AnalysisPhase::Error);
@@ -238,7 +241,11 @@ fn measure_due(
     let mut pending = false;
     for (metric, written) in metrics.iter().zip(&world.run.spec.metrics) {
         let call = match schedule::due(metric, before, terminating, now) {
-            Due::Nothing => continue,
+            Due::Nothing => match job::with_news(world, metric, before) {
+                // The Job itself says that it ended; there is no need to wait for the next look at it.
+                Some(last) => Call::Resume(last.clone()),
+                None => continue,
+            },
             Due::Start => Call::Start,
             Due::Resume(last) => Call::Resume(last.clone()),
             Due::Terminate(last) => Call::Terminate(last.clone()),
@@ -392,6 +399,13 @@ fn count(result: &mut MetricResult, mut measurement: Measurement, now: Timestamp
     if measurement.phase.is_completed() && measurement.finished_at.is_none() {
         measurement.finished_at = Some(now);
     }
+    for time in [
+        &mut measurement.started_at,
+        &mut measurement.finished_at,
+        &mut measurement.resume_at,
+    ] {
+        *time = time.map(stamp);
+    }
     match measurement.phase {
         AnalysisPhase::Successful => {
             result.successful += 1;
@@ -435,7 +449,7 @@ fn assess_all(
     rules: &retention::Rules,
     status: &mut AnalysisRunStatus,
 ) {
-    status.started_at.get_or_insert(now);
+    status.started_at.get_or_insert(stamp(now));
     // Taken before any phase changes below: a metric that turns bad now stops the others in the next pass.
     let terminating = terminating(world, status);
     let mut verdict = assess::Verdict::new(if world.run.spec.terminate {
@@ -473,7 +487,7 @@ fn assess_all(
         status.message = message;
         if phase.is_completed() {
             announce_end(plan, phase);
-            status.completed_at.get_or_insert(now);
+            status.completed_at.get_or_insert(stamp(now));
         }
     }
 }
