@@ -1,0 +1,608 @@
+//! The recent samples of all series, in memory.
+//!
+//! Samples live in *columns*; a series is a label set that shows a column, plain or scaled. One
+//! column may be shown under many label sets, which is how the proxy's counters appear under the
+//! metric names of several tools without being stored several times. Start at [`Store::batch`]
+//! for writing and [`Store::snapshot`] for reading.
+//!
+//! One lock guards everything: a batch holds it while it appends (no allocation for a known
+//! column), a query only while it copies out what it needs, so no query sees half a batch. Old
+//! samples go when new ones come; nothing runs in the background. Nothing is kept over a restart.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use super::labels::{Labels, METRIC_NAME};
+
+/// Bit pattern of the value that says "the series ended here" (the one Prometheus uses).
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// Cost of a series beside its samples, in bytes: its labels and its places in the indexes.
+/// An estimate; text of labels is shared and not counted.
+const SERIES_BYTES: usize = 512;
+const SAMPLE_BYTES: usize = size_of::<Sample>();
+
+/// How often, in time of the samples, columns without new samples are looked through.
+const SWEEP_EVERY_MS: i64 = 60_000;
+
+/// The value that marks the end of a series; see [`is_stale`].
+pub const fn stale() -> f64 {
+    f64::from_bits(STALE_BITS)
+}
+
+/// Whether a value is the mark for the end of a series, and not an ordinary NaN.
+pub const fn is_stale(value: f64) -> bool {
+    value.to_bits() == STALE_BITS
+}
+
+/// One value of a series at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Unix time in milliseconds.
+    pub at: i64,
+    /// The value; NaN and infinities are values, [`stale`] is not.
+    pub value: f64,
+}
+
+/// How much a [`Store`] may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a sample is kept.
+    pub retention: Duration,
+    /// Most series at a time; more are refused and counted.
+    pub max_series: usize,
+    /// Most memory for samples and series, in bytes; above it the oldest samples go early.
+    pub max_bytes: usize,
+}
+
+impl Default for Settings {
+    /// Two hours, 100 000 series, 256 MiB.
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_hours(2),
+            max_series: 100_000,
+            max_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What a store holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Series, counting each label set.
+    pub series: usize,
+    /// Samples, counting a shared column once.
+    pub samples: usize,
+    /// Estimated memory in bytes.
+    pub bytes: usize,
+    /// Series refused because of [`Settings::max_series`], since the start.
+    pub refused_series: u64,
+}
+
+/// A handle to append to a column. It may outlive the column; see [`Batch::push`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnId {
+    slot: usize,
+    generation: u64,
+}
+
+/// The samples of all series.
+pub struct Store {
+    settings: Settings,
+    inner: RwLock<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    texts: HashSet<Arc<str>>,
+    series: HashMap<Labels, Shown>,
+    /// Label sets by metric name, to narrow what a selector looks at.
+    by_metric: HashMap<Arc<str>, HashSet<Labels>>,
+    columns: Vec<Option<Column>>,
+    free: Vec<usize>,
+    next_generation: u64,
+    samples: usize,
+    refused_series: u64,
+    last_sweep: i64,
+}
+
+/// How a series shows its column.
+#[derive(Clone, Copy)]
+struct Shown {
+    column: ColumnId,
+    scale: f64,
+}
+
+struct Column {
+    generation: u64,
+    samples: VecDeque<Sample>,
+    shown_as: Vec<Labels>,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            inner: RwLock::default(),
+        }
+    }
+
+    /// Starts to write. Readers wait until the batch is dropped, so keep it short and complete:
+    /// what belongs to the same moment belongs into the same batch.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            settings: self.settings,
+            inner: self.write(),
+            newest: i64::MIN,
+        }
+    }
+
+    /// Stands still for reading. Writers wait until the snapshot is dropped: copy and let go.
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { inner: self.read() }
+    }
+
+    /// What the store holds now.
+    pub fn usage(&self) -> Usage {
+        let inner = self.read();
+        Usage {
+            series: inner.series.len(),
+            samples: inner.samples,
+            bytes: inner.bytes(),
+            refused_series: inner.refused_series,
+        }
+    }
+
+    /// A panic while the lock was held can leave a sample out, never a broken structure, so a
+    /// poisoned lock is taken as it is.
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new(Settings::default())
+    }
+}
+
+/// Samples being written; all become visible together when it is dropped.
+pub struct Batch<'store> {
+    settings: Settings,
+    inner: RwLockWriteGuard<'store, Inner>,
+    newest: i64,
+}
+
+impl Batch<'_> {
+    /// The column of the series with these labels, made when there is none.
+    /// `None` when the store has as many series as it may have.
+    pub fn series(&mut self, labels: &Labels) -> Option<ColumnId> {
+        if let Some(shown) = self.inner.series.get(labels) {
+            return Some(shown.column);
+        }
+        self.column([(labels.clone(), 1.0)])
+    }
+
+    /// A new column, shown as each of the given label sets with its values times the given
+    /// factor. A label set that is shown already keeps its column. `None` when the store has no
+    /// room for as many series.
+    pub fn column(
+        &mut self,
+        shown_as: impl IntoIterator<Item = (Labels, f64)>,
+    ) -> Option<ColumnId> {
+        let wanted: Vec<_> = shown_as
+            .into_iter()
+            .filter(|(labels, _)| !self.inner.series.contains_key(labels))
+            .collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        if self.inner.series.len() + wanted.len() > self.settings.max_series {
+            self.inner.refused_series += wanted.len() as u64;
+            return None;
+        }
+        Some(self.inner.add_column(wanted))
+    }
+
+    /// Appends a sample. `false` when the column is gone (nothing was written to it for the
+    /// retention time: ask for it again) or the sample is not newer than its last one.
+    pub fn push(&mut self, column: ColumnId, sample: Sample) -> bool {
+        let oldest = sample.at.saturating_sub(millis(self.settings.retention));
+        let Some(found) = self.inner.column_mut(column) else {
+            return false;
+        };
+        if found
+            .samples
+            .back()
+            .is_some_and(|last| last.at >= sample.at)
+        {
+            return false;
+        }
+        let expired = found.samples.partition_point(|kept| kept.at < oldest);
+        found.samples.drain(..expired);
+        found.samples.push_back(sample);
+        self.inner.samples = self.inner.samples + 1 - expired;
+        self.newest = self.newest.max(sample.at);
+        true
+    }
+
+    /// The newest sample of a column.
+    pub fn last(&self, column: ColumnId) -> Option<Sample> {
+        self.inner.column(column)?.samples.back().copied()
+    }
+
+    /// Appends a sample to the series with these labels; `false` as in [`Batch::push`], or when
+    /// the series is new and there is no room for it.
+    pub fn append(&mut self, labels: &Labels, sample: Sample) -> bool {
+        self.series(labels)
+            .is_some_and(|column| self.push(column, sample))
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if self.newest > self.inner.last_sweep.saturating_add(SWEEP_EVERY_MS) {
+            self.inner.last_sweep = self.newest;
+            self.inner
+                .forget_before(self.newest.saturating_sub(millis(self.settings.retention)));
+        }
+        while self.inner.bytes() > self.settings.max_bytes {
+            let Some(cutoff) = self.inner.oldest_quarter() else {
+                break;
+            };
+            self.inner.forget_before(cutoff);
+        }
+    }
+}
+
+/// The store, standing still.
+pub struct Snapshot<'store> {
+    inner: RwLockReadGuard<'store, Inner>,
+}
+
+impl Snapshot<'_> {
+    /// All label sets of a metric, or of all metrics, in no particular order.
+    pub fn labels_of<'a>(
+        &'a self,
+        metric: Option<&str>,
+    ) -> Box<dyn Iterator<Item = &'a Labels> + 'a> {
+        match metric {
+            Some(metric) => Box::new(self.inner.by_metric.get(metric).into_iter().flatten()),
+            None => Box::new(self.inner.series.keys()),
+        }
+    }
+
+    /// How many samples a series has from `from` to `until`, both included (Unix milliseconds).
+    pub fn count(&self, labels: &Labels, from: i64, until: i64) -> usize {
+        self.span(labels, from, until)
+            .map_or(0, |(_, _, span)| span.len())
+    }
+
+    /// The samples of a series from `from` to `until`, both included, marks of its end too.
+    pub fn samples(&self, labels: &Labels, from: i64, until: i64) -> Vec<Sample> {
+        let Some((column, scale, span)) = self.span(labels, from, until) else {
+            return Vec::new();
+        };
+        column
+            .samples
+            .range(span)
+            .map(|sample| {
+                let plain = scale.to_bits() == 1f64.to_bits() || is_stale(sample.value);
+                Sample {
+                    at: sample.at,
+                    value: if plain {
+                        sample.value
+                    } else {
+                        sample.value * scale
+                    },
+                }
+            })
+            .collect()
+    }
+
+    fn span(
+        &self,
+        labels: &Labels,
+        from: i64,
+        until: i64,
+    ) -> Option<(&Column, f64, std::ops::Range<usize>)> {
+        let shown = self.inner.series.get(labels)?;
+        let column = self.inner.column(shown.column)?;
+        let start = column.samples.partition_point(|sample| sample.at < from);
+        let end = column.samples.partition_point(|sample| sample.at <= until);
+        Some((column, shown.scale, start..end.max(start)))
+    }
+}
+
+impl Inner {
+    fn bytes(&self) -> usize {
+        self.samples * SAMPLE_BYTES + self.series.len() * SERIES_BYTES
+    }
+
+    fn column(&self, id: ColumnId) -> Option<&Column> {
+        self.columns
+            .get(id.slot)?
+            .as_ref()
+            .filter(|column| column.generation == id.generation)
+    }
+
+    fn column_mut(&mut self, id: ColumnId) -> Option<&mut Column> {
+        self.columns
+            .get_mut(id.slot)?
+            .as_mut()
+            .filter(|column| column.generation == id.generation)
+    }
+
+    fn add_column(&mut self, shown_as: Vec<(Labels, f64)>) -> ColumnId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.columns.push(None);
+            self.columns.len() - 1
+        });
+        self.next_generation += 1;
+        let id = ColumnId {
+            slot,
+            generation: self.next_generation,
+        };
+        let mut column = Column {
+            generation: id.generation,
+            samples: VecDeque::new(),
+            shown_as: Vec::new(),
+        };
+        for (labels, scale) in shown_as {
+            let labels = self.interned(&labels);
+            let metric = labels
+                .iter()
+                .find(|(name, _)| &**name == METRIC_NAME)
+                .map(|(_, value)| value.clone());
+            self.by_metric
+                .entry(metric.unwrap_or_else(|| "".into()))
+                .or_default()
+                .insert(labels.clone());
+            self.series
+                .insert(labels.clone(), Shown { column: id, scale });
+            column.shown_as.push(labels);
+        }
+        if let Some(place) = self.columns.get_mut(slot) {
+            *place = Some(column);
+        }
+        id
+    }
+
+    /// The same set, with texts that all sets share.
+    fn interned(&mut self, labels: &Labels) -> Labels {
+        let mut text = |text: &Arc<str>| -> Arc<str> {
+            if let Some(known) = self.texts.get(text) {
+                return known.clone();
+            }
+            self.texts.insert(text.clone());
+            text.clone()
+        };
+        Labels::new(
+            labels
+                .iter()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    fn forget_before(&mut self, cutoff: i64) {
+        for slot in 0..self.columns.len() {
+            let Some(Some(column)) = self.columns.get_mut(slot) else {
+                continue;
+            };
+            let expired = column.samples.partition_point(|sample| sample.at < cutoff);
+            column.samples.drain(..expired);
+            column.samples.shrink_to(column.samples.len() * 2);
+            self.samples -= expired;
+            if column.samples.is_empty() {
+                self.remove_column(slot);
+            }
+        }
+        // A text that only the table itself holds belongs to no series any more.
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+    }
+
+    fn remove_column(&mut self, slot: usize) {
+        let Some(column) = self.columns.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        for labels in column.shown_as {
+            self.series.remove(&labels);
+            if let Some(of_metric) = self.by_metric.get_mut(labels.metric()) {
+                of_metric.remove(&labels);
+                if of_metric.is_empty() {
+                    self.by_metric.remove(labels.metric());
+                }
+            }
+        }
+        self.free.push(slot);
+    }
+
+    /// The time before which the oldest quarter of the stored time lies.
+    fn oldest_quarter(&self) -> Option<i64> {
+        let columns = || self.columns.iter().flatten();
+        let oldest = columns()
+            .filter_map(|column| column.samples.front())
+            .map(|sample| sample.at)
+            .min()?;
+        let newest = columns()
+            .filter_map(|column| column.samples.back())
+            .map(|sample| sample.at)
+            .max()?;
+        Some(oldest + ((newest - oldest) / 4).max(1))
+    }
+}
+
+/// A duration in whole milliseconds.
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Labels {
+        Labels::new([(METRIC_NAME, name)])
+    }
+
+    fn values(store: &Store, labels: &Labels) -> Vec<(i64, f64)> {
+        store
+            .snapshot()
+            .samples(labels, i64::MIN, i64::MAX)
+            .iter()
+            .map(|s| (s.at, s.value))
+            .collect()
+    }
+
+    #[test]
+    fn a_sample_that_is_not_newer_than_the_last_is_refused() {
+        let store = Store::default();
+        let mut batch = store.batch();
+        assert!(batch.append(&named("a"), Sample { at: 10, value: 1.0 }));
+        assert!(!batch.append(&named("a"), Sample { at: 10, value: 2.0 }));
+        assert!(!batch.append(&named("a"), Sample { at: 9, value: 3.0 }));
+        drop(batch);
+        assert_eq!(values(&store, &named("a")), [(10, 1.0)]);
+    }
+
+    #[test]
+    fn one_column_is_shown_under_several_names_and_scaled() {
+        let store = Store::default();
+        let mut batch = store.batch();
+        let column = batch
+            .column([(named("seconds"), 1.0), (named("milliseconds"), 1000.0)])
+            .expect("room");
+        batch.push(column, Sample { at: 1, value: 0.25 });
+        batch.push(
+            column,
+            Sample {
+                at: 2,
+                value: stale(),
+            },
+        );
+        drop(batch);
+        assert_eq!(values(&store, &named("milliseconds"))[0], (1, 250.0));
+        assert!(is_stale(values(&store, &named("milliseconds"))[1].1));
+        assert_eq!(values(&store, &named("seconds"))[0], (1, 0.25));
+        assert_eq!((store.usage().series, store.usage().samples), (2, 2));
+    }
+
+    #[test]
+    fn old_samples_go_and_so_do_series_without_samples() {
+        let store = Store::new(Settings {
+            retention: Duration::from_mins(1),
+            ..Settings::default()
+        });
+        let mut batch = store.batch();
+        let ended = batch.series(&named("ended")).expect("room");
+        batch.push(ended, Sample { at: 0, value: 1.0 });
+        drop(batch);
+        for at in [30_000, 60_000, 90_000, 150_000] {
+            store
+                .batch()
+                .append(&named("going"), Sample { at, value: 1.0 });
+        }
+        assert_eq!(
+            values(&store, &named("going")),
+            [(90_000, 1.0), (150_000, 1.0)]
+        );
+        assert_eq!((store.usage().series, store.usage().samples), (1, 2));
+        assert!(
+            !store.batch().push(
+                ended,
+                Sample {
+                    at: 200_000,
+                    value: 1.0
+                }
+            ),
+            "the handle outlived its column"
+        );
+    }
+
+    #[test]
+    fn more_series_than_allowed_are_refused_and_counted() {
+        let store = Store::new(Settings {
+            max_series: 2,
+            ..Settings::default()
+        });
+        let accepted: Vec<bool> = ["a", "b", "c", "a"]
+            .iter()
+            .zip(1..)
+            .map(|(name, at)| {
+                store
+                    .batch()
+                    .append(&named(name), Sample { at, value: 0.0 })
+            })
+            .collect();
+        assert_eq!(accepted, [true, true, false, true]);
+        assert_eq!(store.usage().refused_series, 1);
+    }
+
+    #[test]
+    fn memory_stays_within_its_bound_and_the_newest_samples_stay() {
+        let max_bytes = 64 * 1024;
+        let store = Store::new(Settings {
+            max_bytes,
+            ..Settings::default()
+        });
+        for at in 0..20_000 {
+            store.batch().append(
+                &named("a"),
+                Sample {
+                    at,
+                    value: at as f64,
+                },
+            );
+            assert!(
+                store.usage().bytes <= max_bytes,
+                "{:?} after {at}",
+                store.usage()
+            );
+        }
+        assert_eq!(
+            values(&store, &named("a")).last(),
+            Some(&(19_999, 19_999.0))
+        );
+    }
+
+    #[test]
+    fn a_reader_sees_a_batch_whole_or_not_at_all() {
+        let store = Arc::new(Store::default());
+        let writer = {
+            let store = store.clone();
+            std::thread::spawn(move || {
+                for at in 1..2_000 {
+                    let mut batch = store.batch();
+                    batch.append(
+                        &named("a"),
+                        Sample {
+                            at,
+                            value: at as f64,
+                        },
+                    );
+                    batch.append(
+                        &named("b"),
+                        Sample {
+                            at,
+                            value: at as f64,
+                        },
+                    );
+                }
+            })
+        };
+        while !writer.is_finished() {
+            let snapshot = store.snapshot();
+            let both = [named("a"), named("b")]
+                .map(|name| snapshot.samples(&name, i64::MIN, i64::MAX).last().copied());
+            assert_eq!(both[0], both[1]);
+        }
+        writer.join().expect("the writer does not panic");
+    }
+}
