@@ -1,7 +1,9 @@
 //! The world as one machine: processes as pods, a built-in proxy as router, a metric store, an object store.
 
+pub mod client;
 pub mod control;
 pub mod proxy;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod wire;
