@@ -10,8 +10,11 @@ use crate::intstr::{self, PodAmount};
 use crate::rollout::{
     BackgroundAnalysis, BlueGreenStrategy, CanaryStrategy, ReplicaProgressThreshold, RolloutSpec,
 };
-use crate::steps::{ExperimentStep, Pause, SetMirrorRoute};
-use crate::traffic_routing::{AlbTrafficRouting, NginxTrafficRouting, TrafficRouting};
+use crate::steps::{ExperimentStep, Pause, SetMirrorRoute, StringMatch};
+use crate::traffic_routing::{
+    AlbTrafficRouting, IstioTrafficRouting, IstioVirtualService, NginxTrafficRouting,
+    TrafficRouting,
+};
 
 /// Pods, when `spec.replicas` is absent.
 pub const REPLICAS: i32 = 1;
@@ -199,7 +202,7 @@ impl NginxTrafficRouting {
 
     /// The Ingresses of the stable Service.
     pub fn ingresses(&self) -> Vec<&str> {
-        one_or_many(&self.stable_ingress, &self.stable_ingresses)
+        one_or_many(&self.stable_ingress, self.stable_ingresses.as_deref())
     }
 }
 
@@ -211,7 +214,7 @@ impl AlbTrafficRouting {
 
     /// The Ingresses to change.
     pub fn ingresses(&self) -> Vec<&str> {
-        one_or_many(&self.ingress, &self.ingresses)
+        one_or_many(&self.ingress, self.ingresses.as_deref())
     }
 }
 
@@ -219,14 +222,44 @@ fn or<'a>(text: &'a str, absent: &'a str) -> &'a str {
     if text.is_empty() { absent } else { text }
 }
 
-fn one_or_many<'a>(one: &'a str, many: &'a [String]) -> Vec<&'a str> {
-    if many.is_empty() {
-        Some(one)
+fn one_or_many<'a>(one: &'a str, many: Option<&'a [String]>) -> Vec<&'a str> {
+    match many {
+        Some(many) => many.iter().map(String::as_str).collect(),
+        None => Some(one)
             .filter(|one| !one.is_empty())
             .into_iter()
+            .collect(),
+    }
+}
+
+impl IstioTrafficRouting {
+    /// The VirtualServices to change.
+    pub fn virtual_services(&self) -> Vec<&IstioVirtualService> {
+        self.virtual_service
+            .iter()
+            .chain(self.virtual_services.iter().flatten())
             .collect()
-    } else {
-        many.iter().map(String::as_str).collect()
+    }
+}
+
+impl IstioVirtualService {
+    /// Name and namespace of the object; `namespace` is that of the Rollout.
+    pub fn name_and_namespace<'a>(&'a self, namespace: &'a str) -> (&'a str, &'a str) {
+        let name = self
+            .name
+            .strip_suffix(".cluster.local")
+            .unwrap_or(&self.name);
+        name.rsplit_once('.').unwrap_or((name, namespace))
+    }
+}
+
+impl StringMatch {
+    /// How many of the three members are set.
+    pub fn members(&self) -> usize {
+        [&self.exact, &self.prefix, &self.regex]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .count()
     }
 }
 

@@ -56,13 +56,6 @@ impl FieldErrorKind {
             Self::NotFound => "Not found",
         }
     }
-
-    fn shows_value(self) -> bool {
-        matches!(
-            self,
-            Self::Invalid | Self::Unsupported | Self::Duplicate | Self::NotFound
-        )
-    }
 }
 
 impl FieldError {
@@ -150,26 +143,40 @@ impl FieldError {
     }
 }
 
+impl FieldError {
+    /// The fault without its path: kind, value and detail.
+    pub fn body(&self) -> String {
+        let mut body = self.kind.text().to_owned();
+        for part in [&self.value, &self.detail] {
+            if !part.is_empty() {
+                body.push_str(": ");
+                body.push_str(part);
+            }
+        }
+        body
+    }
+}
+
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.kind.text())?;
-        if self.kind.shows_value() {
-            write!(f, ": {}", self.value)?;
-        }
-        if !self.detail.is_empty() {
-            write!(f, ": {}", self.detail)?;
-        }
-        Ok(())
+        write!(f, "{}: {}", self.path, self.body())
     }
 }
 
 impl std::error::Error for FieldError {}
 
-/// Numbers and truth values plainly, texts quoted as Go does, everything else as compact JSON.
+/// Numbers and truth values plainly, texts quoted as Go does, everything else as compact JSON in the order of
+/// declaration, with the characters escaped that Go escapes.
 fn render(value: &(impl Serialize + ?Sized)) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(text)) => go_text::quote(&text),
-        Ok(value) => value.to_string(),
-        Err(error) => error.to_string(),
+    let json = match serde_json::to_string(value) {
+        Ok(json) => json,
+        Err(error) => return error.to_string(),
+    };
+    match serde_json::from_str::<String>(&json) {
+        Ok(text) => go_text::quote(&text),
+        Err(_) => json
+            .replace('<', "\\u003c")
+            .replace('>', "\\u003e")
+            .replace('&', "\\u0026"),
     }
 }

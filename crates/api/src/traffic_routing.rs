@@ -65,8 +65,8 @@ pub struct IstioTrafficRouting {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_service: Option<IstioVirtualService>,
     /// The VirtualServices to change.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub virtual_services: Vec<IstioVirtualService>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_services: Option<Vec<IstioVirtualService>>,
     /// Split by subsets of this DestinationRule instead of by Services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_rule: Option<IstioDestinationRule>,
@@ -136,8 +136,8 @@ pub struct NginxTrafficRouting {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stable_ingress: String,
     /// The Ingresses of the stable Service.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub stable_ingresses: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_ingresses: Option<Vec<String>>,
     /// Annotations for the canary Ingress, prefixed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub additional_ingress_annotations: BTreeMap<String, String>,
@@ -154,8 +154,8 @@ pub struct AlbTrafficRouting {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ingress: String,
     /// The Ingresses to change.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub ingresses: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingresses: Option<Vec<String>>,
     /// Port of the Services.
     pub service_port: i32,
     /// Service that names the action; the stable Service when empty.
