@@ -1,0 +1,67 @@
+//! What the control side and the workers have in common.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use tokio::sync::Semaphore;
+
+use super::{pods::lock, table::Table};
+
+/// Copies for mirrors that may be under way at one time.
+const MIRRORS: usize = 256;
+
+/// One for each process.
+pub(super) struct Shared {
+    table: Mutex<Arc<Table>>,
+    /// Changes with the table. A request compares it with the one it knows, which is cheaper than asking for the
+    /// table; so a table is obeyed by every request that begins after [`Shared::set`] has returned.
+    pub(super) version: AtomicU64,
+    pub(super) mirrors: Arc<Semaphore>,
+    pub(super) mirrored: AtomicU64,
+    pub(super) mirrors_dropped: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            table: Mutex::default(),
+            version: AtomicU64::new(0),
+            mirrors: Arc::new(Semaphore::new(MIRRORS)),
+            mirrored: AtomicU64::new(0),
+            mirrors_dropped: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn table(&self) -> Arc<Table> {
+        Arc::clone(&lock(&self.table))
+    }
+
+    pub(super) fn set(&self, table: Table) {
+        *lock(&self.table) = Arc::new(table);
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Counts itself for as long as it lives.
+pub(super) struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Clone for Open {
+    fn clone(&self) -> Self {
+        Self::new(&self.0)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

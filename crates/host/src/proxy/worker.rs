@@ -1,0 +1,241 @@
+//! A worker: one thread, one runtime, its own sockets on every listener's port, its own connections to pods.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use http::HeaderValue;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Handle},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    forward::{Caller, serve},
+    guard::{Watch, Watched},
+    headers::Client,
+    shared::{Open, Shared},
+    table::Listener as Rules,
+};
+
+/// Connections that wait to be accepted; the kernel may lower it.
+const BACKLOG: i32 = 4096;
+/// Longest head of a request, in bytes. A longer one is answered 431.
+const MAX_HEAD: usize = 64 * 1024;
+/// Most header fields of a request. More are answered 431.
+const MAX_FIELDS: usize = 128;
+/// A client may take this long to send one head, in milliseconds.
+const HEAD_MS: u64 = 15_000;
+/// A connection without requests is closed after this long, in milliseconds.
+const IDLE_MS: u64 = 120_000;
+/// How often connections are looked at for the two limits above.
+const LOOK: Duration = Duration::from_secs(5);
+/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A running worker.
+pub(super) struct Worker {
+    pub(super) handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts one; it ends with `stop`.
+    pub(super) fn start(number: usize, stop: CancellationToken) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("proxy-{number}"))
+            .spawn(move || runtime.block_on(stop.cancelled()))?;
+        Ok(Self { handle, thread })
+    }
+
+    pub(super) fn join(self) {
+        // A worker that panicked has said so.
+        let _ = self.thread.join();
+    }
+}
+
+/// One socket for each worker on the same port, or why not.
+///
+/// Sockets that share a port must not share it with another process by accident, so it is first claimed alone.
+pub(super) fn bind(
+    address: SocketAddr,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+    let socket = |shared: bool, address: SocketAddr| -> io::Result<Socket> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    if address.port() != 0 {
+        drop(socket(false, address)?);
+    }
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = socket(true, address)?;
+        socket.set_nonblocking(true)?;
+        socket.listen(BACKLOG)?;
+        let listener = StdListener::from(socket);
+        address = listener.local_addr()?;
+        sockets.push(listener);
+    }
+    Ok((address, sockets))
+}
+
+/// One worker's part of a listener.
+pub(super) struct Door {
+    pub(super) shared: Arc<Shared>,
+    pub(super) worker: usize,
+    pub(super) name: Arc<str>,
+    pub(super) rules: Arc<Rules>,
+    /// Connections of the listener, over all workers.
+    pub(super) connections: Arc<AtomicUsize>,
+    /// The listener is being removed.
+    pub(super) closing: CancellationToken,
+}
+
+impl Door {
+    /// Accepts connections until the listener is removed, then those that were waiting, then closes the socket.
+    pub(super) async fn open(self, listener: StdListener) {
+        let Ok(listener) = TcpListener::from_std(listener) else {
+            return;
+        };
+        let door = Arc::new(self);
+        while let Some(accepted) = door.closing.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, from)) => door.admit(stream, from),
+                // Out of descriptors, most likely: others must end first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+        while let Some(Ok((stream, from))) =
+            futures_util::FutureExt::now_or_never(listener.accept())
+        {
+            door.admit(stream, from);
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let open = Open::new(&self.connections);
+        tokio::spawn(Arc::clone(self).converse(stream, from, open));
+    }
+
+    async fn converse(self: Arc<Self>, mut stream: TcpStream, from: SocketAddr, open: Open) {
+        let Ok(to) = stream.local_addr() else { return };
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let header = |text: String| {
+            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
+        };
+        let watch = Arc::new(Watch::default());
+        let first = tokio::select! {
+            first = timeout(Duration::from_millis(IDLE_MS), first_bytes(&mut stream)) => first,
+            () = self.closing.cancelled() => return,
+        };
+        let Ok(Ok(Some((is_http2, first)))) = first else {
+            return;
+        };
+        let caller = Arc::new(Caller {
+            shared: Arc::clone(&self.shared),
+            worker: self.worker,
+            listener: Arc::clone(&self.name),
+            client: Client {
+                ip: header(from.ip().to_canonical().to_string()),
+                to: header(to.to_string()),
+            },
+            watch: Arc::clone(&watch),
+            rules: Mutex::new((0, Arc::clone(&self.rules))),
+            open,
+        });
+        let service = service_fn(move |request| serve(Arc::clone(&caller), request));
+        let io = TokioIo::new(Watched::new(stream, first, Arc::clone(&watch)));
+        if is_http2 {
+            watch.stop();
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(1 << 20)
+                .initial_connection_window_size(4 << 20)
+                .max_concurrent_streams(256)
+                .max_header_list_size(MAX_HEAD as u32)
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(20))
+                .serve_connection(io, service);
+            tokio::pin!(connection);
+            tokio::select! {
+                biased;
+                _ = connection.as_mut() => return,
+                () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            // How a client's connection ended concerns nobody but the client.
+            let _ = connection.await;
+        } else {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .max_buf_size(MAX_HEAD)
+                .max_headers(MAX_FIELDS)
+                .serve_connection(io, service)
+                .with_upgrades();
+            tokio::pin!(connection);
+            let mut look = interval(LOOK);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut closing = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = connection.as_mut() => return,
+                    () = self.closing.cancelled(), if !closing => closing = true,
+                    _ = look.tick() => {
+                        if watch.is_slow(HEAD_MS) {
+                            return;
+                        }
+                        closing |= watch.is_idle(IDLE_MS);
+                    }
+                }
+                if closing {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// The first bytes of a connection, as many as it takes to tell HTTP/2 from HTTP/1. None if it ends before.
+async fn first_bytes(stream: &mut TcpStream) -> io::Result<Option<(bool, Vec<u8>)>> {
+    let mut first = Vec::with_capacity(1024);
+    loop {
+        if stream.read_buf(&mut first).await? == 0 {
+            return Ok(None);
+        }
+        let common = first
+            .iter()
+            .zip(PREFACE)
+            .take_while(|(a, b)| a == b)
+            .count();
+        if common == PREFACE.len() {
+            return Ok(Some((true, first)));
+        }
+        if common < first.len() {
+            return Ok(Some((false, first)));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The data plane over real sockets: pods, clients and the control plane are real; only they run in this process.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod rig;
+mod routing;
