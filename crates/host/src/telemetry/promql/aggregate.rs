@@ -110,6 +110,8 @@ fn combined(how: Aggregation, values: &mut [f64], param: f64) -> f64 {
         Aggregation::Max => reduced(|value, most| value > most),
         Aggregation::Count => values.len() as f64,
         Aggregation::Group => 1.0,
+        // The reference takes a single value for exact, even NaN.
+        Aggregation::Stdvar | Aggregation::Stddev if values.len() == 1 => 0.0,
         Aggregation::Stdvar => number::variance(values.iter().copied()),
         Aggregation::Stddev => number::variance(values.iter().copied()).sqrt(),
         Aggregation::Quantile => number::quantile(param, values),
@@ -133,16 +135,17 @@ fn first_k(
             values: vec![None; count],
         })
         .collect();
+    // The bounds of 64-bit integers, which is what the reference counts with.
+    if let Some(k) = k.iter().find(|k| !(**k > -9.3e18 && **k < 9.2e18)) {
+        return Err(QueryError::Execution(format!(
+            "Scalar value {} overflows int64",
+            number::format_value(*k)
+        )));
+    }
     let mut order = Vec::new();
     for group in groups {
         for index in 0..count {
             let k = k.get(index).copied().unwrap_or(f64::NAN);
-            // The bounds of 64-bit integers, which is what the reference counts with.
-            if !(k > -9.3e18 && k < 9.2e18) {
-                return Err(QueryError::Execution(format!(
-                    "Scalar value {k} overflows int64"
-                )));
-            }
             let mut ranked: Vec<(usize, f64)> = group
                 .iter()
                 .filter_map(|at| Some((*at, rows.get(*at)?.values.get(index).copied().flatten()?)))

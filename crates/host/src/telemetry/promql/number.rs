@@ -1,21 +1,18 @@
 //! Floating point as Prometheus has it, where Rust's own answers differ.
 
-/// The larger number; NaN when either is (`f64::max` would give the other).
+/// The larger number. NaN when either is, unless the other is infinite (`f64::max` never gives NaN).
 pub(super) fn max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
+    let infinite = a == f64::INFINITY || b == f64::INFINITY;
+    if !infinite && (a.is_nan() || b.is_nan()) {
         f64::NAN
     } else {
         a.max(b)
     }
 }
 
-/// The smaller number; NaN when either is.
+/// The smaller number; NaN as for [`max`].
 pub(super) fn min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.min(b)
-    }
+    -max(-a, -b)
 }
 
 /// A sum that keeps what rounding takes from it (Kahan's summation in Neumaier's form).
