@@ -1,5 +1,6 @@
 //! `cargo xtask lint`: everything a machine can say about the code without running it.
 
+use crate::generate;
 use crate::run::{self, Outcome, cargo};
 use crate::setup;
 
@@ -8,7 +9,9 @@ pub(crate) fn run(fix: bool) -> Outcome {
     setup::need(&[setup::COMPILER])?;
     if fix {
         run::run(cargo().args(["fmt", "--all"]))?;
+        generate::write()?;
     }
+    generate::check()?;
     run::run(cargo().args(["fmt", "--all", "--check"]))?;
     run::run(cargo().args([
         "clippy",

@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod generate;
 mod lint;
 mod run;
 mod setup;

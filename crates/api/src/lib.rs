@@ -7,6 +7,7 @@
 pub mod analysis;
 pub mod analysis_run;
 pub mod canonical_json;
+pub mod crd;
 pub mod defaults;
 pub mod duration;
 pub mod field_error;
@@ -23,6 +24,7 @@ pub mod quantity;
 pub mod resource;
 pub mod rollout;
 pub mod rollout_status;
+pub mod schema;
 pub mod selector;
 pub mod steps;
 pub mod substitute;

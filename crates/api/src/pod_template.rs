@@ -156,8 +156,8 @@ impl JsonSchema for PodTemplate {
         "PodTemplate".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        k8s_openapi::api::core::v1::PodTemplateSpec::json_schema(generator)
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        crate::schema::kept_as_json::<k8s_openapi::api::core::v1::PodTemplateSpec>()
     }
 }
 
@@ -184,7 +184,7 @@ impl JsonSchema for JobSpec {
         "JobSpec".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        k8s_openapi::api::batch::v1::JobSpec::json_schema(generator)
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        crate::schema::kept_as_json::<k8s_openapi::api::batch::v1::JobSpec>()
     }
 }

@@ -1,7 +1,8 @@
 //! The kinds that users write, and how they are read from and written to JSON.
 //!
-//! Reading never fails as a whole: a field of the wrong type is reported and left out. Writing loses nothing:
-//! an object remembers the JSON that it came from, and only what was changed since is changed in it.
+//! Reading never fails as a whole: a field of the wrong type is reported and left out (see [`crate::schema`]).
+//! Writing loses nothing: an object remembers the JSON that it came from, and only what was changed since is
+//! changed in it.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::field_error::FieldError;
 use crate::merge_patch;
 use crate::rollout::RolloutSpec;
 use crate::rollout_status::RolloutStatus;
+use crate::schema::{self, Kind as Shape};
 
 /// The group of the compatible kinds.
 pub const GROUP: &str = "argoproj.io";
@@ -36,7 +38,8 @@ pub trait Resource: Sized {
     /// Reads an object. What could not be read is left out and told with its path.
     fn from_json(json: Value) -> (Self, Vec<FieldError>);
 
-    /// The object as JSON, with every member of the JSON that it came from that was not changed since.
+    /// The object as JSON: that which it came from, with what was changed since. Fields that this version does
+    /// not know stay, except inside a list that was changed.
     fn to_json(&self) -> Value;
 
     /// What describes the object itself.
@@ -54,7 +57,7 @@ pub trait Resource: Sized {
 }
 
 macro_rules! resource {
-    ($(#[$meta:meta])* $name:ident, $spec:ty, $status:ty, $plural:literal, $short:literal, $namespaced:literal) => {
+    ($(#[$meta:meta])* $name:ident, $shape:ident, $spec:ty, $status:ty, $plural:literal, $short:literal, $namespaced:literal) => {
         $(#[$meta])*
         ///
         /// Equal objects agree in everything that this version understands.
@@ -77,8 +80,7 @@ macro_rules! resource {
             const NAMESPACED: bool = $namespaced;
 
             fn from_json(json: Value) -> (Self, Vec<FieldError>) {
-                let (parts, errors) = Parts::from_json(&json);
-                let Parts { metadata, spec, status } = parts;
+                let (Parts { metadata, spec, status }, errors) = Parts::from_json(Shape::$shape, &json);
                 (Self { metadata, spec, status, origin: Origin(Some(Arc::new(json))) }, errors)
             }
 
@@ -87,7 +89,7 @@ macro_rules! resource {
                 let Some(origin) = &self.origin.0 else {
                     return now;
                 };
-                let (Parts::<$spec, $status> { metadata, spec, status }, _) = Parts::from_json(origin);
+                let (Parts::<$spec, $status> { metadata, spec, status }, _) = Parts::from_json(Shape::$shape, origin);
                 let then = parts_json(Self::KIND, &metadata, &spec, &status);
                 let mut json = origin.as_ref().clone();
                 if let Some(patch) = merge_patch::diff(&then, &now) {
@@ -125,19 +127,19 @@ macro_rules! resource {
 
 resource!(
     /// A service that is released gradually.
-    Rollout, RolloutSpec, RolloutStatus, "rollouts", "ro", true
+    Rollout, Rollout, RolloutSpec, RolloutStatus, "rollouts", "ro", true
 );
 resource!(
     /// What to measure, for Rollouts of one namespace.
-    AnalysisTemplate, AnalysisTemplateSpec, NoStatus, "analysistemplates", "at", true
+    AnalysisTemplate, Template, AnalysisTemplateSpec, NoStatus, "analysistemplates", "at", true
 );
 resource!(
     /// What to measure, for Rollouts of all namespaces.
-    ClusterAnalysisTemplate, AnalysisTemplateSpec, NoStatus, "clusteranalysistemplates", "cat", false
+    ClusterAnalysisTemplate, Template, AnalysisTemplateSpec, NoStatus, "clusteranalysistemplates", "cat", false
 );
 resource!(
     /// A run of an analysis.
-    AnalysisRun, AnalysisRunSpec, AnalysisRunStatus, "analysisruns", "ar", true
+    AnalysisRun, Run, AnalysisRunSpec, AnalysisRunStatus, "analysisruns", "ar", true
 );
 
 /// The JSON that an object came from; none for objects made here.
@@ -156,27 +158,29 @@ struct Parts<S, T> {
 }
 
 impl<S: Default + DeserializeOwned, T: Default + DeserializeOwned> Parts<S, T> {
-    fn from_json(json: &Value) -> (Self, Vec<FieldError>) {
-        let mut errors = Vec::new();
+    fn from_json(shape: Shape, json: &Value) -> (Self, Vec<FieldError>) {
+        let (mut json, findings) = schema::read(shape, json);
+        let mut errors = findings.wrong;
         let parts = Self {
-            metadata: part(json, "metadata", &mut errors),
-            spec: part(json, "spec", &mut errors),
-            status: part(json, "status", &mut errors),
+            metadata: part(&mut json, "metadata", &mut errors),
+            spec: part(&mut json, "spec", &mut errors),
+            status: part(&mut json, "status", &mut errors),
         };
         (parts, errors)
     }
 }
 
+/// A part of an object that was read along its schema; should the types still refuse it, it counts as absent.
 fn part<P: Default + DeserializeOwned>(
-    json: &Value,
+    json: &mut Value,
     member: &str,
     errors: &mut Vec<FieldError>,
 ) -> P {
-    let Some(value) = json.get(member).filter(|value| !value.is_null()) else {
+    let Some(value) = json.get_mut(member).map(Value::take) else {
         return P::default();
     };
     P::deserialize(value).unwrap_or_else(|error| {
-        errors.push(FieldError::invalid(member, value, error.to_string()));
+        errors.push(FieldError::invalid(member, "object", error.to_string()));
         P::default()
     })
 }
