@@ -30,6 +30,7 @@ impl std::fmt::Display for Kind {
 }
 
 /// A supported function.
+#[derive(Clone, Copy, Debug)]
 pub struct Function {
     /// Its name in a query.
     pub name: &'static str,
@@ -45,7 +46,7 @@ pub struct Function {
 }
 
 /// How a function is computed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Body {
     /// Value by value; the metric's name goes.
     Each(fn(f64) -> f64),
@@ -62,7 +63,7 @@ pub(super) enum Body {
 }
 
 /// Functions that look at more than one value or window.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Special {
     Absent,
     AbsentOverTime,
