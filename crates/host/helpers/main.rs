@@ -4,6 +4,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use crossfade_host::supervisor::{
+    Material, MaterialError, Materials, PodIdentity, PodRequest, Settings, Supervisor,
+};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -24,8 +29,54 @@ fn main() -> ExitCode {
                 .and_then(|n| n.to_str()?.parse().ok())
                 .unwrap_or_default(),
         ),
+        Some("host") => host(
+            &arguments
+                .filter_map(|word| word.into_string().ok())
+                .collect::<Vec<_>>(),
+        ),
         _ => ExitCode::from(2),
     }
+}
+
+struct Nothing;
+
+impl Materials for Nothing {
+    fn config_map(&self, _: &str, _: &str) -> Result<Option<Material>, MaterialError> {
+        Ok(None)
+    }
+    fn secret(&self, _: &str, _: &str) -> Result<Option<Material>, MaterialError> {
+        Ok(None)
+    }
+}
+
+/// `host FOLDER UID TEMPLATE`: a control plane that sees to it that one pod is there, for ever.
+fn host(arguments: &[String]) -> ExitCode {
+    let [folder, uid, template] = arguments else {
+        return ExitCode::from(2);
+    };
+    let run = async {
+        let settings = Settings::usual().ok()?;
+        let supervisor = Supervisor::open(Path::new(folder), settings, Arc::new(Nothing))
+            .await
+            .ok()?;
+        let identity = PodIdentity {
+            name: uid.clone(),
+            uid: uid.clone(),
+            ..PodIdentity::default()
+        };
+        supervisor
+            .ensure_pod(PodRequest::new(
+                identity,
+                serde_json::from_str(template).ok()?,
+            ))
+            .ok()?;
+        std::future::pending::<Option<()>>().await
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.ok().and_then(|runtime| runtime.block_on(run));
+    ExitCode::FAILURE
 }
 
 /// `serve PORT [FOLDER]`: HTTP on that port. `/healthz` is 200 unless the folder holds a file `sick` (503) or

@@ -21,6 +21,7 @@ mod state;
 mod status;
 
 pub use identity::{PodIdentity, PodRequest};
+pub use logs::{LogError, LogLine, LogOptions, Output};
 pub use materials::{Material, MaterialError, Materials, Sensitive};
 pub use plan::{LocalPort, Protocol, Tuning};
 pub use pods::{PodChange, PodSnapshot, Settings, Supervisor, SupervisorError};

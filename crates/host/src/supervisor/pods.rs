@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::Stream;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::folder::{PodFolder, make_private_folder, read_json, write_json};
 use super::identity::{PodIdentity, PodRequest};
 use super::keeper::{StopWish, keep, read_state};
+use super::logs::{self, LogError, LogLine, LogOptions};
 use super::materials::Materials;
 use super::plan::{Fault, LocalPort, Surroundings, Tuning};
 use super::ports::PortRegistry;
@@ -182,6 +184,10 @@ pub(super) struct PodEntry {
     settled: watch::Sender<bool>,
 }
 
+/// How long a state folder may still be locked by a host that has just ended.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// A lock of plain data, whoever panicked while holding it.
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -209,12 +215,17 @@ impl Supervisor {
         make_private_folder(&folder).map_err(trouble(&folder))?;
         let lock_path = state_folder.join("supervisor.lock");
         let lock = File::create(&lock_path).map_err(trouble(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(SupervisorError::InUse(state_folder));
+        let mut tries = 0;
+        while let Err(refused) = lock.try_lock() {
+            match refused {
+                std::fs::TryLockError::Error(source) => return Err(trouble(&lock_path)(source)),
+                std::fs::TryLockError::WouldBlock if tries >= LOCK_TRIES => {
+                    return Err(SupervisorError::InUse(state_folder));
+                }
+                // One that was killed while it started a process is survived by its lock for a moment.
+                std::fs::TryLockError::WouldBlock => tokio::time::sleep(LOCK_PAUSE).await,
             }
-            Err(std::fs::TryLockError::Error(source)) => return Err(trouble(&lock_path)(source)),
+            tries += 1;
         }
         let ports_folder = state_folder.join("ports");
         let ports = PortRegistry::open(ports_folder.clone()).map_err(trouble(&ports_folder))?;
@@ -345,6 +356,57 @@ impl Supervisor {
     /// Hears of every pod that changes from now on. Who falls behind (`Lagged`) lists all pods again.
     pub fn changes(&self) -> broadcast::Receiver<PodChange> {
         self.inner.changes.subscribe()
+    }
+
+    /// Reads what a container of a pod has written: `container`, or the first main one.
+    ///
+    /// # Errors
+    /// When the pod or container is not known, has not run (or not before), or its log cannot be read.
+    pub async fn logs(
+        &self,
+        uid: &str,
+        container: Option<&str>,
+        options: LogOptions,
+    ) -> Result<impl Stream<Item = io::Result<LogLine>> + Send + 'static, LogError> {
+        let entry = self
+            .inner
+            .entry(uid)
+            .ok_or_else(|| LogError::NoSuchPod(uid.to_owned()))?;
+        let snapshot = hold(&entry.snapshot).clone();
+        let pod = snapshot.identity.name.clone();
+        let status = &snapshot.status;
+        let known = status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses);
+        let known: Vec<String> = known.map(|container| container.name.clone()).collect();
+        let wanted = container
+            .map(str::to_owned)
+            .or_else(|| known.first().cloned())
+            .unwrap_or_default();
+        if !known.contains(&wanted) {
+            return Err(LogError::NoSuchContainer {
+                container: wanted,
+                pod,
+                known,
+            });
+        }
+        let folder = entry.folder.logs(&wanted);
+        let Some(run) = logs::choose_run(&folder, options.previous) else {
+            return Err(if options.previous {
+                LogError::NoPrevious {
+                    container: wanted,
+                    pod,
+                }
+            } else {
+                LogError::NotStarted {
+                    container: wanted,
+                    pod,
+                    reason: snapshot.word(),
+                }
+            });
+        };
+        Ok(logs::read(folder, run, options).await?)
     }
 
     /// Stops supervising, and waits until the folder may be opened again. The pods go on.

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{LocalPort, PodPlan, Tuning};
 use super::procfs::ProcessId;
-use super::status::{ContainerStatus, Fact, PodFacts, PodStatus, Role, WAITS_FOR_INIT, summarise};
+use super::status::{
+    ContainerState, ContainerStatus, Fact, PodFacts, PodStatus, Role, Termination, WAITS_FOR_INIT,
+    summarise,
+};
 
 /// All that is known of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,6 +100,30 @@ impl PodState {
         };
         state.status.start_time = Some(now);
         state
+    }
+
+    /// Takes over what another shim left: the runs that it began have ended with it, and how is not known.
+    /// Returns the processes that may still be there.
+    pub(super) fn inherit(&mut self, now: Timestamp) -> Vec<ProcessId> {
+        let mut left = Vec::new();
+        for record in &mut self.containers {
+            left.extend(record.process.take());
+            if let ContainerState::Running { started_at } = record.status.state {
+                record.status.ready = false;
+                record.status.started = false;
+                record.status.state = ContainerState::Terminated(Termination {
+                    exit_code: 137,
+                    signal: Some(9),
+                    reason: "ContainerStatusUnknown".to_owned(),
+                    message:
+                        "the shim that ran the container was killed; its processes have been ended"
+                            .to_owned(),
+                    started_at: Some(started_at),
+                    finished_at: now,
+                });
+            }
+        }
+        left
     }
 
     /// Brings the status up to date with the containers.

@@ -106,7 +106,7 @@ pub struct ContainerStatus {
     pub image_id: String,
     /// Whether it passes its readiness probe.
     pub ready: bool,
-    /// Whether it has passed its startup probe.
+    /// Whether it has passed its startup probe; never true of an init container that runs to its end.
     pub started: bool,
     /// How often it has been started again.
     pub restart_count: u32,
@@ -209,16 +209,19 @@ impl PodStatus {
             .reason
             .clone()
             .unwrap_or_else(|| format!("{:?}", self.phase));
-        let total = self.init_container_statuses.len();
-        for (done, init) in self.init_container_statuses.iter().enumerate() {
-            match &init.state {
-                ContainerState::Terminated(end) if end.exit_code == 0 => {}
-                ContainerState::Running { .. } if init.started && self.initialised() => {}
-                ContainerState::Terminated(end) => return format!("Init:{}", end.reason),
-                ContainerState::Waiting { reason, .. } if reason != WAITS_FOR_INIT => {
-                    return format!("Init:{reason}");
+        if !self.initialised() {
+            let total = self.init_container_statuses.len();
+            for (done, init) in self.init_container_statuses.iter().enumerate() {
+                match &init.state {
+                    ContainerState::Terminated(end) if end.exit_code == 0 => {}
+                    // Only a sidecar is ever `started`; it is done when it is.
+                    ContainerState::Running { .. } if init.started => {}
+                    ContainerState::Terminated(end) => return format!("Init:{}", end.reason),
+                    ContainerState::Waiting { reason, .. } if reason != WAITS_FOR_INIT => {
+                        return format!("Init:{reason}");
+                    }
+                    _ => return format!("Init:{done}/{total}"),
                 }
-                _ => return format!("Init:{done}/{total}"),
             }
         }
         for container in self.container_statuses.iter().rev() {
@@ -281,15 +284,17 @@ pub(super) fn summarise(
     };
     let init = of(|role| role != Role::Main);
     let main = of(|role| role == Role::Main);
+    // Once done, the beginning stays done: a sidecar that ends later does not undo it.
+    let begun = before.initialised();
     let lagging: Vec<&str> = containers
         .iter()
-        .filter(|fact| !initialised(fact))
+        .filter(|fact| !begun && !initialised(fact))
         .map(|f| f.status.name.as_str())
         .collect();
     let phase = if facts.failure.is_some() {
         PodPhase::Failed
     } else {
-        phase(facts.policy, containers)
+        phase(facts.policy, lagging.is_empty(), containers)
     };
     let unready: Vec<&str> = containers
         .iter()
@@ -369,7 +374,7 @@ fn condition(
 fn initialised(fact: &Fact<'_>) -> bool {
     match fact.role {
         Role::Main => true,
-        Role::Sidecar => fact.status.started || fact.status.restart_count > 0,
+        Role::Sidecar => fact.status.started,
         Role::Init => {
             matches!(&fact.status.state, ContainerState::Terminated(end) if end.exit_code == 0)
         }
@@ -377,7 +382,7 @@ fn initialised(fact: &Fact<'_>) -> bool {
 }
 
 /// The kubelet's `getPhase`: what has not begun makes a pod pending; what has ended decides by policy.
-fn phase(policy: RestartPolicy, containers: &[Fact<'_>]) -> PodPhase {
+fn phase(policy: RestartPolicy, begun: bool, containers: &[Fact<'_>]) -> PodPhase {
     let init_failed = containers.iter().any(|fact| {
         fact.role == Role::Init
             && policy == RestartPolicy::Never
@@ -386,7 +391,7 @@ fn phase(policy: RestartPolicy, containers: &[Fact<'_>]) -> PodPhase {
     if init_failed {
         return PodPhase::Failed;
     }
-    if !containers.iter().all(initialised) {
+    if !begun {
         return PodPhase::Pending;
     }
     let (mut waiting, mut running, mut stopped, mut failed) = (0, 0, 0, 0);
@@ -408,5 +413,174 @@ fn phase(policy: RestartPolicy, containers: &[Fact<'_>]) -> PodPhase {
         _ if failed == 0 => PodPhase::Succeeded,
         RestartPolicy::Never => PodPhase::Failed,
         RestartPolicy::OnFailure => PodPhase::Running,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(exit_code: i32) -> ContainerState {
+        ContainerState::Terminated(Termination {
+            exit_code,
+            signal: None,
+            reason: if exit_code == 0 { "Completed" } else { "Error" }.to_owned(),
+            message: String::new(),
+            started_at: None,
+            finished_at: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    /// One container by a word: `r` running, `R` running and ready, `0` ended well, `1` ended badly, `w` not
+    /// begun, `b` waiting to be started again after a failure; before it `i` for an init container, `s` for a sidecar.
+    fn container(word: &str) -> (Role, ContainerStatus) {
+        let (role, state) = match word.as_bytes() {
+            [b'i', state] => (Role::Init, *state),
+            [b's', state] => (Role::Sidecar, *state),
+            [state] => (Role::Main, *state),
+            _ => panic!("{word}"),
+        };
+        let mut status = ContainerStatus::waiting("c", "", WAITS_FOR_INIT, "");
+        match state {
+            b'r' | b'R' => {
+                status.state = ContainerState::Running {
+                    started_at: Timestamp::UNIX_EPOCH,
+                };
+                status.ready = state == b'R';
+                status.started = role != Role::Init;
+            }
+            b'0' => status.state = ended(0),
+            b'1' => status.state = ended(1),
+            b'b' => {
+                status.state = ContainerState::Waiting {
+                    reason: "CrashLoopBackOff".to_owned(),
+                    message: String::new(),
+                };
+                status.last_state = Some(ended(1));
+            }
+            _ => {}
+        }
+        (role, status)
+    }
+
+    fn pod(policy: RestartPolicy, words: &str, before: &PodStatus, now: i64) -> PodStatus {
+        let containers: Vec<_> = words.split_whitespace().map(container).collect();
+        let facts: Vec<Fact<'_>> = containers
+            .iter()
+            .map(|(role, status)| Fact {
+                role: *role,
+                status,
+            })
+            .collect();
+        let now = Timestamp::from_second(now).expect("a time");
+        summarise(
+            &PodFacts {
+                policy,
+                ..PodFacts::default()
+            },
+            &facts,
+            before,
+            now,
+        )
+    }
+
+    #[test]
+    fn phase_and_word_are_those_of_kubernetes() {
+        use RestartPolicy::{Always, Never, OnFailure};
+        for (policy, words, phase, ready, word) in [
+            (Always, "w", "Pending", false, "PodInitializing"),
+            (Always, "r", "Running", false, "Running"),
+            (Always, "R", "Running", true, "Running"),
+            (Always, "R r", "Running", false, "Running"),
+            (Always, "0", "Running", false, "Completed"),
+            (Always, "1", "Running", false, "Error"),
+            (Always, "b", "Running", false, "CrashLoopBackOff"),
+            (Always, "b R", "Running", false, "CrashLoopBackOff"),
+            (OnFailure, "1", "Running", false, "Error"),
+            (OnFailure, "0 0", "Succeeded", false, "Completed"),
+            (Never, "0", "Succeeded", false, "Completed"),
+            (Never, "0 1", "Failed", false, "Completed"),
+            (Never, "1 R", "Running", false, "Error"),
+            (Never, "0 R", "Running", false, "Running"),
+            (Always, "ir w", "Pending", false, "Init:0/1"),
+            (Always, "i0 iw w", "Pending", false, "Init:1/2"),
+            (Always, "i1 w", "Pending", false, "Init:Error"),
+            (Always, "ib w", "Pending", false, "Init:CrashLoopBackOff"),
+            (Never, "i1 w", "Failed", false, "Init:Error"),
+            (Always, "i0 R", "Running", true, "Running"),
+            (Always, "sw w", "Pending", false, "Init:0/1"),
+            (Always, "sr iw w", "Pending", false, "Init:1/2"),
+            (Always, "sr R", "Running", false, "Running"),
+            (Always, "sR R", "Running", true, "Running"),
+        ] {
+            let status = pod(policy, words, &PodStatus::default(), 0);
+            let seen = (
+                format!("{:?}", status.phase),
+                status.ready_since().is_some(),
+                status.word(),
+            );
+            assert_eq!(
+                seen,
+                (phase.to_owned(), ready, word.to_owned()),
+                "{policy:?} {words}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pod_whose_sidecar_ended_after_it_is_still_completed() {
+        let running = pod(RestartPolicy::Never, "sR R", &PodStatus::default(), 0);
+        let over = pod(RestartPolicy::Never, "s1 0", &running, 1);
+        assert_eq!(over.phase, PodPhase::Succeeded);
+        assert_eq!(over.word(), "Completed");
+    }
+
+    #[test]
+    fn a_condition_keeps_the_time_of_its_last_change() {
+        let at = |status: &PodStatus| status.ready_since().map(Timestamp::as_second);
+        let first = pod(RestartPolicy::Always, "R", &PodStatus::default(), 10);
+        let later = pod(RestartPolicy::Always, "R", &first, 20);
+        assert_eq!((at(&first), at(&later)), (Some(10), Some(10)));
+        let lost = pod(RestartPolicy::Always, "r", &later, 30);
+        assert_eq!(at(&lost), None);
+        assert_eq!(at(&pod(RestartPolicy::Always, "R", &lost, 40)), Some(40));
+    }
+
+    #[test]
+    fn the_json_is_that_of_kubernetes() {
+        let mut status = pod(RestartPolicy::Always, "b", &PodStatus::default(), 0);
+        status.conditions.clear();
+        let json = serde_json::json!({
+            "phase": "Running",
+            "conditions": [],
+            "hostIP": "127.0.0.1",
+            "podIP": "127.0.0.1",
+            "containerStatuses": [{
+                "name": "c",
+                "image": "",
+                "imageID": "",
+                "ready": false,
+                "started": false,
+                "restartCount": 0,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {
+                    "exitCode": 1,
+                    "reason": "Error",
+                    "finishedAt": "1970-01-01T00:00:00Z",
+                }},
+            }],
+        });
+        assert_eq!(serde_json::to_value(&status).expect("plain"), json);
+        let back: PodStatus = serde_json::from_value(json.clone()).expect("reads");
+        assert_eq!(back, status);
+        // What Kubernetes' own types make of it.
+        let theirs: k8s_openapi::api::core::v1::PodStatus =
+            serde_json::from_value(json).expect("reads");
+        let container = theirs.container_statuses.unwrap_or_default().remove(0);
+        let last = container
+            .last_state
+            .and_then(|state| state.terminated)
+            .expect("terminated");
+        assert_eq!(last.exit_code, 1);
     }
 }

@@ -1,13 +1,13 @@
 //! A supervisor on a folder of its own, real shims, real processes, and ways to wait for what shall be.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossfade_host::supervisor::{
     Material, MaterialError, Materials, PodIdentity, PodRequest, PodSnapshot, Settings, Supervisor,
-    Tuning,
+    Termination, Tuning,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -222,6 +222,76 @@ impl Drop for World {
 
 /// How long a test waits for what should take a moment: long enough for a machine that is busy with others.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The processes that carry the mark of a pod, by pid.
+pub(crate) fn marked(folder: &Path) -> Vec<u32> {
+    let mark = format!("CROSSFADE_POD={}", folder.display());
+    let pids = std::fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let marked = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        runs(*pid)
+            && environment
+                .split(|byte| *byte == 0)
+                .any(|entry| entry == mark.as_bytes())
+    };
+    pids.filter(marked).collect()
+}
+
+/// Kills a process with -9.
+pub(crate) fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+        .expect("is there to be killed");
+}
+
+/// The present or last end of the only main container.
+pub(crate) fn end(pod: &PodSnapshot) -> Termination {
+    pod.status
+        .container_statuses
+        .first()
+        .and_then(|container| container.termination())
+        .expect("has ended")
+        .clone()
+}
+
+/// How often the only main container has been started again.
+pub(crate) fn restarts(pod: &PodSnapshot) -> u32 {
+    pod.status
+        .container_statuses
+        .first()
+        .expect("a container")
+        .restart_count
+}
+
+/// Whether an event with this reason and a message that holds `part` happened.
+pub(crate) fn happened(pod: &PodSnapshot, reason: &str, part: &str) -> bool {
+    pod.events
+        .iter()
+        .any(|event| event.reason == reason && event.message.contains(part))
+}
+
+/// A pod of one container `web` that runs a shell script.
+pub(crate) fn script(text: &str) -> Value {
+    serde_json::json!({"containers": [{"name": "web", "command": ["/bin/sh", "-c", text]}]})
+}
+
+/// The same with further fields of the pod and of the container.
+pub(crate) fn with(mut spec: Value, pod: Value, container: Value) -> Value {
+    let merge = |to: &mut Value, from: Value| {
+        if let (Some(to), Value::Object(from)) = (to.as_object_mut(), from) {
+            to.extend(from);
+        }
+    };
+    merge(
+        spec.pointer_mut("/containers/0").expect("a container"),
+        container,
+    );
+    merge(&mut spec, pod);
+    spec
+}
 
 /// Waits for something that nobody announces.
 pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {

@@ -1,9 +1,8 @@
 //! The last step before a process starts: local ports are known, so `$(VAR)` can be replaced.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::super::identity::PodIdentity;
 use super::environment::port_variable;
 use super::expand::expand;
 use super::{ContainerPlan, LocalPort};
@@ -29,19 +28,20 @@ impl Rendered {
     }
 }
 
-/// What marks every process of a pod, and of one container of it, as long as it does not wipe its environment.
-pub(crate) fn marks(identity: &PodIdentity, container: Option<&str>) -> Vec<String> {
-    let mut marks = vec![format!("{POD_MARK}={}", identity.uid)];
+/// What marks every process of a pod, and of one container of it, as long as it does not wipe its environment:
+/// the pod's folder, since uids are only as unique as those who give them.
+pub(crate) fn marks(pod_folder: &Path, container: Option<&str>) -> Vec<String> {
+    let mut marks = vec![format!("{POD_MARK}={}", pod_folder.display())];
     marks.extend(container.map(|name| format!("{CONTAINER_MARK}={name}")));
     marks
 }
 
-const POD_MARK: &str = "CROSSFADE_POD_UID";
+const POD_MARK: &str = "CROSSFADE_POD";
 const CONTAINER_MARK: &str = "CROSSFADE_CONTAINER";
 
 /// Command and environment with the pod's local ports.
 pub(crate) fn render(
-    identity: &PodIdentity,
+    pod_folder: &Path,
     container: &ContainerPlan,
     ports: &[LocalPort],
 ) -> Rendered {
@@ -78,7 +78,7 @@ pub(crate) fn render(
         .collect();
     let mut environment = container.inherited.clone();
     environment.extend(known);
-    environment.insert(POD_MARK.to_owned(), identity.uid.clone());
+    environment.insert(POD_MARK.to_owned(), pod_folder.display().to_string());
     environment.insert(CONTAINER_MARK.to_owned(), container.name.clone());
     Rendered {
         command,
@@ -172,11 +172,7 @@ mod tests {
             port("web", Some("metrics"), 9090, 20002),
             port("side", Some("admin"), 8080, 20003),
         ];
-        let identity = PodIdentity {
-            uid: "u1".to_owned(),
-            ..PodIdentity::default()
-        };
-        let rendered = render(&identity, &container, &ports);
+        let rendered = render(Path::new("/pods/u1"), &container, &ports);
         assert_eq!(
             rendered.command,
             [
@@ -193,6 +189,6 @@ mod tests {
         assert_eq!(value("PORT_ADMIN"), Some("mine"));
         assert_eq!(value("SECRET"), Some("$(PORT)"));
         assert_eq!(value("PATH"), Some("/bin"));
-        assert_eq!(value("CROSSFADE_POD_UID"), Some("u1"));
+        assert_eq!(value("CROSSFADE_POD"), Some("/pods/u1"));
     }
 }

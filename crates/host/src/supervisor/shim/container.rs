@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::super::logs::Stream;
+use super::super::logs::Output;
 use super::super::plan::{Hook, LocalPort, Rendered, marks, render};
 use super::super::ports::is_free;
 use super::super::procfs::{ProcessId, Stat, carries, descendants, kill_all};
@@ -33,7 +33,6 @@ pub(super) type Orders = watch::Receiver<Option<StopOrder>>;
 /// Keeps a container going until it is not to be started again, or is ordered to stop.
 pub(super) async fn live(pod: Rc<Pod>, index: usize, mut orders: Orders) {
     let mut in_a_row = 0;
-    lost_with_the_last_shim(&pod, index);
     loop {
         if orders.borrow().is_some() {
             return;
@@ -57,7 +56,8 @@ pub(super) async fn live(pod: Rc<Pod>, index: usize, mut orders: Orders) {
         let end = run_once(&pod, index, &mut orders).await;
         pod.board.change_container(index, |record| {
             record.process = None;
-            record.status.ready = false;
+            // As in Kubernetes: an init container that did its work counts as ready from then on.
+            record.status.ready = record.role == Role::Init && end.exit_code == 0;
             record.status.started = false;
             record.status.state = ContainerState::Terminated(end);
         });
@@ -66,27 +66,6 @@ pub(super) async fn live(pod: Rc<Pod>, index: usize, mut orders: Orders) {
 
 /// How often in a row a container is started again at once because of its port.
 const MOST_MOVES: u32 = 5;
-
-/// A run that this shim did not begin has ended with the shim that did: its exit is not known.
-fn lost_with_the_last_shim(pod: &Pod, index: usize) {
-    pod.board.change_container(index, |record| {
-        if let ContainerState::Running { started_at } = record.status.state {
-            record.status.ready = false;
-            record.status.started = false;
-            record.process = None;
-            record.status.state = ContainerState::Terminated(Termination {
-                exit_code: 137,
-                signal: Some(9),
-                reason: "ContainerStatusUnknown".to_owned(),
-                message:
-                    "the shim that ran the container was killed; its processes have been ended"
-                        .to_owned(),
-                started_at: Some(started_at),
-                finished_at: Timestamp::now(),
-            });
-        }
-    });
-}
 
 fn may_run_again(pod: &Pod, index: usize, end: &Termination) -> bool {
     let role = pod
@@ -156,7 +135,7 @@ async fn run_once(pod: &Rc<Pod>, index: usize, orders: &mut Orders) -> Terminati
     };
     pod.move_taken_ports(index);
     let ports: Vec<LocalPort> = pod.board.read(|state| state.ports.clone());
-    let around = render(&pod.plan.identity, container, &ports);
+    let around = render(pod.folder.path(), container, &ports);
     let started_at = Timestamp::now();
 
     let run = pod
@@ -213,7 +192,7 @@ async fn run_once(pod: &Rc<Pod>, index: usize, orders: &mut Orders) -> Terminati
     let pumps: Vec<JoinHandle<()>> = started
         .outputs
         .into_iter()
-        .zip([Stream::Stdout, Stream::Stderr])
+        .zip([Output::Stdout, Output::Stderr])
         .filter_map(|(output, stream)| {
             Some(tokio::task::spawn_local(pump(
                 output?,
@@ -326,7 +305,8 @@ async fn end(
         .containers
         .get(index)
         .and_then(|container| container.pre_stop.as_ref());
-    let mut last = deadline;
+    // What was ordered, and what is given: a moment more, where the hook has used up the time.
+    let (mut ordered, mut last) = (deadline, deadline);
     if let Some(hook) = hook.filter(|_| deadline > Instant::now()) {
         let carried_out = async {
             if let Err(why) = carry_out(pod, index, hook, around, Some(deadline)).await {
@@ -342,7 +322,7 @@ async fn end(
             // The hook may have used all the time; the process still gets a moment to hear SIGTERM.
             () = carried_out => last = last.max(Instant::now() + pod.plan.tuning.seconds(2)),
             exit = leader.ended() => return exit,
-            sooner = nearer(orders, deadline) => last = sooner,
+            sooner = nearer(orders, ordered) => (ordered, last) = (sooner, sooner),
         }
     }
     leader.signal(Signal::TERM);
@@ -350,7 +330,7 @@ async fn end(
         tokio::select! {
             exit = leader.ended() => return exit,
             () = tokio::time::sleep_until(last) => break,
-            sooner = nearer(orders, last) => last = sooner,
+            sooner = nearer(orders, ordered) => (ordered, last) = (sooner, sooner),
         }
     }
     leader.signal(Signal::KILL);
@@ -406,7 +386,7 @@ async fn carry_out(
 async fn kill_leftovers(pod: &Pod, index: usize, leader: &Leader) {
     let own = std::process::id();
     let group = leader.pid.as_raw_nonzero().get().unsigned_abs();
-    let marks = marks(&pod.plan.identity, Some(&pod.container_name(index)));
+    let marks = marks(pod.folder.path(), Some(&pod.container_name(index)));
     // When no other container runs, everything below the shim is this one's, however well it hides.
     let alone = pod.board.read(|state| {
         state

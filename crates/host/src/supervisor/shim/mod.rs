@@ -70,6 +70,7 @@ fn start(folder: PodFolder) -> io::Result<()> {
     let plan: PodPlan = read_json(&folder.plan())?.ok_or(io::ErrorKind::NotFound)?;
     let mut state: PodState =
         read_json(&folder.state())?.unwrap_or_else(|| PodState::fresh(&plan, Timestamp::now()));
+    let left = state.inherit(Timestamp::now());
     state.shim = ProcessId::of(std::process::id());
     let ports = PortRegistry::open(plan.ports_folder.clone())?;
 
@@ -82,6 +83,6 @@ fn start(folder: PodFolder) -> io::Result<()> {
         let board = board::Board::new(Rc::clone(&plan), folder.clone(), state);
         let pod = Rc::new(pod::Pod::new(plan, folder, board, reaper, ports));
         let listener = tokio::net::UnixListener::from_std(listener)?;
-        pod::run(pod, listener, ended).await
+        pod::run(pod, listener, ended, left).await
     })
 }

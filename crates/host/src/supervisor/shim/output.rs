@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::super::folder::make_private_folder;
-use super::super::logs::{LogFile, Stream, done_marker, list};
+use super::super::logs::{LogFile, Output, done_marker, list};
 use super::super::plan::Tuning;
 
 /// The longest piece of a line that is held; longer lines are written in pieces.
@@ -132,7 +132,7 @@ impl RunLog {
 }
 
 /// Copies one pipe into the log until all who write to it are gone.
-pub(super) async fn pump(from: OwnedFd, stream: Stream, log: Rc<RefCell<RunLog>>) {
+pub(super) async fn pump(from: OwnedFd, stream: Output, log: Rc<RefCell<RunLog>>) {
     let Ok(mut from) = pipe::Receiver::from_owned_fd(from) else {
         return;
     };
@@ -159,12 +159,12 @@ pub(super) async fn pump(from: OwnedFd, stream: Stream, log: Rc<RefCell<RunLog>>
 
 /// Cuts a stream of bytes into stamped lines, holding no more than one piece of one.
 struct Lines {
-    stream: Stream,
+    stream: Output,
     piece: Vec<u8>,
 }
 
 impl Lines {
-    fn new(stream: Stream) -> Self {
+    fn new(stream: Output) -> Self {
         Self {
             stream,
             piece: Vec::new(),
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     fn stamped(pieces: &[&[u8]]) -> Vec<String> {
-        let mut lines = Lines::new(Stream::Stdout);
+        let mut lines = Lines::new(Output::Stdout);
         let mut out = Vec::new();
         for piece in pieces {
             lines.take(piece, Timestamp::UNIX_EPOCH, &mut out);

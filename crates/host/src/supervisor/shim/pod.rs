@@ -15,7 +15,7 @@ use super::super::folder::{PodFolder, read_json};
 use super::super::keeper::StopWish;
 use super::super::plan::{LocalPort, PodPlan, PortPlan, marks};
 use super::super::ports::PortRegistry;
-use super::super::procfs::{Stat, carries, descendants, kill_all};
+use super::super::procfs::{ProcessId, Stat, carries, descendants, kill_all};
 use super::super::status::{ContainerState, Role};
 use super::board::Board;
 use super::container::{StopOrder, live};
@@ -129,11 +129,12 @@ impl Pod {
     }
 }
 
-/// Runs the pod to its end.
+/// Runs the pod to its end, after ending what an earlier shim left: `left`, and all that carries the pod's mark.
 pub(super) async fn run(
     pod: Rc<Pod>,
     listener: UnixListener,
     ended: SignalStream,
+    left: Vec<ProcessId>,
 ) -> io::Result<()> {
     let nudge = Rc::new(Notify::new());
     let mut terminate = signal(SignalKind::terminate())?;
@@ -145,7 +146,7 @@ pub(super) async fn run(
     });
     let serving =
         tokio::task::spawn_local(serve(listener, pod.board.subscribe(), Rc::clone(&nudge)));
-    sweep_marked(&pod).await;
+    sweep_marked(&pod, &left).await;
 
     let orders = watch::Sender::new(None);
     let wishes = async {
@@ -213,29 +214,16 @@ fn shut_down(pod: &Pod, orders: &watch::Sender<Option<StopOrder>>) {
 }
 
 /// Kills what an earlier shim of this pod left.
-async fn sweep_marked(pod: &Pod) {
-    let marks = marks(&pod.plan.identity, None);
-    let known: Vec<Stat> = pod.board.read(|state| {
-        let alive = |process: &super::super::procfs::ProcessId| {
-            process
-                .is_alive()
-                .then(|| Stat::read(process.pid))
-                .flatten()
-        };
-        state
-            .containers
-            .iter()
-            .filter_map(|record| record.process.as_ref().and_then(alive))
-            .collect()
-    });
+async fn sweep_marked(pod: &Pod, left: &[ProcessId]) {
+    let marks = marks(pod.folder.path(), None);
+    let left: Vec<&ProcessId> = left.iter().filter(|process| process.is_alive()).collect();
     kill_all(|processes| {
-        let left = |process: &&Stat| {
-            known
-                .iter()
+        let doomed = |process: &&Stat| {
+            left.iter()
                 .any(|old| old.pid == process.pid && old.start_ticks == process.start_ticks)
                 || carries(process.pid, &marks)
         };
-        processes.iter().filter(left).copied().collect()
+        processes.iter().filter(doomed).copied().collect()
     })
     .await;
 }

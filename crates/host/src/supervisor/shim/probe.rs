@@ -58,6 +58,10 @@ pub(super) async fn watch(pod: &Pod, index: usize, around: &Rendered) -> Unhealt
             return unhealthy(pod, index, Kind::Startup, probe);
         }
     }
+
+    if container.role == Role::Init {
+        return std::future::pending().await;
+    }
     pod.board
         .change_container(index, |record| record.status.started = true);
 
@@ -73,9 +77,7 @@ pub(super) async fn watch(pod: &Pod, index: usize, around: &Rendered) -> Unhealt
             };
             repeat(pod, index, Kind::Readiness, probe, around, begun, go_on).await;
         } else {
-            if container.role != Role::Init {
-                accepts(pod, index).await;
-            }
+            accepts(pod, index).await;
             ready(true);
         }
         std::future::pending::<Unhealthy>().await
