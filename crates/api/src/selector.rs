@@ -12,15 +12,23 @@ pub fn is_empty(selector: &LabelSelector) -> bool {
 /// Whether a selector matches labels. An absent selector matches nothing, an empty one everything, one with an
 /// unknown operator nothing.
 pub fn matches(selector: Option<&LabelSelector>, of: &BTreeMap<&str, &str>) -> bool {
+    matches_by(selector, |key| of.get(key).copied())
+}
+
+/// As [`matches`], on labels that are looked up one by one.
+pub fn matches_by<'v>(
+    selector: Option<&LabelSelector>,
+    of: impl Fn(&str) -> Option<&'v str>,
+) -> bool {
     let Some(selector) = selector else {
         return false;
     };
-    labels(selector).all(|(key, value)| of.get(key.as_str()) == Some(&value.as_str()))
-        && expressions(selector).all(|expression| expression_matches(expression, of))
+    labels(selector).all(|(key, value)| of(key) == Some(value.as_str()))
+        && expressions(selector)
+            .all(|expression| expression_matches(expression, of(&expression.key)))
 }
 
-fn expression_matches(expression: &LabelSelectorRequirement, of: &BTreeMap<&str, &str>) -> bool {
-    let value = of.get(expression.key.as_str());
+fn expression_matches(expression: &LabelSelectorRequirement, value: Option<&str>) -> bool {
     let listed = value.is_some_and(|value| {
         expression
             .values

@@ -29,6 +29,14 @@ impl<T> Found<T> {
             Self::Missing | Self::Unreadable(_) | Self::NotNeeded => None,
         }
     }
+
+    /// Why it could not be read.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable(why) => Some(why),
+            Self::Found(_) | Self::Missing | Self::NotNeeded => None,
+        }
+    }
 }
 
 /// What somebody is told about a release: becomes a Kubernetes Event on the subject.

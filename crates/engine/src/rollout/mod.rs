@@ -1,5 +1,185 @@
 //! What a release does: canary and blue-green.
+//!
+//! [`decide`] is one pass over a Rollout. It first makes sure of what it stands on (its ReplicaSets, a valid spec, a ReplicaSet of the
+//! present template, pauses told), then hands over to the strategy, whose rules are in [`canary`] and [`bluegreen`], in their order.
+//! Numbers of pods are worked out in [`replicas`] and become changes in [`scaling`]; traffic is decided in [`routing`]; what is recorded
+//! is made in [`status`].
 
+mod affinity;
+mod canary;
+mod conditions;
+mod duration;
+mod ephemeral;
+mod facts;
+mod gates;
+mod invalid;
+mod pause;
+mod phase;
 pub mod prepared;
 pub mod replicas;
+mod restart;
+mod revisions;
+mod routing;
+mod runs;
+mod scaling;
+mod services;
+mod status;
+mod steps;
+pub mod stored;
+mod waits;
 pub mod world;
+
+use crossfade_api::Rollout;
+use crossfade_api::rollout_status::{PauseReason, RolloutStatus};
+use crossfade_api::validate::references;
+use jiff::Timestamp;
+
+use crate::action::{Evidence, KeyChanges};
+use crate::decision::{Decision, Halt, Plan};
+use crate::pass::Subject;
+
+use facts::{Facts, Set};
+use pause::Asks;
+pub use phase::seen_by_client;
+use status::Draft;
+use world::World;
+
+/// The Rollout as a subject of passes.
+#[derive(Clone, Copy, Debug)]
+pub struct RolloutSubject;
+
+impl Subject for RolloutSubject {
+    type World = World;
+    type Status = RolloutStatus;
+
+    fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<RolloutStatus> {
+        decide(world, evidence, now)
+    }
+}
+
+/// What to do about a Rollout now.
+pub fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<RolloutStatus> {
+    let mut plan = Plan::new(evidence);
+    let status = if world.rollout.metadata.deletion_timestamp.is_some() {
+        Ok(None)
+    } else {
+        pass(world, &mut plan, now)
+    };
+    plan.decide(status)
+}
+
+fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<RolloutStatus>, Halt> {
+    let sets = revisions::claim(world, plan)?;
+    let mut facts = Facts::new(world, sets, now);
+    if let Some(why) = world.unreadable() {
+        return Err(Halt::Failed(why.to_owned()));
+    }
+    let errors = invalid::errors(&facts);
+    if !errors.is_empty() {
+        return Ok(invalid::tell(&facts, plan, errors));
+    }
+    if facts.new_id().is_none() {
+        return revisions::create(&mut facts, plan);
+    }
+    if facts.spec.replicas.is_none() {
+        let replicas = Some(facts.replicas);
+        facts.change_rollout(plan, KeyChanges::new(), replicas)?;
+        return Ok(None);
+    }
+    if let Some(status) = tell_pauses(&facts, plan) {
+        return Ok(Some(status));
+    }
+    revisions::sync(&mut facts, plan)?;
+    if replicas_changed(&facts) {
+        return follow_replicas(&mut facts, plan);
+    }
+    canary::pass(&mut facts, plan)
+}
+
+/// Pauses, resumes and retries show in the conditions before anything else happens.
+fn tell_pauses(facts: &Facts<'_>, plan: &mut Plan<'_>) -> Option<RolloutStatus> {
+    let conditions = conditions::checkpoint(facts)?;
+    let mut draft = Draft::unchanged(facts);
+    draft.conditions = conditions;
+    draft.available_replicas = facts.status.available_replicas;
+    draft.hpa_replicas = facts.status.hpa_replicas;
+    duration::track(facts, &mut draft);
+    draft.tell_phase(facts);
+    plan.look_again_in(jiff::SignedDuration::ZERO);
+    draft.into_change()
+}
+
+/// `spec.replicas` differs from what the new or the stable ReplicaSet was last scaled for.
+fn replicas_changed(facts: &Facts<'_>) -> bool {
+    let differs = |set: &Set<'_>| {
+        set.is_active() && set.desired.is_some_and(|desired| desired != facts.replicas)
+    };
+    !facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
+        && (facts.new_set().is_some_and(differs) || facts.stable_set().is_some_and(differs))
+}
+
+fn follow_replicas(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+) -> Result<Option<RolloutStatus>, Halt> {
+    canary::follow_replicas(facts, plan)?;
+    let mut draft = Draft::unchanged(facts);
+    draft.judge(facts, plan, &Asks::default());
+    Ok(draft.into_change())
+}
+
+/// Whether a pass over this Rollout looks at single pods.
+pub fn needs_pods(rollout: &Rollout, replica_sets: &[world::ReplicaSet]) -> bool {
+    restart::is_asked_for(rollout) || ephemeral::is_asked_for(rollout, replica_sets)
+}
+
+/// The Services that a Rollout names, each once: those to be observed for it.
+pub fn named_services(rollout: &Rollout) -> Vec<&str> {
+    let mut names: Vec<_> = references::services(rollout)
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The analysis templates that a Rollout names, each once; those that they name in turn are to be observed, too.
+pub fn named_templates(rollout: &Rollout) -> Vec<world::TemplateKey> {
+    let named = references::template_references(rollout).into_iter();
+    let mut keys: Vec<_> = named
+        .map(|reference| world::TemplateKey {
+            cluster_scope: reference.is_cluster_scope(),
+            name: reference.template_name.clone(),
+        })
+        .collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// The types of the configured routers, in the order in which they are driven.
+pub fn routers(rollout: &Rollout) -> Vec<String> {
+    let canary = rollout.spec.strategy.canary.as_ref();
+    let Some(routing) = canary.and_then(|canary| canary.traffic_routing.as_ref()) else {
+        return Vec::new();
+    };
+    let built_in = [
+        ("Istio", routing.istio.is_some()),
+        ("Nginx", routing.nginx.is_some()),
+        ("ALB", routing.alb.is_some()),
+        ("SMI", routing.smi.is_some()),
+        ("Ambassador", routing.ambassador.is_some()),
+        ("AppMesh", routing.app_mesh.is_some()),
+        ("Traefik", routing.traefik.is_some()),
+        ("Apisix", routing.apisix.is_some()),
+    ];
+    let names = built_in
+        .into_iter()
+        .filter(|(_, configured)| *configured)
+        .map(|(name, _)| name);
+    names
+        .chain(routing.plugins.keys().map(String::as_str))
+        .map(str::to_owned)
+        .collect()
+}

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
 use crossfade_api::names::label;
+use crossfade_api::rollout_status::RolloutStatus;
+use crossfade_api::validate::references::{self, Lookup, References, RouterKind};
 use crossfade_api::words::PodHash;
-use crossfade_api::{AnalysisRun, Rollout};
+use crossfade_api::{AnalysisRun, FieldError, Rollout};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Split, Target};
@@ -28,7 +30,7 @@ pub struct World {
     /// The Services that the strategy names.
     pub services: BTreeMap<String, Found<Service>>,
     /// The Ingresses, VirtualServices and other router objects that the strategy names, by kind and name, for validation only.
-    pub references: BTreeMap<(String, String), Found<Arc<serde_json::Value>>>,
+    pub references: BTreeMap<(RouterKind, String, String), Found<Arc<serde_json::Value>>>,
     /// The analysis templates that the strategy names, and those that they name in turn.
     pub templates: BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>>,
     /// The AnalysisRuns controlled by this Rollout, newest first; also those that only a live read finds.
@@ -37,8 +39,62 @@ pub struct World {
     pub routers: Vec<Router>,
     /// The pods of the Rollout; empty unless [`super::needs_pods`] asks for them.
     pub pods: Vec<Pod>,
+    /// What is wrong with the objects that the Rollout names: [`World::find_faults`], anew whenever one of them changes.
+    pub faults: Arc<[FieldError]>,
+    /// The most pods seen since the present step began.
+    pub peaks: Peaks,
     /// How this installation is set up.
     pub settings: Settings,
+}
+
+impl World {
+    /// Looks for what is missing or unfit among the objects that the Rollout names, in the order in which users are told.
+    pub fn find_faults(&self) -> Arc<[FieldError]> {
+        references::references(&self.rollout, self).into()
+    }
+
+    /// Why one of the Services or templates that the Rollout names could not be read.
+    pub(super) fn unreadable(&self) -> Option<&str> {
+        let services = self.services.values().map(Found::trouble);
+        let templates = self.templates.values().map(Found::trouble);
+        let objects = self.references.values().map(Found::trouble);
+        services.chain(templates).chain(objects).flatten().next()
+    }
+}
+
+impl References for World {
+    fn service(&self, name: &str) -> Lookup<references::Service<'_>> {
+        lookup(self.services.get(name), |service| references::Service {
+            selector: &service.selector,
+            managed_by: service.managed_by.as_deref(),
+        })
+    }
+
+    fn template(&self, name: &str, cluster_scope: bool) -> Lookup<&AnalysisTemplateSpec> {
+        let key = TemplateKey {
+            cluster_scope,
+            name: name.to_owned(),
+        };
+        lookup(self.templates.get(&key), |template| &**template)
+    }
+
+    fn object(&self, kind: RouterKind, namespace: &str, name: &str) -> Lookup<&serde_json::Value> {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        // A world without routers of this kind has nothing to say about their objects.
+        self.references
+            .get(&key)
+            .map_or(Lookup::NotNeeded, |found| {
+                lookup(Some(found), |object| &**object)
+            })
+    }
+}
+
+fn lookup<'w, T, U>(found: Option<&'w Found<T>>, view: impl Fn(&'w T) -> U) -> Lookup<U> {
+    match found {
+        Some(Found::Found(object)) => Lookup::Found(view(object)),
+        Some(Found::Missing) | None => Lookup::Missing,
+        Some(Found::Unreadable(_) | Found::NotNeeded) => Lookup::NotNeeded,
+    }
 }
 
 /// How an installation is set up, as far as decisions depend on it.
@@ -109,13 +165,8 @@ pub struct ReplicaSet {
 
 impl ReplicaSet {
     /// The version it runs: its hash label, empty if it has none.
-    pub fn hash(&self) -> PodHash {
-        PodHash(
-            self.labels
-                .get(label::POD_HASH)
-                .cloned()
-                .unwrap_or_default(),
-        )
+    pub fn hash(&self) -> &str {
+        self.labels.get(label::POD_HASH).map_or("", String::as_str)
     }
 }
 
@@ -130,6 +181,15 @@ pub struct Service {
     pub managed_by: Option<String>,
 }
 
+impl Service {
+    /// The version it selects: the hash in its selector, empty if there is none.
+    pub fn selected(&self) -> &str {
+        self.selector
+            .get(label::POD_HASH)
+            .map_or("", String::as_str)
+    }
+}
+
 /// A configured router.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Router {
@@ -137,6 +197,8 @@ pub struct Router {
     pub kind: String,
     /// The split it carries now, as far as that can be read.
     pub in_force: Option<Split>,
+    /// It can be asked whether a split is in force.
+    pub confirms: bool,
 }
 
 /// A pod as far as decisions look at it.
@@ -156,4 +218,47 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// The most pods that were ready and available since the present step (or blue-green phase) began.
+///
+/// Pods that become ready, crash and become ready again are no progress; so each status is compared with the best since the step began.
+/// A world that keeps no such memory leaves the default: the stored status is then what is compared with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Peaks {
+    hash: PodHash,
+    step: Option<i32>,
+    active: PodHash,
+    ready: i32,
+    available: i32,
+}
+
+impl Peaks {
+    /// Takes in a status; to be called with every one that is observed or recorded.
+    pub fn follow(&mut self, status: &RolloutStatus) {
+        let (ready, available) = self.highest(status);
+        *self = Self {
+            hash: status.current_pod_hash.clone(),
+            step: status.current_step_index,
+            active: status.blue_green.active_selector.clone(),
+            ready,
+            available,
+        };
+    }
+
+    /// Most ready and most available pods, this status included; what is remembered of another step does not count.
+    pub(super) fn highest(&self, status: &RolloutStatus) -> (i32, i32) {
+        let same = status.current_pod_hash == self.hash
+            && status.current_step_index == self.step
+            && status.blue_green.active_selector == self.active;
+        let (ready, available) = if same {
+            (self.ready, self.available)
+        } else {
+            (0, 0)
+        };
+        (
+            ready.max(status.ready_replicas),
+            available.max(status.available_replicas),
+        )
+    }
 }

@@ -1,0 +1,181 @@
+//! A canary: a growing share for the new version, step by step.
+//!
+//! Each pass does the same things in the same order, each only as far as it is due; see [`pass`]. Traffic is looked at before sizes, so that
+//! pods come before requests on the way out and requests leave before pods on the way back.
+
+use crossfade_api::rollout_status::{PauseReason, RolloutStatus};
+
+use crate::decision::{Halt, Plan};
+
+use super::facts::{Facts, Set};
+use super::pause::Asks;
+use super::routing::{self, Routing, Weights};
+use super::runs::Runs;
+use super::status::{self, Draft};
+use super::{ephemeral, restart, revisions, scaling, services, steps, waits};
+
+/// One pass over a canary whose ReplicaSet of the present template is up to date.
+pub(super) fn pass(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+) -> Result<Option<RolloutStatus>, Halt> {
+    let mut asks = Asks::default();
+    if facts.is_fully_promoted() && facts.status.abort {
+        asks.retract_abort();
+    }
+    if facts.is_changed() {
+        return Ok(start_over(facts, plan, asks));
+    }
+    if restart::evict(facts, plan)?.evicted {
+        // Counts cannot be trusted until the evicted pods are seen to be gone.
+        return Ok(None);
+    }
+    ephemeral::apply(facts, plan)?;
+    revisions::forget_old(facts, plan);
+    services::canary(facts, plan, &asks)?;
+    let routing = if plan.has_failed() {
+        Routing::default()
+    } else {
+        routing::apply(facts, plan, &asks)?
+    };
+    let runs = Runs::default();
+    if !asks.adds_a_pause() && !scaling::canary(facts, plan, &asks, &routing)? {
+        steps::begin_pause(facts, plan, &mut asks);
+    }
+    Ok(conclude(facts, plan, asks, routing, &runs))
+}
+
+/// A new template or new steps: nothing moves in this pass, the update is set to its beginning.
+fn start_over(facts: &Facts<'_>, plan: &mut Plan<'_>, mut asks: Asks) -> Option<RolloutStatus> {
+    let mut draft = Draft::new(facts);
+    draft.reset(facts, &mut asks);
+    if facts.new_id().is_some() && facts.new_id() == facts.stable_id() {
+        skip_steps(facts, plan, &mut draft, "Rollback to stable ReplicaSets");
+    } else if facts.is_within_rollback_window() && facts.new_set().is_some_and(Set::is_active) {
+        skip_steps(
+            facts,
+            plan,
+            &mut draft,
+            "Rollback to active ReplicaSets within RollbackWindow",
+        );
+    }
+    draft.finish(facts, plan, asks, false)
+}
+
+fn skip_steps(facts: &Facts<'_>, plan: &mut Plan<'_>, draft: &mut Draft<'_>, why: &str) {
+    if let Some(index) = status::all_done(facts) {
+        draft.current_step_index = Some(index);
+        plan.event("SkipSteps", why);
+    }
+}
+
+/// Advances, promotes or takes back, and says where the release stands.
+fn conclude(
+    facts: &Facts<'_>,
+    plan: &mut Plan<'_>,
+    mut asks: Asks,
+    routing: Routing,
+    runs: &Runs<'_>,
+) -> Option<RolloutStatus> {
+    let mut draft = Draft::new(facts);
+    draft.restarted_at = restart::restarted_at(facts);
+    draft.step_run.clone_from(&runs.step);
+    draft.background_run.clone_from(&runs.background);
+    let n = status::all_done(facts);
+    draft.current_step_index = n.map(|_| i32::try_from(facts.index()).unwrap_or(i32::MAX));
+    if facts.status.promote_full || facts.is_within_rollback_window() {
+        asks.resume_all();
+        asks.retract_abort();
+        draft.current_step_index = n;
+    }
+    if let Some(why) = promotion(facts, plan, &asks, &routing, draft.current_step_index == n) {
+        draft.promote(facts, plan, &mut asks, &why);
+    } else if asks.is_aborted(facts.status) {
+        draft.current_step_index = n.map(|n| if draft.is_promoted() { n } else { 0 });
+        plan.waits.push(waits::after_abort(facts));
+    } else if !plan.has_failed() && draft.current_step_index != n {
+        let seen = steps::Seen {
+            facts,
+            routing: &routing,
+            runs,
+            asks: &asks,
+        };
+        let gate = steps::gate(&seen, plan);
+        if gate.passes(plan, &mut asks) {
+            complete_step(facts, plan, &mut asks, &mut draft);
+        }
+    }
+    draft.take_routing(routing);
+    draft.finish(facts, plan, asks, false)
+}
+
+fn complete_step(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks, draft: &mut Draft<'_>) {
+    let (index, steps) = (facts.index(), facts.steps());
+    if let Some(step) = steps.get(index) {
+        let (number, count) = (index + 1, steps.len());
+        plan.event(
+            "RolloutStepCompleted",
+            format!("Rollout step {number}/{count} completed ({step})"),
+        );
+    }
+    draft.current_step_index = draft
+        .current_step_index
+        .map(|index| index.saturating_add(1));
+    draft.step_run = None;
+    asks.resume(PauseReason::CanaryPauseStep);
+}
+
+/// Why the new version becomes the stable one now, if it does.
+fn promotion(
+    facts: &Facts<'_>,
+    plan: &mut Plan<'_>,
+    asks: &Asks,
+    routing: &Routing,
+    steps_done: bool,
+) -> Option<String> {
+    if facts.stable_id().is_none() {
+        return Some("Initial deploy".to_owned());
+    }
+    if asks.is_aborted(facts.status) {
+        return None;
+    }
+    let new = facts.new_set()?.pods();
+    let due = facts.status.promote_full
+        || facts.is_within_rollback_window()
+        || facts.new_id() == facts.stable_id()
+        || steps_done;
+    if !due {
+        return None;
+    }
+    if new.available < facts.replicas && !facts.threshold().met(new, facts.replicas) {
+        plan.waits
+            .push(waits::pods("new", new.available, facts.replicas));
+        return None;
+    }
+    if plan.has_failed() || routing.end_unconfirmed {
+        return None;
+    }
+    Some(if facts.status.promote_full {
+        "Full promotion requested".to_owned()
+    } else if facts.is_within_rollback_window() {
+        "Rollback within window".to_owned()
+    } else if facts.new_id() == facts.stable_id() {
+        "Fast rollback".to_owned()
+    } else {
+        format!("Completed all {} canary steps", facts.steps().len())
+    })
+}
+
+/// Follows a change of `spec.replicas`, and nothing else.
+pub(super) fn follow_replicas(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
+    let asks = Asks::default();
+    if facts.spec.paused && !facts.status.abort {
+        return scaling::hold_split(facts, plan);
+    }
+    let routing = Routing {
+        weights: Weights::Keep,
+        ..Routing::default()
+    };
+    scaling::canary(facts, plan, &asks, &routing)?;
+    Ok(())
+}

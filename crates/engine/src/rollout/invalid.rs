@@ -1,0 +1,46 @@
+//! A spec that cannot be acted on: what is told, and that nothing else happens.
+
+use crossfade_api::FieldError;
+use crossfade_api::rollout_status::RolloutStatus;
+use jiff::SignedDuration;
+
+use crate::decision::Plan;
+
+use super::facts::Facts;
+use super::status::Draft;
+use super::{conditions, waits};
+
+/// An invalid spec is looked at again after this long: what it refers to may have come.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(20);
+
+/// What is wrong with the spec, or else with what it refers to, in the order in which users are told.
+pub(super) fn errors<'w>(facts: &Facts<'w>) -> &'w [FieldError] {
+    let of_spec = &facts.prepared.errors;
+    if of_spec.is_empty() {
+        &facts.world.faults
+    } else {
+        of_spec
+    }
+}
+
+/// Tells what is wrong: the first error in the status, all of them once.
+pub(super) fn tell(
+    facts: &Facts<'_>,
+    plan: &mut Plan<'_>,
+    errors: &[FieldError],
+) -> Option<RolloutStatus> {
+    let first = errors.first()?.to_string();
+    plan.look_again_in(LOOK_AGAIN);
+    plan.waits.push(waits::valid_spec(&first));
+    if !facts.is_observed() {
+        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        plan.warn("SpecInvalid", all.join("; "));
+    }
+    let mut draft = Draft::unchanged(facts);
+    draft.generation = Some(facts.generation());
+    draft.available_replicas = facts.status.available_replicas;
+    draft.hpa_replicas = facts.status.hpa_replicas;
+    conditions::tell_invalid(&mut draft.conditions, facts.name(), &first, facts.now);
+    draft.tell_phase(facts);
+    draft.into_change()
+}

@@ -1,0 +1,704 @@
+//! How many pods each ReplicaSet is given now: one of them a pass, in an order that never takes away what is needed.
+//!
+//! The numbers come from [`super::replicas`]; here they become changes. Stable first, then the new version, then the rest; a version
+//! that traffic, a Service or the status still names is never drained. After an abort the failed version may linger, so that somebody
+//! can look at it.
+
+use crossfade_api::names::annotation;
+use crossfade_api::rollout_status::PauseReason;
+use crossfade_api::time;
+use jiff::SignedDuration;
+
+use crate::action::{KeyChanges, ReplicaSetChange};
+use crate::decision::{Found, Halt, Plan};
+
+use super::facts::{DeadlineMark, Facts, Set, SetId, note};
+use super::pause::Asks;
+use super::replicas::{
+    self, Basic, Deadline, Demand, Leftover, Leftovers, Pods, Retreat, ScaleDownDelay, Sizes,
+};
+use super::routing::{self, Routing};
+use super::{services, waits};
+
+/// Scales the ReplicaSets of a canary. True if one was scaled, or could not be.
+pub(super) fn canary(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    asks: &Asks,
+    routing: &Routing,
+) -> Result<bool, Halt> {
+    if is_halted(facts, asks) {
+        return Ok(false);
+    }
+    let delays = AbortDelay::of(facts, asks);
+    clear_deadlines(facts, plan, delays)?;
+    let sizes = if facts.is_routed() {
+        routed(facts, routing)
+    } else {
+        basic(facts).next()
+    };
+    let may_shrink = routing.error.is_none() && !routing.end_unconfirmed;
+    let fits = |set: &Set<'_>, size: i32| {
+        if may_shrink {
+            size
+        } else {
+            size.max(set.observed.replicas)
+        }
+    };
+    if let Some(id) = facts.stable_id().filter(|id| Some(*id) != facts.new_id()) {
+        let size = fits(facts.set(id), sizes.stable);
+        if resize(facts, plan, id, size, delays)? {
+            return Ok(true);
+        }
+    }
+    if let Some(id) = facts.new_id() {
+        let wanted = after_abort(facts, plan, asks, routing, delays)?.unwrap_or(sizes.canary);
+        let size = fits(facts.set(id), wanted);
+        if resize(facts, plan, id, size, delays)? {
+            return Ok(true);
+        }
+    }
+    if !may_shrink {
+        return Ok(false);
+    }
+    if facts.is_routed() {
+        leftovers_of_routed(facts, plan, routing, delays)
+    } else {
+        leftovers_of_basic(facts, plan, delays)
+    }
+}
+
+/// A person, or an analysis that could not tell, keeps sizes as they are. A person's pause does not hold back an abort.
+fn is_halted(facts: &Facts<'_>, asks: &Asks) -> bool {
+    facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
+        || (facts.spec.paused && !asks.is_aborted(facts.status))
+}
+
+/// The pods of the new version and of the stable one are there for the present step.
+pub(super) fn has_pods_for_step(facts: &Facts<'_>) -> bool {
+    let threshold = facts.threshold();
+    if !facts.is_routed() {
+        return basic(facts).at_target(threshold);
+    }
+    let scale = routing::scale(facts);
+    let demand = demand(facts);
+    let (wanted, stable_follows) = if facts.is_dynamic() {
+        (scale.dynamic_canary(demand), true)
+    } else {
+        (scale.canary(demand), false)
+    };
+    let stable = facts.stable_set().map(Set::pods);
+    facts
+        .new_set()
+        .is_some_and(|new| threshold.met(new.pods(), wanted))
+        && (stable_follows || stable.is_some_and(|stable| stable.created(facts.replicas)))
+}
+
+/// Says what is missing for the present step.
+pub(super) fn explain(facts: &Facts<'_>, plan: &mut Plan<'_>) {
+    let basic_target;
+    let (canary, stable) = if facts.is_routed() {
+        let scale = routing::scale(facts);
+        (
+            scale.canary(demand(facts)),
+            (!facts.is_dynamic()).then_some(facts.replicas),
+        )
+    } else {
+        basic_target = basic(facts).target();
+        (basic_target.canary, Some(basic_target.stable))
+    };
+    let new = facts.new_set().map(Set::pods).unwrap_or_default();
+    if !facts.threshold().met(new, canary) {
+        if new.available < canary {
+            plan.waits
+                .push(waits::pods("canary", new.available, canary));
+        } else {
+            plan.waits.push(waits::created("canary", new.spec, canary));
+        }
+    }
+    if let Some((stable, wanted)) = facts.other_stable().map(Set::pods).zip(stable)
+        && !stable.created(wanted)
+    {
+        plan.waits
+            .push(waits::created("stable", stable.current, wanted));
+    }
+    let left: i32 = facts
+        .others()
+        .map(|id| facts.set(id).observed.available)
+        .sum();
+    if !facts.is_routed() && left > 0 {
+        plan.waits.push(waits::leftovers(left));
+    }
+}
+
+/// The canary without a router as it is now. Others do not matter for sizes but by their sum, so they come separately.
+struct BasicFacts {
+    replicas: i32,
+    weight: i32,
+    fence: replicas::FencePosts,
+    new: Option<Pods>,
+    stable: Option<Pods>,
+    others: Vec<Pods>,
+}
+
+impl BasicFacts {
+    fn view(&self) -> Basic<'_> {
+        Basic {
+            replicas: self.replicas,
+            weight: self.weight,
+            fence: self.fence,
+            new: self.new,
+            stable: self.stable,
+            others: &self.others,
+        }
+    }
+
+    fn next(&self) -> Sizes {
+        self.view().next()
+    }
+
+    fn target(&self) -> Sizes {
+        self.view().target()
+    }
+
+    fn at_target(&self, threshold: replicas::Threshold) -> bool {
+        // Without another stable version there is nothing to compare with but the new one.
+        match self.stable {
+            Some(_) => self.view().at_target(threshold),
+            None => {
+                self.new
+                    .is_some_and(|new| threshold.met(new, self.replicas))
+                    && self.others.iter().all(|other| other.available <= 0)
+            }
+        }
+    }
+}
+
+fn basic(facts: &Facts<'_>) -> BasicFacts {
+    BasicFacts {
+        replicas: facts.replicas,
+        weight: weight(facts, 100),
+        fence: facts.prepared.fence,
+        new: facts.new_set().map(Set::pods),
+        stable: facts.other_stable().map(Set::pods),
+        others: by_revision(facts)
+            .into_iter()
+            .map(|id| facts.set(id).pods())
+            .collect(),
+    }
+}
+
+/// The other ReplicaSets that are meant to have pods or still have some, oldest revision first.
+fn by_revision(facts: &Facts<'_>) -> Vec<SetId> {
+    let has_pods =
+        |set: &Set<'_>| set.is_active() || set.observed.current > 0 || set.observed.available > 0;
+    let mut others: Vec<_> = facts
+        .others()
+        .filter(|id| has_pods(facts.set(*id)))
+        .collect();
+    others.sort_by_key(|id| facts.set(*id).revision);
+    others
+}
+
+/// The weight that the sizes of a canary are made for; `whole` means all pods.
+fn weight(facts: &Facts<'_>, whole: i32) -> i32 {
+    if serves_all(facts) {
+        whole
+    } else if facts.status.abort {
+        0
+    } else {
+        replicas::weight_at(&facts.prepared.steps, facts.index(), whole)
+    }
+}
+
+/// The new version gets all pods, whatever the steps say.
+fn serves_all(facts: &Facts<'_>) -> bool {
+    facts.status.promote_full || facts.status.stable_rs.is_empty() || facts.is_fully_promoted()
+}
+
+/// What the size of a routed canary is derived from, aborts left out.
+fn demand(facts: &Facts<'_>) -> Demand {
+    let steps = &facts.prepared.steps;
+    if !serves_all(facts)
+        && !facts.status.abort
+        && let Some(scale) = replicas::scale_at(steps, facts.index())
+    {
+        return scale;
+    }
+    Demand::Weight(weight(facts, facts.max_weight))
+}
+
+/// Sizes of a canary behind a router. Stable goes by the weights stored before this pass, the canary by those set in it, so that
+/// stable never shrinks in the pass that takes the traffic off it.
+fn routed(facts: &Facts<'_>, routing: &Routing) -> Sizes {
+    let scale = routing::scale(facts);
+    let demand = demand(facts);
+    if !facts.is_dynamic() {
+        return Sizes {
+            canary: scale.canary(demand),
+            stable: facts.replicas,
+        };
+    }
+    let stored = facts.status.canary.weights.as_ref();
+    let stored_stable = stored.map(|weights| weights.stable.weight);
+    if !facts.status.abort || serves_all(facts) {
+        return Sizes {
+            canary: scale.dynamic_canary(demand),
+            stable: scale.dynamic_stable(demand, stored_stable),
+        };
+    }
+    let retreat: Retreat = routing::retreat(facts, facts.new_set().map(Set::pods));
+    let target = Demand::Weight(retreat.target(&facts.prepared.steps));
+    let set = routing.recorded(facts).map(|weights| weights.canary.weight);
+    Sizes {
+        canary: retreat.canary_size(target, set),
+        stable: scale.dynamic_stable(target, stored_stable),
+    }
+}
+
+/// What happens to the failed version after an abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AbortDelay {
+    /// There is no abort, or sizes say everything.
+    None,
+    /// It keeps its pods until there is a retry or a new version.
+    Forever,
+    /// It keeps its pods for so long after the stable version is complete.
+    For(SignedDuration),
+}
+
+impl AbortDelay {
+    pub(super) fn of(facts: &Facts<'_>, asks: &Asks) -> Self {
+        if !asks.is_aborted(facts.status)
+            || facts.stable_id().is_none()
+            || facts.stable_id() == facts.new_id()
+        {
+            return Self::None;
+        }
+        let configured = match (facts.canary(), facts.blue_green()) {
+            (_, Some(blue_green)) => blue_green.abort_scale_down_delay_seconds(),
+            (Some(canary), None) if facts.is_routed() => {
+                if facts.is_dynamic() && canary.abort_scale_down_delay_seconds.is_none() {
+                    return Self::None;
+                }
+                canary.abort_scale_down_delay_seconds()
+            }
+            _ => return Self::None,
+        };
+        configured.map_or(Self::Forever, |seconds| {
+            Self::For(SignedDuration::from_secs(i64::from(seconds)))
+        })
+    }
+
+    /// Deadlines say how long the failed version stays.
+    fn uses_deadlines(self) -> bool {
+        matches!(self, Self::For(_))
+    }
+}
+
+/// The size of the failed version after an abort; `None` where the usual size applies.
+fn after_abort(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    asks: &Asks,
+    routing: &Routing,
+    delays: AbortDelay,
+) -> Result<Option<i32>, Halt> {
+    let may_leave = if facts.is_routed() {
+        let recorded = routing.recorded(facts);
+        let weight = recorded.map_or(0, |weights| weights.canary.weight);
+        let unconfirmed = recorded.is_some_and(|weights| weights.verified == Some(false));
+        !unconfirmed && (!facts.is_dynamic() || weight == 0)
+    } else {
+        true
+    };
+    failed_version(facts, plan, asks, delays, may_leave)
+}
+
+/// As [`after_abort`], for both strategies. `may_leave`: nothing but time keeps the pods.
+pub(super) fn failed_version(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    asks: &Asks,
+    delays: AbortDelay,
+    may_leave: bool,
+) -> Result<Option<i32>, Halt> {
+    let Some(id) = facts.new_id().filter(|_| asks.is_aborted(facts.status)) else {
+        return Ok(None);
+    };
+    let present = facts.set(id).observed.replicas;
+    let delay = match delays {
+        AbortDelay::None => return Ok(None),
+        AbortDelay::Forever => return Ok(Some(present)),
+        AbortDelay::For(delay) => delay,
+    };
+    let stable = facts
+        .stable_set()
+        .map_or(0, |stable| stable.observed.available);
+    match facts.set(id).deadline {
+        None if present == 0 => {}
+        None if stable >= facts.replicas && may_leave => {
+            mark(facts, plan, id, delay)?;
+        }
+        None => {}
+        Some(DeadlineMark::At(time)) if time > facts.now => {
+            plan.look_again_in(facts.now.duration_until(time));
+            plan.waits
+                .push(waits::scale_down(facts.set(id).name(), time));
+        }
+        Some(DeadlineMark::At(_)) => return Ok(Some(0)),
+        Some(DeadlineMark::Unreadable) => return Ok(None),
+    }
+    Ok(Some(present))
+}
+
+/// Gives a ReplicaSet the time at which it may be scaled to 0.
+pub(super) fn mark(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    id: SetId,
+    delay: SignedDuration,
+) -> Result<(), Halt> {
+    let until = facts.now + delay;
+    let mut annotations = note(annotation::SCALE_DOWN_DEADLINE, Some(time::text(until)));
+    if facts.set(id).desired != Some(facts.replicas) {
+        annotations.insert(
+            annotation::DESIRED_REPLICAS.to_owned(),
+            Some(facts.replicas.to_string()),
+        );
+    }
+    plan.look_again_in(delay);
+    plan.waits
+        .push(waits::scale_down(facts.set(id).name(), until));
+    let change = ReplicaSetChange {
+        annotations,
+        ..ReplicaSetChange::default()
+    };
+    facts.change(plan, id, change)?;
+    Ok(())
+}
+
+/// Takes away the deadlines of versions that are in use again.
+pub(super) fn clear_deadlines(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    delays: AbortDelay,
+) -> Result<(), Halt> {
+    let new = facts.new_id().filter(|_| !delays.uses_deadlines());
+    for id in [facts.stable_id(), new].into_iter().flatten() {
+        if facts.set(id).deadline.is_some() {
+            let annotations = note(annotation::SCALE_DOWN_DEADLINE, None);
+            let change = ReplicaSetChange {
+                annotations,
+                ..ReplicaSetChange::default()
+            };
+            facts.change(plan, id, change)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a ReplicaSet its size. True if that changes its pods, or if it failed.
+pub(super) fn resize(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    id: SetId,
+    size: i32,
+    delays: AbortDelay,
+) -> Result<bool, Halt> {
+    let set = facts.set(id);
+    let before = set.observed.replicas;
+    let mut annotations = KeyChanges::new();
+    if set.desired != Some(facts.replicas) {
+        annotations.insert(
+            annotation::DESIRED_REPLICAS.to_owned(),
+            Some(facts.replicas.to_string()),
+        );
+    }
+    if size == 0 && before != 0 && set.deadline.is_some() && !delays.uses_deadlines() {
+        annotations.insert(annotation::SCALE_DOWN_DEADLINE.to_owned(), None);
+    }
+    let change = ReplicaSetChange {
+        replicas: (size != before).then_some(size),
+        annotations,
+        ..ReplicaSetChange::default()
+    };
+    if change.is_empty() {
+        return Ok(false);
+    }
+    if !facts.change(plan, id, change)? {
+        return Ok(true);
+    }
+    if size != before {
+        let (name, revision) = (facts.set(id).name(), facts.set(id).revision);
+        let direction = if size > before { "up" } else { "down" };
+        plan.event(
+            "ScalingReplicaSet",
+            format!(
+                "Scaled {direction} ReplicaSet {name} (revision {revision}) from {before} to {size}"
+            ),
+        );
+    }
+    Ok(size != before)
+}
+
+fn leftovers_of_basic(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    delays: AbortDelay,
+) -> Result<bool, Halt> {
+    let others = by_revision(facts);
+    if !others.iter().any(|id| facts.set(*id).is_active()) {
+        return Ok(false);
+    }
+    let sizes = basic(facts).view().next_others();
+    let mut scaled = false;
+    for (id, size) in others.into_iter().zip(sizes) {
+        if size != facts.set(id).observed.replicas {
+            scaled |= resize(facts, plan, id, size, delays)?;
+        }
+    }
+    Ok(scaled)
+}
+
+fn leftovers_of_routed(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    routing: &Routing,
+    delays: AbortDelay,
+) -> Result<bool, Halt> {
+    let Some(canary) = facts.canary() else {
+        return Ok(false);
+    };
+    let delay = SignedDuration::from_secs(i64::from(canary.scale_down_delay_seconds()));
+    let mut others = by_revision(facts);
+    others.retain(|id| facts.set(*id).is_active());
+    if others.is_empty() {
+        return Ok(false);
+    }
+    linger(facts, plan, routing, &others, delay)?;
+    let sets: Vec<_> = others
+        .iter()
+        .map(|id| leftover(facts, facts.set(*id)))
+        .collect();
+    let remains = Leftovers {
+        replicas: facts.replicas,
+        unavailable: facts.prepared.fence.unavailable,
+        new: facts.new_set().map(Set::pods),
+        stable: facts.other_stable().map(Set::pods),
+        fully_promoted: facts.is_fully_promoted(),
+        dynamic: facts.is_dynamic(),
+        targets_verified: true,
+        delay: ScaleDownDelay::new(delay.is_zero(), canary.scale_down_delay_revision_limit),
+        sets: &sets,
+    }
+    .next();
+    let mut scaled = false;
+    for (id, remains) in others.into_iter().zip(remains) {
+        scaled |= let_go(facts, plan, id, remains, delay, delays)?;
+    }
+    Ok(scaled)
+}
+
+/// What becomes of one ReplicaSet that is left behind.
+pub(super) fn let_go(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    id: SetId,
+    remains: replicas::Remains,
+    delay: SignedDuration,
+    delays: AbortDelay,
+) -> Result<bool, Halt> {
+    if remains.delay {
+        mark(facts, plan, id, delay)?;
+    } else if remains.size > 0
+        && let Some(DeadlineMark::At(time)) = facts.set(id).deadline
+        && time > facts.now
+    {
+        plan.look_again_in(facts.now.duration_until(time));
+        plan.waits
+            .push(waits::scale_down(facts.set(id).name(), time));
+    }
+    if remains.size == facts.set(id).observed.replicas {
+        return Ok(false);
+    }
+    resize(facts, plan, id, remains.size, delays)
+}
+
+/// A version in between that loses its traffic in this pass stays a while: proxies may still send it requests.
+fn linger(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    routing: &Routing,
+    others: &[SetId],
+    delay: SignedDuration,
+) -> Result<(), Halt> {
+    let Some(before) = facts
+        .status
+        .canary
+        .weights
+        .as_ref()
+        .map(|weights| &weights.canary)
+    else {
+        return Ok(());
+    };
+    let after = routing.recorded(facts).map(|weights| &weights.canary);
+    let loses = before.weight > 0
+        && after.is_none_or(|after| {
+            after.weight == 0 || after.pod_template_hash != before.pod_template_hash
+        });
+    let version = facts
+        .by_hash(&before.pod_template_hash.0)
+        .filter(|id| others.contains(id));
+    let Some(id) = version.filter(|_| loses && !facts.is_dynamic() && !delay.is_zero()) else {
+        return Ok(());
+    };
+    if facts.set(id).deadline.is_none() && !facts.is_fully_promoted() {
+        mark(facts, plan, id, delay)?;
+    }
+    Ok(())
+}
+
+fn leftover(facts: &Facts<'_>, set: &Set<'_>) -> Leftover {
+    Leftover {
+        pods: set.pods(),
+        referenced: is_referenced(facts, set.hash()),
+        carried_lately: false,
+        deadline: deadline(facts, set),
+    }
+}
+
+/// How a ReplicaSet's deadline stands.
+pub(super) fn deadline(facts: &Facts<'_>, set: &Set<'_>) -> Deadline {
+    match set.deadline {
+        None => Deadline::None,
+        Some(DeadlineMark::At(time)) if time > facts.now => Deadline::Ahead,
+        Some(DeadlineMark::At(_) | DeadlineMark::Unreadable) => Deadline::Passed,
+    }
+}
+
+/// The status, a stored weight or a Service names this version, or it is not known whether one does.
+pub(super) fn is_referenced(facts: &Facts<'_>, hash: &str) -> bool {
+    let status = facts.status;
+    let blue_green = &status.blue_green;
+    let named = [
+        &status.stable_rs,
+        &status.current_pod_hash,
+        &blue_green.active_selector,
+        &blue_green.preview_selector,
+    ];
+    let weights = status.canary.weights.as_ref();
+    let by_weight = weights.is_some_and(|weights| {
+        let sides = [&weights.canary, &weights.stable];
+        sides
+            .into_iter()
+            .chain(&weights.additional)
+            .any(|side| side.pod_template_hash.0 == hash)
+    });
+    named.iter().any(|named| named.0 == hash)
+        || by_weight
+        || service_names(facts).any(|name| match facts.world.services.get(name) {
+            Some(Found::Unreadable(_)) => true,
+            _ => facts.selected(name) == Some(hash),
+        })
+}
+
+/// The Services that keep a version alive by selecting it.
+fn service_names<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a str> {
+    let names = match (facts.canary(), facts.blue_green()) {
+        (_, Some(blue_green)) => [
+            blue_green.active_service.as_str(),
+            blue_green.preview_service.as_str(),
+            "",
+            "",
+        ],
+        (Some(canary), None) => {
+            let (stable, other) = canary.ping_pong.as_ref().map_or(("", ""), |pair| {
+                services::roles(pair, facts.status.canary.stable_ping_pong)
+            });
+            let weight = facts
+                .status
+                .canary
+                .weights
+                .as_ref()
+                .map_or(0, |weights| weights.canary.weight);
+            // After a promotion the canary's half of the pair keeps the old hash and gets no requests.
+            let other = if weight > 0 || !facts.is_fully_promoted() {
+                other
+            } else {
+                ""
+            };
+            [
+                canary.canary_service.as_str(),
+                canary.stable_service.as_str(),
+                stable,
+                other,
+            ]
+        }
+        (None, None) => [""; 4],
+    };
+    names.into_iter().filter(|name| !name.is_empty())
+}
+
+/// Follows a change of `spec.replicas` while a person holds the release: each version keeps its part of the pods.
+pub(super) fn hold_split(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
+    let stable = facts.stable_id().filter(|id| Some(*id) != facts.new_id());
+    for id in [stable, facts.new_id()].into_iter().flatten() {
+        let size = held_size(facts, id);
+        resize(facts, plan, id, size, AbortDelay::None)?;
+    }
+    Ok(())
+}
+
+/// The size of a version after a change of `spec.replicas`: that of the present step if it had reached that, else in proportion.
+fn held_size(facts: &Facts<'_>, id: SetId) -> i32 {
+    let set = facts.set(id);
+    let present = set.observed.replicas;
+    let Some(former) = set
+        .desired
+        .filter(|former| *former != facts.replicas && *former > 0)
+    else {
+        return present;
+    };
+    let of_step = |replicas: i32| {
+        let sizes = if facts.is_routed() {
+            let scale = replicas::Routed {
+                replicas,
+                ..routing::scale(facts)
+            };
+            let demand = demand(facts);
+            let stored = facts
+                .status
+                .canary
+                .weights
+                .as_ref()
+                .map(|weights| weights.stable.weight);
+            let stable = if facts.is_dynamic() {
+                scale.dynamic_stable(demand, stored)
+            } else {
+                replicas
+            };
+            Sizes {
+                canary: scale.canary(demand),
+                stable,
+            }
+        } else {
+            let facts = BasicFacts {
+                replicas,
+                ..basic(facts)
+            };
+            facts.target()
+        };
+        if Some(id) == facts.new_id() {
+            sizes.canary
+        } else {
+            sizes.stable
+        }
+    };
+    if of_step(former) == present {
+        return of_step(facts.replicas);
+    }
+    let part = i64::from(present) * i64::from(facts.replicas);
+    let former = i64::from(former);
+    i32::try_from(part / former + i64::from(part % former != 0)).unwrap_or(i32::MAX)
+}

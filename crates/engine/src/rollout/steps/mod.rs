@@ -1,0 +1,57 @@
+//! The steps of a canary: when each is done.
+//!
+//! What a step *does* follows from where it stands (its weight, its size, its routes hold from it on); what is asked here is only whether
+//! the release may go beyond it. One file a kind.
+
+mod analysis;
+mod pause;
+mod set_canary_scale;
+mod set_header_route;
+mod set_mirror_route;
+mod set_weight;
+
+pub(super) use pause::begin as begin_pause;
+
+use crate::decision::Plan;
+
+use super::facts::Facts;
+use super::gates::Gate;
+use super::pause::Asks;
+use super::routing::Routing;
+use super::runs::Runs;
+use super::waits;
+
+/// What a step is judged by.
+pub(super) struct Seen<'a, 'w> {
+    pub(super) facts: &'a Facts<'w>,
+    pub(super) routing: &'a Routing,
+    pub(super) runs: &'a Runs<'a>,
+    pub(super) asks: &'a Asks,
+}
+
+/// Whether the step under way is done. A step with several kinds is judged by the first.
+pub(super) fn gate(seen: &Seen<'_, '_>, plan: &mut Plan<'_>) -> Gate {
+    let facts = seen.facts;
+    let Some(step) = facts.step() else {
+        return Gate::NotYet(None);
+    };
+    if facts.spec.paused {
+        return Gate::lacks(waits::user_pause(facts));
+    }
+    if let Some(pause) = &step.pause {
+        pause::gate(seen, pause)
+    } else if step.set_canary_scale.is_some() {
+        set_canary_scale::gate(seen, plan)
+    } else if let Some(weight) = step.set_weight {
+        set_weight::gate(seen, plan, weight)
+    } else if step.analysis.is_some() {
+        analysis::gate(seen)
+    } else if let Some(route) = &step.set_header_route {
+        set_header_route::gate(seen, route)
+    } else if let Some(route) = &step.set_mirror_route {
+        set_mirror_route::gate(seen, route)
+    } else {
+        // Experiments and plugins are refused as invalid before a step is looked at.
+        Gate::NotYet(None)
+    }
+}

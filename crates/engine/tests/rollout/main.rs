@@ -1,0 +1,4 @@
+//! The numbered scenarios of the specification, on a cluster in memory.
+
+mod canary;
+mod cluster;
