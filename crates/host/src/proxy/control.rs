@@ -25,6 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Limits,
     config::ProxyConfig,
     shared::Shared,
     state::Saved,
@@ -65,12 +66,16 @@ struct OpenListener {
 }
 
 impl Control {
-    pub(super) fn new(workers: Vec<Handle>, keep: watch::Sender<Option<Arc<Saved>>>) -> Self {
+    pub(super) fn new(
+        workers: Vec<Handle>,
+        keep: watch::Sender<Option<Arc<Saved>>>,
+        limits: Limits,
+    ) -> Self {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Self {
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(Shared::new(limits)),
             inner: Mutex::new(Inner {
                 maker: Maker::new(workers.len()),
                 config: ProxyConfig::default(),

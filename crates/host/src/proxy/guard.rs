@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -63,15 +64,15 @@ impl Watch {
     }
 
     /// A head has been coming in for longer than this.
-    pub(super) fn is_slow(&self, limit_ms: u64) -> bool {
+    pub(super) fn is_slow(&self, limit: Duration) -> bool {
         let since = self.head_since.load(Ordering::Relaxed);
-        since != 0 && since + limit_ms < now_ms()
+        since != 0 && since + limit.as_millis() as u64 <= now_ms()
     }
 
     /// Nothing has been asked for longer than this.
-    pub(super) fn is_idle(&self, limit_ms: u64) -> bool {
+    pub(super) fn is_idle(&self, limit: Duration) -> bool {
         self.busy.load(Ordering::Relaxed) == 0
-            && self.active.load(Ordering::Relaxed) + limit_ms < now_ms()
+            && self.active.load(Ordering::Relaxed) + limit.as_millis() as u64 <= now_ms()
     }
 }
 

@@ -57,8 +57,29 @@ pub struct ProxyArgs {
     pub state: PathBuf,
     /// Threads that move requests; one for each core if none is given.
     pub workers: Option<NonZeroUsize>,
-    /// How long requests may take to finish when the process is told to stop.
+    /// How long clients may take.
+    pub limits: Limits,
+}
+
+/// How long clients may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For the head of one request, from its first byte to its last; then the connection is closed. Default 15 s.
+    pub head: Duration,
+    /// Between requests; then the connection is closed. Default 2 min, longer than clients usually keep one.
+    pub idle: Duration,
+    /// To get their answers when the process is told to stop. Default 30 s.
     pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(15),
+            idle: Duration::from_mins(2),
+            grace: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Why the data plane does not run.
@@ -136,7 +157,7 @@ impl Proxy {
             .collect::<io::Result<Vec<_>>>()?;
         let (keep, kept) = watch::channel(None);
         let handles = workers.iter().map(|worker| worker.handle.clone()).collect();
-        let control = Arc::new(Control::new(handles, keep));
+        let control = Arc::new(Control::new(handles, keep, args.limits));
         if let Some(saved) = Saved::read(&args.state)
             && let Err(error) = control.restore(saved).await
         {
@@ -171,7 +192,7 @@ impl Proxy {
         for task in &self.tasks {
             task.abort();
         }
-        self.control.close(self.args.grace).await;
+        self.control.close(self.args.limits.grace).await;
         drop(self.stop);
         self.leaving.cancel();
         // It can only fail by panicking, which has been said by then.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Semaphore;
 
-use super::{pods::lock, table::Table};
+use super::{Limits, pods::lock, table::Table};
 
 /// Copies for mirrors that may be under way at one time.
 const MIRRORS: usize = 256;
@@ -18,14 +18,16 @@ pub(super) struct Shared {
     /// Changes with the table. A request compares it with the one it knows, which is cheaper than asking for the
     /// table; so a table is obeyed by every request that begins after [`Shared::set`] has returned.
     pub(super) version: AtomicU64,
+    pub(super) limits: Limits,
     pub(super) mirrors: Arc<Semaphore>,
     pub(super) mirrored: AtomicU64,
     pub(super) mirrors_dropped: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
+            limits,
             table: Mutex::default(),
             version: AtomicU64::new(0),
             mirrors: Arc::new(Semaphore::new(MIRRORS)),

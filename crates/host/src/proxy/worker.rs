@@ -34,12 +34,9 @@ const BACKLOG: i32 = 4096;
 const MAX_HEAD: usize = 64 * 1024;
 /// Most header fields of a request. More are answered 431.
 const MAX_FIELDS: usize = 128;
-/// A client may take this long to send one head, in milliseconds.
-const HEAD_MS: u64 = 15_000;
-/// A connection without requests is closed after this long, in milliseconds.
-const IDLE_MS: u64 = 120_000;
-/// How often connections are looked at for the two limits above.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often a connection is looked at for its time limits.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -148,9 +145,10 @@ impl Door {
         let header = |text: String| {
             HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
         };
+        let limits = self.shared.limits;
         let watch = Arc::new(Watch::default());
         let first = tokio::select! {
-            first = timeout(Duration::from_millis(IDLE_MS), first_bytes(&mut stream)) => first,
+            first = timeout(limits.idle, first_bytes(&mut stream)) => first,
             () = self.closing.cancelled() => return,
         };
         let Ok(Ok(Some((is_http2, first)))) = first else {
@@ -196,7 +194,8 @@ impl Door {
                 .serve_connection(io, service)
                 .with_upgrades();
             tokio::pin!(connection);
-            let mut look = interval(LOOK);
+            let mut look =
+                interval((limits.head.min(limits.idle) / 3).clamp(SHORTEST_LOOK, LONGEST_LOOK));
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut closing = false;
             loop {
@@ -205,10 +204,10 @@ impl Door {
                     _ = connection.as_mut() => return,
                     () = self.closing.cancelled(), if !closing => closing = true,
                     _ = look.tick() => {
-                        if watch.is_slow(HEAD_MS) {
+                        if watch.is_slow(limits.head) {
                             return;
                         }
-                        closing |= watch.is_idle(IDLE_MS);
+                        closing |= watch.is_idle(limits.idle);
                     }
                 }
                 if closing {

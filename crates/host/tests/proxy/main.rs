@@ -2,5 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod passing;
+mod retries;
 mod rig;
 mod routing;
+mod smuggling;

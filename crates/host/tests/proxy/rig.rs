@@ -13,14 +13,17 @@ use std::{
 
 use bytes::Bytes;
 use crossfade_host::proxy::{
-    Applied, Destination, Endpoint, ListenerConfig, Protocol, Proxy, ProxyArgs, ProxyClient,
-    ProxyConfig, RouteConfig,
+    Applied, Destination, Endpoint, Limits, ListenerConfig, Protocol, Proxy, ProxyArgs,
+    ProxyClient, ProxyConfig, RouteConfig,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1::SendRequest, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 
 /// A proxy with a connection to its control socket.
@@ -37,12 +40,26 @@ impl Rig {
     }
 
     pub(crate) async fn with_workers(workers: usize) -> Self {
+        Self::with(workers, Limits::default()).await
+    }
+
+    /// One that gives clients only this long for the head of a request, and for being idle.
+    pub(crate) async fn limited(limit: Duration) -> Self {
+        let limits = Limits {
+            head: limit,
+            idle: limit,
+            ..Limits::default()
+        };
+        Self::with(2, limits).await
+    }
+
+    async fn with(workers: usize, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let args = ProxyArgs {
             socket: folder.path().join("proxy.sock"),
             state: folder.path().join("proxy.json"),
             workers: Some(workers.try_into().unwrap()),
-            grace: Duration::from_secs(5),
+            limits,
         };
         let proxy = Proxy::start(&args).await.unwrap();
         let control = ProxyClient::connect(&args.socket).await.unwrap();
@@ -315,4 +332,79 @@ pub(crate) async fn until(mut so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), waiting)
         .await
         .expect("it comes to pass");
+}
+
+/// A pod that does with each connection what the test says: it gets the number of the connection, from zero.
+pub(crate) async fn scripted<F, R>(name: &str, script: F) -> Endpoint
+where
+    F: Fn(usize, TcpStream) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let Ok((stream, _)) = listener.accept().await else {
+                return;
+            };
+            tokio::spawn(script(number, stream));
+        }
+    });
+    Endpoint {
+        pod: name.into(),
+        addr,
+    }
+}
+
+/// A destination for such pods.
+pub(crate) fn to(endpoints: Vec<Endpoint>) -> Destination {
+    Destination {
+        version: "v".into(),
+        service: "web".into(),
+        weight: 1,
+        endpoints,
+        ..Destination::default()
+    }
+}
+
+/// A port where nobody listens.
+pub(crate) async fn nobody(name: &str) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Endpoint {
+        pod: name.into(),
+        addr: listener.local_addr().unwrap(),
+    }
+}
+
+/// Reads until the text has been seen, or the other end closes.
+pub(crate) async fn read_to(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    let reading = async {
+        while !text
+            .windows(end.len().max(1))
+            .any(|part| part == end.as_bytes())
+        {
+            if stream.read_buf(&mut text).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(10), reading)
+        .await
+        .is_ok();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(in_time, "waited for {end:?}, have {text:?}");
+    text
+}
+
+/// Reads until the other end closes.
+pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
+    read_to(stream, "\u{0}never\u{0}").await
+}
+
+/// Sends bytes on a new connection and reads until the proxy closes it.
+pub(crate) async fn exchange(addr: SocketAddr, bytes: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    read_all(&mut stream).await
 }
