@@ -20,7 +20,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     runtime::Handle,
     sync::{Mutex, mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -384,17 +384,21 @@ pub(super) fn socket(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves control planes, for ever.
+/// Serves control planes; their connections end with it.
 pub(super) async fn listen(control: Arc<Control>, listener: UnixListener) {
+    let mut conversations = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(converse(Arc::clone(&control), stream));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "could not accept a connection of the control plane");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    conversations.spawn(converse(Arc::clone(&control), stream));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection of the control plane");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = conversations.join_next() => {}
         }
     }
 }

@@ -331,7 +331,7 @@ mod tests {
             "GET",
             503,
             Some(Trouble::NoReadyPod),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
         );
         let series = tallies.read();
         assert_eq!(series.len(), 2);

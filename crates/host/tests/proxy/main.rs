@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod changes;
+mod life;
+mod mirrors;
 mod passing;
 mod retries;
 mod rig;

@@ -170,6 +170,9 @@ impl Pod {
             let (name, requests, seen) = (name.clone(), Arc::clone(&requests), Arc::clone(&seen));
             async move {
                 requests.fetch_add(1, Ordering::SeqCst);
+                if request.headers().contains_key("sec-websocket-key") {
+                    return Ok(web_socket(request));
+                }
                 let (head, body) = request.into_parts();
                 let Ok(body) = body.collect().await else {
                     return Ok(Response::builder()
@@ -205,7 +208,8 @@ impl Pod {
                 tokio::spawn(async move {
                     let builder =
                         hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    let serving = builder.serve_connection(TokioIo::new(stream), service);
+                    let serving =
+                        builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
                     // A killed pod breaks what it was doing.
                     let _ = stop.run_until_cancelled(serving).await;
                 });
@@ -233,6 +237,25 @@ impl Pod {
     pub(crate) fn kill(&self) {
         self.stop.cancel();
     }
+}
+
+/// Sends back what comes, until the client ends it.
+fn web_socket(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else {
+            return;
+        };
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+        // A killed pod breaks it; the client notices.
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+        let _ = write.shutdown().await;
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .body(Full::default())
+        .unwrap()
 }
 
 /// An answer in full.

@@ -204,7 +204,12 @@ async fn the_first_route_that_matches_decides() {
         route(vec![version("s", 1, [&stable])]),
     ];
     let mut client = Client::connect(rig.serve(routes).await).await;
-    let table: [(&str, &[(&str, &str)], &str); 10] = [
+    type Row = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let table: [Row; 10] = [
         ("/", &[], "stable"),
         ("/", &[("x-agent", "Mozilla")], "canary"),
         // A regular expression stands for the whole value.

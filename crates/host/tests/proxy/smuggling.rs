@@ -275,7 +275,7 @@ async fn heads_without_end_are_refused() {
         "GET / HTTP/1.1\r\nhost: web\r\nx-long: {}\r\n\r\n",
         "x".repeat(70_000)
     );
-    let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+    let many = "x-field: y\r\n".repeat(200);
     for request in [long, format!("GET / HTTP/1.1\r\nhost: web\r\n{many}\r\n")] {
         let mut client = TcpStream::connect(addr).await.unwrap();
         // The proxy may answer and close before all of it is written.
