@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +76,7 @@ impl fmt::Display for Weight {
 
 /// What a metric provider gives and a condition looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, from = "serde_json::Value")]
 pub enum Value {
     /// Nothing.
     Nil,
@@ -93,6 +94,32 @@ pub enum Value {
     List(Vec<Value>),
     /// An object with its keys in order.
     Map(BTreeMap<String, Value>),
+    /// An object that has these fields and no others; asking for another one is a mistake (CloudWatch).
+    Record(BTreeMap<String, Value>),
+    /// An instant.
+    Time(Timestamp),
+}
+
+/// JSON as conditions see it: every number is a float, every array a list of anything.
+impl From<serde_json::Value> for Value {
+    fn from(json: serde_json::Value) -> Self {
+        match json {
+            serde_json::Value::Null => Self::Nil,
+            serde_json::Value::Bool(value) => Self::Bool(value),
+            // Without arbitrary precision every number has a float.
+            serde_json::Value::Number(number) => number.as_f64().map_or(Self::Nil, Self::Float),
+            serde_json::Value::String(text) => Self::String(text),
+            serde_json::Value::Array(items) => {
+                Self::List(items.into_iter().map(Self::from).collect())
+            }
+            serde_json::Value::Object(fields) => Self::Map(
+                fields
+                    .into_iter()
+                    .map(|(name, value)| (name, Self::from(value)))
+                    .collect(),
+            ),
+        }
+    }
 }
 
 /// Why a number could not be had.
