@@ -15,6 +15,7 @@ pub mod field_path;
 pub mod go_text;
 pub mod hash;
 pub mod intstr;
+pub mod manifest;
 pub mod merge_patch;
 pub mod names;
 pub mod ordered_json;

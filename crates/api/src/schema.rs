@@ -4,6 +4,7 @@
 //! each with its path, and gives a copy that the types can hold. The same schemas, with what Kubernetes wants in
 //! addition, are the CRDs (see [`crate::crd`]).
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::analysis::AnalysisTemplateSpec;
 use crate::analysis_run::{AnalysisRunSpec, AnalysisRunStatus};
 use crate::field_error::FieldError;
+use crate::resource::API_VERSION;
 use crate::rollout::RolloutSpec;
 use crate::rollout_status::RolloutStatus;
 use crate::time;
@@ -42,6 +44,15 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
 pub(crate) fn kept_as_json<T: JsonSchema>() -> schemars::Schema {
     let mut schema = of::<T>();
     without_descriptions(&mut schema);
+    // Amounts may be written in any way; what they mean is checked by `validate`.
+    for_each_schema(&mut schema, &mut |schema| {
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        for (name, property) in properties.into_iter().flatten() {
+            if matches!(name.as_str(), "limits" | "requests") {
+                property["additionalProperties"] = json!({PRESERVE: true});
+            }
+        }
+    });
     schema[KEPT_AS_JSON] = json!(true);
     schemars::Schema::try_from(schema).unwrap_or_default()
 }
@@ -163,6 +174,59 @@ pub struct Findings {
     pub missing: Vec<FieldError>,
     /// Fields that nobody knows.
     pub unknown: Vec<UnknownField>,
+}
+
+impl fmt::Display for UnknownField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown field \"{}\"", self.path)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, "; did you mean \"{nearest}\"?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What does not fit the schema of an object's kind; nothing for kinds without a schema here.
+pub fn findings(object: &Value) -> Findings {
+    let member = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let known = match (member("apiVersion"), member("kind")) {
+        (API_VERSION, "Rollout") => Kind::Rollout.schema(),
+        (API_VERSION, "AnalysisTemplate" | "ClusterAnalysisTemplate") => Kind::Template.schema(),
+        (API_VERSION, "AnalysisRun") => Kind::Run.schema(),
+        (api_version, kind) => match of_kubernetes(api_version, kind) {
+            Some(schema) => schema,
+            None => return Findings::default(),
+        },
+    };
+    read_along(known, object).1
+}
+
+/// The schemas of the Kubernetes kinds that stand beside Rollouts in manifests; each is made at its first use.
+fn of_kubernetes(api_version: &str, kind: &str) -> Option<&'static Value> {
+    use k8s_openapi::api::{
+        apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking,
+    };
+    macro_rules! schemas {
+        ($($api_version:literal $kind:literal $type:ty),* $(,)?) => {
+            match (api_version, kind) {
+                $(($api_version, $kind) => {
+                    static SCHEMA: OnceLock<Value> = OnceLock::new();
+                    Some(SCHEMA.get_or_init(|| of::<$type>()))
+                })*
+                _ => None,
+            }
+        };
+    }
+    schemas! {
+        "v1" "Service" core::Service,
+        "v1" "ConfigMap" core::ConfigMap,
+        "v1" "Secret" core::Secret,
+        "v1" "Pod" core::Pod,
+        "apps/v1" "Deployment" apps::Deployment,
+        "apps/v1" "ReplicaSet" apps::ReplicaSet,
+        "batch/v1" "Job" batch::Job,
+        "networking.k8s.io/v1" "Ingress" networking::Ingress,
+    }
 }
 
 /// Reads an object along its schema; gives a copy that the types can hold: fields of the wrong type and nulls
