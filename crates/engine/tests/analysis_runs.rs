@@ -1,13 +1,20 @@
 //! AnalysisRuns from their first pass to their end, in virtual time, with scripted answers of providers.
 
+#![expect(
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "tests state what must not happen, and read better with plain values"
+)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crossfade_api::analysis_run::{AnalysisPhase, Measurement, MetricResult};
+use crossfade_api::words::{Reading, Value as Word};
 use crossfade_api::{AnalysisRun, Resource as _};
 use crossfade_engine::action::{Action, Done, Failure, FailureKind, Outcome, Target};
 use crossfade_engine::analysis::AnalysisRunSubject;
-use crossfade_engine::analysis::measure::{Call, MeasureRequest, Measured};
+use crossfade_engine::analysis::measure::{Call, MeasureRequest, Measured, conclude};
 use crossfade_engine::analysis::world::{BlockedPod, Job, World};
 use crossfade_engine::decision::Event;
 use crossfade_engine::pass::{Need, Pass, Standing};
@@ -194,7 +201,7 @@ impl Stage {
     }
 
     /// Runs passes, as the clock and status writes call for them, until the run ends or nothing more would happen.
-    fn to_the_end(&mut self) -> &mut Self {
+    fn run_out(&mut self) -> &mut Self {
         for _ in 0..500 {
             let before = self.writes;
             self.pass();
@@ -248,7 +255,7 @@ impl Stage {
 #[test]
 fn analysis_01_one_good_measurement_is_enough_without_interval_and_count() {
     let mut stage = Stage::metric(json!({}), "S");
-    stage.to_the_end();
+    stage.run_out();
     stage.ends(AnalysisPhase::Successful, "");
     assert_eq!(stage.started.len(), 1);
     let status = serde_json::to_value(&stage.run.status).expect("statuses are JSON");
@@ -279,7 +286,7 @@ fn analysis_02_failures_within_the_limit_are_tolerated() {
         json!({"interval": "5s", "count": 3, "failureLimit": 1}),
         "FSS",
     );
-    stage.to_the_end();
+    stage.run_out();
     stage.ends(AnalysisPhase::Successful, "");
     assert_eq!(
         (stage.result("m").failed, stage.result("m").successful),
@@ -293,7 +300,7 @@ fn analysis_03_the_failure_beyond_the_limit_ends_the_run_at_once() {
         json!({"interval": "5s", "count": 3, "failureLimit": 1}),
         "FF",
     );
-    stage.to_the_end();
+    stage.run_out();
     stage.ends(
         AnalysisPhase::Failed,
         "Metric \"m\" assessed Failed due to failed (2) > failureLimit (1)",
@@ -307,7 +314,7 @@ fn analysis_03_the_failure_beyond_the_limit_ends_the_run_at_once() {
 #[test]
 fn analysis_04_errors_are_repeated_every_ten_seconds_and_the_fifth_ends_the_run() {
     let mut stage = Stage::metric(json!({}), "E");
-    stage.to_the_end();
+    stage.run_out();
     let text = "Metric \"m\" assessed Error due to consecutiveErrors (5) > consecutiveErrorLimit (4): \"Error Message: provider is down\"";
     stage.ends(AnalysisPhase::Error, text);
     // Due means strictly after ten seconds, and times are kept in whole seconds.
@@ -322,7 +329,7 @@ fn analysis_04_errors_are_repeated_every_ten_seconds_and_the_fifth_ends_the_run(
 #[test]
 fn analysis_05_errors_do_not_use_up_the_count() {
     let mut stage = Stage::metric(json!({"count": 1}), "EES");
-    stage.to_the_end();
+    stage.run_out();
     stage.ends(AnalysisPhase::Successful, "");
     let result = stage.result("m");
     assert_eq!(
@@ -369,7 +376,7 @@ fn analysis_13_a_run_that_never_began_to_measure_ends_successfully_when_stopped(
     stage.pass();
     assert_eq!(stage.run.status.phase, AnalysisPhase::Running);
     stage.run.spec.terminate = true;
-    stage.to_the_end();
+    stage.run_out();
     stage.ends(AnalysisPhase::Successful, "Run Terminated");
     assert!(stage.run.status.metric_results.is_empty());
 }
@@ -379,7 +386,7 @@ fn analysis_14_a_job_stopped_in_flight_makes_the_run_inconclusive() {
     let mut stage = job_run(json!({}));
     stage.pass();
     stage.run.spec.terminate = true;
-    stage.to_the_end();
+    stage.run_out();
     let text = "Metric \"job\" assessed Inconclusive due to inconclusive (1) > inconclusiveLimit (0): \"Error Message: Metric Terminated\"";
     stage.ends(AnalysisPhase::Inconclusive, text);
     assert!(
@@ -428,7 +435,7 @@ fn analysis_16_dry_run_metrics_are_measured_but_never_count() {
     }));
     stage.answers("a", "F");
     stage.answers("b", "F");
-    stage.to_the_end();
+    stage.run_out();
     stage.ends(AnalysisPhase::Successful, "");
     let summary = stage.run.status.dry_run_summary.clone().expect("a summary");
     assert_eq!((summary.failed, summary.count), (2, 2));
@@ -470,7 +477,7 @@ fn analysis_18_the_newest_measurements_are_kept_and_counters_go_on() {
         }
         let mut stage = Stage::new(spec);
         stage.answers("m", "S");
-        stage.to_the_end();
+        stage.run_out();
         let result = stage.result("m");
         assert_eq!(
             (result.measurements.len(), result.count),
@@ -513,13 +520,47 @@ fn analysis_20_an_unknown_tag_is_an_error() {
 }
 
 #[test]
+fn analysis_23_an_interval_without_a_unit_is_an_error() {
+    invalid(
+        json!({"interval": "60"}),
+        "metrics[0]: invalid interval string: time: missing unit in duration \"60\"",
+    );
+}
+
+#[test]
+fn analysis_24_several_measurements_need_an_interval() {
+    invalid(
+        json!({"count": 5}),
+        "metrics[0]: interval must be specified when count > 1",
+    );
+}
+
+#[test]
+fn analysis_25_failures_and_successes_cannot_both_be_without_limit() {
+    invalid(
+        json!({"failureLimit": -1}),
+        "metrics[0]: failureLimit and consecutiveSuccessLimit cannot both be disabled",
+    );
+}
+
+fn invalid(settings: serde_json::Value, text: &str) {
+    let mut stage = Stage::metric(settings, "S");
+    stage.pass();
+    stage.ends(
+        AnalysisPhase::Error,
+        &format!("Analysis spec invalid: {text}"),
+    );
+    assert_eq!(stage.started, [], "nothing is measured");
+}
+
+#[test]
 fn analysis_31_a_finished_run_is_removed_by_the_limit_of_its_phase() {
     let with = |ttl: serde_json::Value| {
         let mut stage = Stage::new(json!({
             "metrics": [{"name": "m", "provider": {"web": {"url": "http://x"}}}], "ttlStrategy": ttl,
         }));
         stage.answers("m", "E");
-        stage.to_the_end();
+        stage.run_out();
         assert_eq!(stage.run.status.phase, AnalysisPhase::Error);
         stage
     };
@@ -542,7 +583,7 @@ fn analysis_31_a_finished_run_is_removed_by_the_limit_of_its_phase() {
 #[test]
 fn analysis_35_a_completed_run_never_changes_again() {
     let mut stage = Stage::metric(json!({}), "F");
-    stage.to_the_end();
+    stage.run_out();
     let before = stage.run.status.clone();
     stage.run.spec.terminate = true;
     stage.run.spec.metrics[0].success_condition = "true".to_owned();
@@ -567,7 +608,7 @@ fn analysis_37_enough_successes_in_a_row_complete_a_metric() {
         json!({"consecutiveSuccessLimit": 3, "failureLimit": -1, "interval": "5s"}),
         "FSSFSSS",
     );
-    stage.to_the_end();
+    stage.run_out();
     stage.ends(AnalysisPhase::Successful, "");
     assert_eq!(stage.started.len(), 7);
 }
@@ -620,4 +661,105 @@ fn job_run(settings: serde_json::Value) -> Stage {
         .expect("an object")
         .extend(settings.as_object().expect("an object").clone());
     Stage::new(json!({"metrics": [metric]}))
+}
+
+/// The phase and message that follow from a value under these conditions.
+fn concluded(success: &str, failure: &str, value: Word) -> (AnalysisPhase, String) {
+    let metric = crossfade_api::analysis::Metric {
+        success_condition: success.to_owned(),
+        failure_condition: failure.to_owned(),
+        ..crossfade_api::analysis::Metric::default()
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let reading = Reading {
+        value,
+        display: "shown".to_owned(),
+        metadata: BTreeMap::new(),
+    };
+    let measurement = conclude(&metric, Ok(reading), now, now);
+    assert_eq!(
+        measurement.value, "shown",
+        "the value is kept, whatever follows from it"
+    );
+    (measurement.phase, measurement.message)
+}
+
+#[test]
+fn analysis_06_neither_good_nor_bad_is_inconclusive_and_so_is_the_run() {
+    let (phase, _) = concluded("result > 2", "result < 1", Word::Float(1.5));
+    assert_eq!(phase, AnalysisPhase::Inconclusive);
+    let mut stage = Stage::metric(json!({}), "I");
+    stage.run_out();
+    stage.ends(
+        AnalysisPhase::Inconclusive,
+        "Metric \"m\" assessed Inconclusive due to inconclusive (1) > inconclusiveLimit (0)",
+    );
+}
+
+#[test]
+fn analysis_07_failure_outweighs_success() {
+    assert_eq!(
+        concluded("result > 0", "result > 0", Word::Float(1.0)).0,
+        AnalysisPhase::Failed
+    );
+}
+
+#[test]
+fn analysis_08_without_conditions_any_value_is_good() {
+    for value in [
+        Word::Nil,
+        Word::Float(f64::NAN),
+        Word::String("x".to_owned()),
+        Word::Floats(Vec::new()),
+    ] {
+        assert_eq!(concluded("", "", value).0, AnalysisPhase::Successful);
+    }
+}
+
+#[test]
+fn analysis_09_an_unknown_name_is_an_error_that_names_it() {
+    let (phase, message) = concluded("results[0] > 1", "", Word::Floats(vec![2.0]));
+    assert_eq!(phase, AnalysisPhase::Error);
+    assert!(
+        message.starts_with(
+            "could not evaluate successCondition \"results[0] > 1\": unknown name results"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn analysis_10_an_empty_vector_is_no_data_unless_the_condition_says_otherwise() {
+    let (phase, message) = concluded("result[0] >= 0.95", "", Word::Floats(Vec::new()));
+    assert_eq!(phase, AnalysisPhase::Error);
+    assert!(
+        message
+            .ends_with("metric result is nil or empty: no data returned from the metric provider"),
+        "{message}"
+    );
+    let (phase, _) = concluded(
+        "len(result) == 0 || result[0] >= 0.95",
+        "",
+        Word::Floats(Vec::new()),
+    );
+    assert_eq!(phase, AnalysisPhase::Successful);
+}
+
+#[test]
+fn analysis_11_a_truth_compared_with_a_text_is_an_error_not_a_success() {
+    assert_eq!(
+        concluded("", "result == \"false\"", Word::Bool(true)).0,
+        AnalysisPhase::Error
+    );
+}
+
+#[test]
+fn analysis_33_five_thousand_parentheses_are_an_error_and_harm_nobody() {
+    let (phase, message) = concluded(&"(".repeat(5000), "", Word::Float(1.0));
+    assert_eq!(phase, AnalysisPhase::Error);
+    assert!(
+        message.contains("expression is nested too deeply"),
+        "{}",
+        &message[message.len().saturating_sub(200)..]
+    );
 }

@@ -107,20 +107,6 @@ fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// The value as it is kept for display: cut after 16 KiB, with a note of its full length. Evaluation uses the full value.
-pub fn for_display(value: String) -> String {
-    const MOST: usize = 16 * 1024;
-    if value.len() <= MOST {
-        return value;
-    }
-    let length = value.len();
-    let cut = (0..=MOST)
-        .rev()
-        .find(|index| value.is_char_boundary(*index))
-        .unwrap_or(0);
-    format!("{}… (truncated, {length} bytes)", &value[..cut])
-}
-
 /// A response body in an error text: at most 1024 bytes of it, as UTF-8.
 pub fn body_in_message(body: &[u8]) -> String {
     const MOST: usize = 1024;
@@ -172,16 +158,5 @@ mod tests {
         for (number, text) in table {
             assert_eq!(json_number(number), text);
         }
-    }
-
-    #[test]
-    fn long_values_are_cut_for_display_at_a_character() {
-        let text = for_display("é".repeat(10_000));
-        assert!(
-            text.ends_with("… (truncated, 20000 bytes)"),
-            "{}",
-            &text[text.len() - 40..]
-        );
-        assert_eq!(for_display("short".to_owned()), "short");
     }
 }

@@ -5,54 +5,32 @@
 
 use crossfade_api::analysis::Metric;
 use crossfade_api::analysis_run::{AnalysisPhase, MetricResult, RunSummary};
-use crossfade_api::{IntOrString, intstr};
-
-/// Errors in a row that are tolerated where the metric does not say.
-const DEFAULT_CONSECUTIVE_ERROR_LIMIT: i64 = 4;
-
-/// A count or limit; a text that is no number counts as 0.
-fn number(value: &IntOrString) -> i64 {
-    i64::from(intstr::count(value))
-}
-
-/// How many measurements a metric takes, or `None` for any number.
-///
-/// Absent or 0 means one without an interval, and no end with one.
-pub(crate) fn effective_count(metric: &Metric) -> Option<i64> {
-    match metric.count.as_ref().map_or(0, number) {
-        0 if metric.interval.is_empty() => Some(1),
-        0 => None,
-        count => Some(count),
-    }
-}
 
 /// True once the metric has taken as many measurements as it should.
 pub(crate) fn count_reached(metric: &Metric, result: &MetricResult) -> bool {
-    effective_count(metric).is_some_and(|count| i64::from(result.count) >= count)
+    metric
+        .effective_count()
+        .is_some_and(|count| result.count >= count)
 }
 
 /// Which limit a metric has exceeded, in words, with the phase that follows.
 pub(crate) fn exceeded(metric: &Metric, result: &MetricResult) -> Option<(AnalysisPhase, String)> {
-    let limit = |given: &Option<_>, default| given.as_ref().map_or(default, number);
-    let errors = limit(
-        &metric.consecutive_error_limit,
-        DEFAULT_CONSECUTIVE_ERROR_LIMIT,
-    );
-    let inconclusive = limit(&metric.inconclusive_limit, 0);
-    let failures = limit(&metric.failure_limit, 0);
-    if i64::from(result.consecutive_error) > errors {
+    let errors = metric.consecutive_error_limit();
+    let inconclusive = metric.inconclusive_limit();
+    let failures = metric.failure_limit();
+    if result.consecutive_error > errors {
         let text = format!(
             "consecutiveErrors ({}) > consecutiveErrorLimit ({errors})",
             result.consecutive_error
         );
         Some((AnalysisPhase::Error, text))
-    } else if i64::from(result.inconclusive) > inconclusive {
+    } else if result.inconclusive > inconclusive {
         let text = format!(
             "inconclusive ({}) > inconclusiveLimit ({inconclusive})",
             result.inconclusive
         );
         Some((AnalysisPhase::Inconclusive, text))
-    } else if failures >= 0 && i64::from(result.failed) > failures {
+    } else if failures >= 0 && result.failed > failures {
         Some((
             AnalysisPhase::Failed,
             format!("failed ({}) > failureLimit ({failures})", result.failed),
@@ -84,9 +62,9 @@ pub(crate) fn metric_phase(
     if let Some((phase, _)) = exceeded(metric, result) {
         return phase;
     }
-    let in_a_row = metric.consecutive_success_limit.as_ref().map_or(0, number);
-    let failures_count = metric.failure_limit.as_ref().map_or(0, number) >= 0;
-    if in_a_row > 0 && i64::from(result.consecutive_success) >= in_a_row {
+    let in_a_row = metric.consecutive_success_limit();
+    let failures_count = metric.failure_limit() >= 0;
+    if in_a_row > 0 && result.consecutive_success >= in_a_row {
         AnalysisPhase::Successful
     } else if count_reached(metric, result) {
         match (in_a_row > 0, failures_count) {
@@ -200,6 +178,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossfade_api::IntOrString;
     use crossfade_api::analysis_run::Measurement;
 
     fn limits(count: i32, failure: i32, in_a_row: i32) -> Metric {
@@ -257,27 +236,6 @@ mod tests {
             Successful,
             "stopped within its limits"
         );
-    }
-
-    #[test]
-    fn absent_counts_depend_on_the_interval() {
-        let none = Metric::default();
-        assert_eq!(effective_count(&none), Some(1));
-        let interval = Metric {
-            interval: "1m".to_owned(),
-            ..Metric::default()
-        };
-        assert_eq!(effective_count(&interval), None);
-        let text = Metric {
-            count: Some(IntOrString::String("abc".to_owned())),
-            ..interval
-        };
-        assert_eq!(
-            effective_count(&text),
-            None,
-            "a text that is no number counts as 0"
-        );
-        assert_eq!(effective_count(&limits(-3, 0, 0)), Some(-3));
     }
 
     #[test]

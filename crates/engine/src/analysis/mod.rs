@@ -6,6 +6,7 @@
 mod assess;
 mod job;
 pub mod measure;
+pub mod redact;
 mod retention;
 mod schedule;
 pub mod substitute;
@@ -13,9 +14,9 @@ pub mod world;
 
 use std::collections::BTreeMap;
 
-use crossfade_api::Resource as _;
 use crossfade_api::analysis::Metric;
 use crossfade_api::analysis_run::{AnalysisPhase, AnalysisRunStatus, Measurement, MetricResult};
+use crossfade_api::{Resource as _, validate};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Action, Done, Evidence, Failure, FailureKind, Target};
@@ -118,7 +119,9 @@ fn go_on(
             );
         }
     };
-    let rules = match retention::Rules::read(spec, &metrics) {
+    let valid =
+        validate::analysis::metrics(&metrics).and_then(|()| retention::Rules::read(spec, &metrics));
+    let rules = match valid {
         Ok(rules) => rules,
         Err(why) => {
             return end_in_error(
@@ -527,15 +530,12 @@ fn explain(plan: &mut Plan, metrics: &[Metric], status: &AnalysisRunStatus) {
             continue;
         }
         let taken = result.map_or(0, |result| result.count);
-        let number = match assess::effective_count(metric) {
+        let number = match metric.effective_count() {
             Some(count) => format!("measurement {} of {count}", taken + 1),
             None => format!("measurement {}", taken + 1),
         };
         let bad = result.map_or(String::new(), |result| {
-            let limit = metric
-                .failure_limit
-                .as_ref()
-                .map_or(0, crossfade_api::intstr::count);
+            let limit = metric.failure_limit();
             match (result.failed, result.consecutive_error) {
                 (0, 0) => String::new(),
                 (failed, 0) => format!(" ({failed} of {limit} allowed failures)"),
