@@ -203,6 +203,17 @@ async fn two_hosts_cannot_have_the_same_state_folder() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_folder_was_removed_ends_by_itself() {
+    let mut world = World::new().await;
+    world.start("p", &server());
+    let pod = world.until_ready("p").await;
+    world.close().await;
+    std::fs::remove_dir_all(world.state_folder()).expect("removed");
+    eventually("the shim ends", || !runs(pod.shim_pid.expect("a shim"))).await;
+    assert_eq!(marked(&world.pod_folder("p")), Vec::<u32>::new());
+}
+
+#[tokio::test]
 async fn a_shim_that_is_told_to_end_lets_its_containers_end_and_they_come_back() {
     let world = World::new().await;
     let out = world.file("out");

@@ -190,34 +190,36 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // A failed test must not leave pods behind: their shims are told to end at once by their own file.
+        drop(self.supervisor.take());
+        // Shims first, so that they start nothing any more; then what they ran.
         for entry in std::fs::read_dir(self.state_folder().join("pods"))
             .into_iter()
             .flatten()
             .flatten()
         {
-            let state = std::fs::read(entry.path().join("state.json")).unwrap_or_default();
+            let folder = entry.path();
+            let state = std::fs::read(folder.join("state.json")).unwrap_or_default();
             let state: Value = serde_json::from_slice(&state).unwrap_or_default();
-            let pids = state
-                .pointer("/containers")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default();
-            let pids = pids
-                .iter()
-                .filter_map(|container| container.pointer("/process/pid")?.as_u64());
-            for pid in pids
-                .map(|pid| -(pid as i64))
-                .chain(state.pointer("/shim/pid").and_then(Value::as_i64))
-            {
-                let _ = std::process::Command::new("kill")
-                    .arg("-9")
-                    .arg("--")
-                    .arg(pid.to_string())
-                    .output();
+            let shim = state
+                .pointer("/shim/pid")
+                .and_then(Value::as_u64)
+                .unwrap_or_default() as u32;
+            let command =
+                std::fs::read_to_string(format!("/proc/{shim}/cmdline")).unwrap_or_default();
+            // A pid may be another's by now.
+            if command.contains(&folder.display().to_string()) {
+                end_now(shim);
+            }
+            while let pids @ [_, ..] = marked(&folder).as_slice() {
+                pids.iter().copied().for_each(end_now);
             }
         }
     }
+}
+
+fn end_now(pid: u32) {
+    let _ = rustix::process::Pid::from_raw(pid.cast_signed())
+        .map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
 }
 
 /// How long a test waits for what should take a moment: long enough for a machine that is busy with others.

@@ -114,10 +114,23 @@ impl Pod {
         });
     }
 
+    fn is_abandoned(&self) -> bool {
+        matches!(self.folder.path().try_exists(), Ok(false))
+    }
+
     /// The wish that the pod ends, with the moment until which its containers may take their time.
     fn wished_end(&self) -> Option<Instant> {
+        let abandoned = || {
+            self.is_abandoned().then(|| StopWish {
+                asked_at: Timestamp::now(),
+                grace_seconds: None,
+            })
+        };
         // A file that cannot be read says nothing: the wish comes again.
-        let wish: StopWish = read_json(&self.folder.stop()).ok().flatten()?;
+        let wish: StopWish = read_json(&self.folder.stop())
+            .ok()
+            .flatten()
+            .or_else(abandoned)?;
         let passed = Timestamp::now()
             .duration_since(wish.asked_at)
             .max(SignedDuration::ZERO);
@@ -149,10 +162,13 @@ pub(super) async fn run(
     sweep_marked(&pod, &left).await;
 
     let orders = watch::Sender::new(None);
+    let mut look = tokio::time::interval(pod.plan.tuning.seconds(10));
     let wishes = async {
         loop {
             tokio::select! {
                 () = nudge.notified() => {}
+                // A folder that somebody removed is a wish too: nobody could ever find this pod again.
+                _ = look.tick() => if !pod.is_abandoned() { continue },
                 _ = terminate.recv() => { shut_down(&pod, &orders); continue; }
                 _ = interrupt.recv() => { shut_down(&pod, &orders); continue; }
             }
@@ -168,7 +184,7 @@ pub(super) async fn run(
     if ran_out || pod.board.read(|state| state.ending) {
         pod.board.change(|state| state.over = true);
         // What is not written would be done again after a crash; a full disk may have room in a moment.
-        while !pod.board.save() {
+        while !pod.board.save() && !pod.is_abandoned() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
