@@ -123,12 +123,18 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
     write_whole(path, 0o600, &serde_json::to_vec(value)?)
 }
 
-/// Reads a JSON file; `None` when there is none.
+/// Reads a JSON file; `None` when there is none. What is not JSON, or not of this kind, is `InvalidData`.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(io::Error::from),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            // Without the words of the error: it quotes what it stumbled over, which may be a secret.
+            let text = format!(
+                "not as expected at line {}, column {}",
+                error.line(),
+                error.column()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

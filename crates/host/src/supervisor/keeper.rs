@@ -150,8 +150,12 @@ async fn plan(inner: &Arc<Inner>, pod: &Arc<PodEntry>) -> Result<PodPlan, Vec<Fa
                 message,
             }]
         };
-        if let Some(plan) = read_json(&pod.folder.plan()).map_err(trouble)? {
-            return Ok(plan);
+        match read_json(&pod.folder.plan()) {
+            Ok(Some(plan)) => return Ok(plan),
+            // Half a file, after a power cut: it is made again.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            Err(error) => return Err(trouble(error)),
+            Ok(None) => {}
         }
         if pod.is_ending() {
             return Err(Vec::new());
@@ -216,6 +220,8 @@ fn start_shim(inner: &Inner, pod: &PodEntry) -> io::Result<UnixStream> {
         .args(&inner.settings.shim_arguments)
         .arg(pod.folder.path())
         .current_dir("/")
+        // What the host was told in confidence is none of the pods' business.
+        .env_clear()
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(Stdio::null())
         .stderr(Stdio::from(log))

@@ -22,6 +22,7 @@ use super::identity::{PodIdentity, PodRequest};
 use super::keeper::{StopWish, keep, read_state};
 use super::logs::{self, LogError, LogLine, LogOptions};
 use super::materials::Materials;
+use super::names::{self, ServiceAddress};
 use super::plan::{Fault, LocalPort, Surroundings, Tuning};
 use super::ports::PortRegistry;
 use super::state::{PodEvent, PodState};
@@ -233,6 +234,7 @@ impl Supervisor {
             inherited: settings.inherited.clone(),
             working_dir: settings.working_dir.clone(),
             ports_folder,
+            names_file: names::file_in(&state_folder),
             tuning: settings.tuning.clone(),
         };
         let inner = Arc::new(Inner {
@@ -407,6 +409,19 @@ impl Supervisor {
             });
         };
         Ok(logs::read(folder, run, options).await?)
+    }
+
+    /// Says where Services are found on this machine, for probes and hooks that name one as their host.
+    /// Replaces what was said before.
+    ///
+    /// # Errors
+    /// When the list cannot be written.
+    pub fn set_services(&self, services: &[ServiceAddress]) -> Result<(), SupervisorError> {
+        let path = &self.inner.surroundings.names_file;
+        names::write(path, services).map_err(|source| SupervisorError::Folder {
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Stops supervising, and waits until the folder may be opened again. The pods go on.

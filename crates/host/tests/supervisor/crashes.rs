@@ -264,3 +264,57 @@ async fn labels_may_change_and_a_bad_uid_is_refused() {
         assert!(matches!(refused, Err(SupervisorError::BadUid(_))), "{uid}");
     }
 }
+
+#[tokio::test]
+async fn a_full_disk_stops_no_pod_and_is_made_up_for_when_there_is_room_again() {
+    let world = World::new().await;
+    world.start("p", &server());
+    let before = world.until_ready("p").await;
+    let folder = world.pod_folder("p");
+    // Where the next state would be written, there is no room from now on.
+    std::os::unix::fs::symlink("/dev/full", folder.join("state.json.new")).expect("linked");
+    kill(get(&before, "http", "/pid").await.parse().expect("pid"));
+    let after = world
+        .until("p", "back", |pod| restarts(pod) == 1 && pod.is_ready())
+        .await;
+    let saved = || {
+        let state: Value =
+            serde_json::from_slice(&std::fs::read(folder.join("state.json")).expect("state"))
+                .expect("JSON");
+        state
+            .pointer("/status/containerStatuses/0/restartCount")
+            .and_then(Value::as_u64)
+    };
+    assert_eq!(saved(), Some(0), "could not be written");
+    std::fs::remove_file(folder.join("state.json.new")).expect("room again");
+    kill(get(&after, "http", "/pid").await.parse().expect("pid"));
+    world
+        .until("p", "back again", |pod| {
+            restarts(pod) == 2 && pod.is_ready()
+        })
+        .await;
+    assert_eq!(saved(), Some(2));
+}
+
+#[tokio::test]
+async fn half_a_file_after_a_power_cut_does_not_keep_a_pod_from_running() {
+    let mut world = World::new().await;
+    world.start("p", &server());
+    let before = world.until_ready("p").await;
+    world.close().await;
+    kill(before.shim_pid.expect("a shim"));
+    for file in ["state.json", "plan.json"] {
+        std::fs::write(world.pod_folder("p").join(file), "{\"shim\": {\"pi").expect("written");
+    }
+    world.open().await;
+    let after = world
+        .until("p", "ready", |pod| {
+            pod.is_ready() && pod.shim_pid != before.shim_pid
+        })
+        .await;
+    assert_eq!(get(&after, "http", "/healthz").await, "well");
+    eventually("nothing is left of the run before", || {
+        marked(&world.pod_folder("p")).len() == 2
+    })
+    .await;
+}

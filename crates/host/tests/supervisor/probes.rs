@@ -1,6 +1,6 @@
 //! Probes of every kind, and what follows from them.
 
-use crossfade_host::supervisor::PodSnapshot;
+use crossfade_host::supervisor::{PodSnapshot, ServiceAddress};
 use serde_json::{Value, json};
 
 use super::world::{HELPER, World, end, happened, restarts, script, with};
@@ -261,4 +261,44 @@ async fn an_initial_delay_is_waited_for() {
             .count(),
         1
     );
+}
+
+#[tokio::test]
+async fn a_probe_may_name_a_service_of_this_machine() {
+    let world = World::new().await;
+    world.start("other", &server(&world, json!({})));
+    let other = world.until_ready("other").await;
+    let probe = json!({"httpGet": {"host": "shop.prod.svc", "port": 80, "path": "/healthz"}, "periodSeconds": 1});
+    let tcp = json!({"tcpSocket": {"host": "shop", "port": 80}, "periodSeconds": 1});
+    world.start(
+        "http",
+        &with(
+            script("exec sleep 1000"),
+            json!({}),
+            json!({"readinessProbe": probe}),
+        ),
+    );
+    world.start(
+        "tcp",
+        &with(
+            script("exec sleep 1000"),
+            json!({}),
+            json!({"readinessProbe": tcp}),
+        ),
+    );
+    world
+        .until("http", "refused", |pod| times(pod, "Readiness probe") > 0)
+        .await;
+    let service = ServiceAddress {
+        namespace: "prod".to_owned(),
+        service: "shop".to_owned(),
+        port: 80,
+        address: other.address("http").expect("address"),
+    };
+    world
+        .supervisor()
+        .set_services(&[service])
+        .expect("written");
+    world.until_ready("http").await;
+    world.until_ready("tcp").await;
 }

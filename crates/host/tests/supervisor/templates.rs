@@ -94,7 +94,7 @@ async fn all_faults_of_a_template_are_told_at_once_each_with_its_path() {
                 "command": ["x"],
                 "ports": [{"containerPort": 0}],
                 "env": [
-                    {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                    {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.gpu"}}},
                     {"name": "F", "valueFrom": {"fieldRef": {"fieldPath": "spec.nothing"}}},
                     {"name": "S", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},
                 ],
@@ -116,7 +116,7 @@ async fn all_faults_of_a_template_are_told_at_once_each_with_its_path() {
         messages,
         [
             &format!(
-                "{at}.env[0] (CPU): resourceFieldRef is not supported on one machine, which sets no limits; give a value"
+                "{at}.env[0] (CPU): resourceFieldRef.resource: `limits.gpu` is not supported on one machine"
             ),
             &format!(
                 "{at}.env[1] (F): fieldRef.fieldPath `spec.nothing` is not a field a pod can be told"

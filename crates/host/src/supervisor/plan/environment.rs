@@ -9,12 +9,13 @@ use super::super::materials::{Material, Materials, Sensitive};
 use super::super::status::LOOPBACK;
 use super::Variable;
 use super::mounts::Mounts;
+use super::resources;
 
 /// Where the values of a pod's template come from.
 pub(super) struct Sources<'a> {
     pub(super) identity: &'a PodIdentity,
     pub(super) materials: &'a dyn Materials,
-    pub(super) service_account: &'a str,
+    pub(super) spec: &'a k8s::PodSpec,
 }
 
 /// Whether what is looked up is a ConfigMap or a Secret.
@@ -101,7 +102,11 @@ impl Sources<'_> {
             "metadata.labels" => Ok(listed(&identity.labels)),
             "metadata.annotations" => Ok(listed(&identity.annotations)),
             "spec.nodeName" => Ok(host_name()),
-            "spec.serviceAccountName" => Ok(self.service_account.to_owned()),
+            "spec.serviceAccountName" => Ok(self
+                .spec
+                .service_account_name
+                .clone()
+                .unwrap_or_else(|| "default".to_owned())),
             "status.podIP" | "status.podIPs" | "status.hostIP" | "status.hostIPs" => {
                 Ok(LOOPBACK.to_owned())
             }
@@ -181,7 +186,7 @@ pub(super) fn variables(
             }
             continue;
         }
-        match value(entry, sources, mounts) {
+        match value(entry, container, sources, mounts) {
             Ok(Some(found)) => out.push(found),
             Ok(None) => {}
             Err(error) => problem(format!("{at}: {error}")),
@@ -192,6 +197,7 @@ pub(super) fn variables(
 
 fn value(
     entry: &k8s::EnvVar,
+    container: &k8s::Container,
     sources: &Sources<'_>,
     mounts: &Mounts,
 ) -> Result<Option<Variable>, String> {
@@ -226,11 +232,11 @@ fn value(
                 key.optional.unwrap_or_default(),
             )?,
         )
-    } else if from.resource_field_ref.is_some() {
-        return Err(
-            "resourceFieldRef is not supported on one machine, which sets no limits; give a value"
-                .to_owned(),
-        );
+    } else if let Some(reference) = &from.resource_field_ref {
+        (
+            Kind::ConfigMap,
+            Some(resources::value(reference, Some(container), sources.spec)?),
+        )
     } else if from.file_key_ref.is_some() {
         return Err("fileKeyRef is not supported on one machine; use a ConfigMap".to_owned());
     } else {

@@ -10,6 +10,7 @@ mod expand;
 mod hooks;
 mod mounts;
 mod render;
+mod resources;
 mod template;
 mod volumes;
 
@@ -39,6 +40,8 @@ pub(super) struct PodPlan {
     /// What the template asks for and this machine does not give.
     pub(super) warnings: Vec<String>,
     pub(super) tuning: Tuning,
+    /// Where Services are found by name.
+    pub(super) names_file: PathBuf,
     /// The folder in which taken ports are noted.
     pub(super) ports_folder: PathBuf,
 }

@@ -26,6 +26,7 @@ pub(in super::super) struct Surroundings {
     /// Where a container starts that names no `workingDir`, and what a relative one is relative to.
     pub(in super::super) working_dir: PathBuf,
     pub(in super::super) ports_folder: PathBuf,
+    pub(in super::super) names_file: PathBuf,
     pub(in super::super) tuning: Tuning,
 }
 
@@ -46,7 +47,7 @@ pub(in super::super) fn build(
     let sources = Sources {
         identity: &request.identity,
         materials,
-        service_account: spec.service_account_name.as_deref().unwrap_or("default"),
+        spec: &spec,
     };
     let mut faults = Vec::new();
     let mut warnings = ignored(&request.template);
@@ -118,6 +119,7 @@ pub(in super::super) fn build(
         warnings,
         tuning: surroundings.tuning.clone(),
         ports_folder: surroundings.ports_folder.clone(),
+        names_file: surroundings.names_file.clone(),
     })
 }
 

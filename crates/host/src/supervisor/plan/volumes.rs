@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::super::folder::{PodFolder, make_private_folder, write_whole};
 use super::super::materials::Material;
 use super::environment::{Kind, Sources};
+use super::resources;
 
 /// One volume of the pod, laid out.
 pub(super) struct Volume {
@@ -196,11 +197,11 @@ fn told(
 ) -> Result<Vec<(PathBuf, u32, Vec<u8>)>, String> {
     let mut out = Vec::new();
     for item in items.unwrap_or_default() {
-        let field = item
-            .field_ref
-            .as_ref()
-            .ok_or("resourceFieldRef is not supported on one machine")?;
-        let text = sources.field(&field.field_path)?;
+        let text = match (&item.field_ref, &item.resource_field_ref) {
+            (Some(field), None) => sources.field(&field.field_path)?,
+            (None, Some(reference)) => resources::value(reference, None, sources.spec)?,
+            _ => return Err("needs exactly one of fieldRef and resourceFieldRef".to_owned()),
+        };
         out.push((
             relative(&item.path)?,
             mode(item.mode, default_mode),

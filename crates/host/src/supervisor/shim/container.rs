@@ -43,8 +43,9 @@ pub(super) async fn live(pod: Rc<Pod>, index: usize, mut orders: Orders) {
         {
             Some(ContainerState::Terminated(end)) if may_run_again(&pod, index, &end) => {
                 // A port that a stranger took is not the container's fault: another one, and no waiting.
-                let moved =
-                    end.exit_code != 0 && in_a_row < MOST_MOVES && pod.move_taken_ports(index);
+                let moved = end.exit_code != 0
+                    && in_a_row < MOST_MOVES
+                    && pod.move_taken_ports(index).unwrap_or_default();
                 in_a_row = if moved { in_a_row + 1 } else { 0 };
                 if !moved && wait_to_restart(&pod, index, &end, &mut orders).await {
                     return;
@@ -133,7 +134,7 @@ async fn run_once(pod: &Rc<Pod>, index: usize, orders: &mut Orders) -> Terminati
     let Some(container) = pod.plan.containers.get(index) else {
         return std::future::pending().await;
     };
-    pod.move_taken_ports(index);
+    let ports_held = pod.move_taken_ports(index);
     let ports: Vec<LocalPort> = pod.board.read(|state| state.ports.clone());
     let around = render(pod.folder.path(), container, &ports);
     let started_at = Timestamp::now();
@@ -143,9 +144,10 @@ async fn run_once(pod: &Rc<Pod>, index: usize, orders: &mut Orders) -> Terminati
         .container(index, |record| next_run(&record.status))
         .unwrap_or_default();
     let log = RunLog::begin(pod.folder.logs(&container.name), run, &pod.plan.tuning);
-    let launched = match &log {
-        Ok(_) => exec::start(&pod.reaper, &around.command, &around),
-        Err(error) => Err(format!("its log cannot be written: {error}")),
+    let launched = match (&log, ports_held) {
+        (Ok(_), Ok(_)) => exec::start(&pod.reaper, &around.command, &around),
+        (Err(error), _) => Err(format!("its log cannot be written: {error}")),
+        (_, Err(error)) => Err(error),
     };
     let (started, log) = match (launched, log) {
         (Ok(started), Ok(log)) => (started, Rc::new(RefCell::new(log))),
@@ -409,9 +411,9 @@ async fn kill_leftovers(pod: &Pod, index: usize, leader: &Leader) {
 impl Pod {
     /// Gives the container another local port for each that a stranger listens on, while no process of the
     /// container runs; takes those it lacks. `true` when any was replaced.
-    fn move_taken_ports(&self, index: usize) -> bool {
+    fn move_taken_ports(&self, index: usize) -> Result<bool, String> {
         let Some(container) = self.plan.containers.get(index) else {
-            return false;
+            return Ok(false);
         };
         let mut moved = false;
         for wanted in &container.ports {
@@ -426,16 +428,12 @@ impl Pod {
             if held.is_some_and(|port| is_free(port, wanted.protocol)) {
                 continue;
             }
-            match self.ports.take(&self.plan.identity.uid, wanted.protocol) {
-                Ok(port) => {
-                    moved |= held.is_some();
-                    self.hold(&container.name, wanted, port);
-                }
-                Err(error) => self
-                    .board
-                    .note(true, "Failed", format!("no local port: {error}")),
-            }
+            let taken = self.ports.take(&self.plan.identity.uid, wanted.protocol);
+            let port = taken
+                .map_err(|error| format!("no local port for {}: {error}", wanted.container_port))?;
+            moved |= held.is_some();
+            self.hold(&container.name, wanted, port);
         }
-        moved
+        Ok(moved)
     }
 }

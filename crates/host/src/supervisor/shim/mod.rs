@@ -42,6 +42,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         complain(&"usage: crossfade shim FOLDER (started by the host, not by people)");
         return ExitCode::from(2);
     };
+    // A shim that has lost its way must not stay and look well: it ends, and another one takes over.
+    std::panic::set_hook(Box::new(|fault| {
+        complain(fault);
+        std::process::abort();
+    }));
     match start(PodFolder::new(PathBuf::from(folder))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,8 +73,12 @@ fn start(folder: PodFolder) -> io::Result<()> {
     lock.lock()?;
 
     let plan: PodPlan = read_json(&folder.plan())?.ok_or(io::ErrorKind::NotFound)?;
-    let mut state: PodState =
-        read_json(&folder.state())?.unwrap_or_else(|| PodState::fresh(&plan, Timestamp::now()));
+    let state: io::Result<Option<PodState>> = read_json(&folder.state());
+    // A power cut can leave half a file; what it said is lost, and the pod begins anew.
+    let state = state
+        .inspect_err(|error| complain(error))
+        .unwrap_or_default();
+    let mut state = state.unwrap_or_else(|| PodState::fresh(&plan, Timestamp::now()));
     let left = state.inherit(Timestamp::now());
     state.shim = ProcessId::of(std::process::id());
     let ports = PortRegistry::open(plan.ports_folder.clone())?;

@@ -281,4 +281,29 @@ mod tests {
         RunLog::begin(temp.path().join("web"), 2, &tuning).expect("begins");
         assert_eq!((of_run(0), of_run(1), of_run(2)), (0, 1, 1));
     }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_counted_and_told_when_there_is_room() {
+        let temp = tempfile::tempdir().expect("temporary folder");
+        let folder = temp.path().join("web");
+        make_private_folder(&folder).expect("folder");
+        std::os::unix::fs::symlink("/dev/full", folder.join("0.0.log")).expect("linked");
+        let tuning = Tuning {
+            log_file_bytes: 10,
+            ..Tuning::default()
+        };
+        let mut log = RunLog::begin(folder.clone(), 0, &tuning).expect("begins");
+        log.append(b"t stdout F lost line\n");
+        log.append(b"t stdout F after\n");
+        let text = std::fs::read_to_string(folder.join("0.1.log")).expect("the next file");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.ends_with("[crossfade: 21 bytes of log could not be written]")),
+            "{text}"
+        );
+        assert!(lines.contains(&"t stdout F after"));
+    }
 }

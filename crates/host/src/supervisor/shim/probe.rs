@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::super::names;
 use super::super::plan::{HttpGet, Probe, ProbeAction, Protocol, Rendered, TargetPort};
-use super::super::status::Role;
+use super::super::status::{LOOPBACK, Role};
 use super::exec::{self, Ran};
 use super::pod::Pod;
 use super::reaper::Exit;
@@ -200,9 +201,9 @@ async fn attempt(pod: &Pod, index: usize, probe: &Probe, around: &Rendered) -> R
             .await
             .map_err(slow)?,
         ProbeAction::Tcp { host, port } => {
-            let port = local(pod, port);
-            let host = host.as_deref().unwrap_or("127.0.0.1");
-            let connect = tokio::time::timeout(within, TcpStream::connect((host, port))).await;
+            let Target { host, port, .. } = target(pod, host.as_deref(), port);
+            let connect = TcpStream::connect((host.as_str(), port));
+            let connect = tokio::time::timeout(within, connect).await;
             connect
                 .map_err(slow)?
                 .map(drop)
@@ -227,11 +228,21 @@ async fn attempt(pod: &Pod, index: usize, probe: &Probe, around: &Rendered) -> R
 
 /// Makes a GET; `Ok` when it is answered with 200 to 399.
 pub(super) async fn http_get(pod: &Pod, get: &HttpGet) -> Result<(), String> {
-    let port = local(pod, &get.port);
-    let host = get.host.as_deref().unwrap_or("127.0.0.1");
+    let Target {
+        host,
+        port,
+        service,
+    } = target(pod, get.host.as_deref(), &get.port);
     let scheme = if get.https { "https" } else { "http" };
     let client = pod.http_client()?;
     let mut request = client.get(format!("{scheme}://{host}:{port}{}", get.path));
+    let names_host = get
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    if let Some(service) = service.filter(|_| !names_host) {
+        request = request.header("host", service);
+    }
     for (name, value) in &get.headers {
         request = request.header(name, value);
     }
@@ -251,6 +262,42 @@ fn chain(error: &dyn std::error::Error) -> String {
         innermost = cause;
     }
     innermost.to_string()
+}
+
+/// Where a probe or hook really goes.
+struct Target {
+    host: String,
+    port: u16,
+    /// `host:port` as written, when it is a Service of this machine.
+    service: Option<String>,
+}
+
+fn target(pod: &Pod, host: Option<&str>, port: &TargetPort) -> Target {
+    let port = local(pod, port);
+    let Some(host) = host else {
+        return Target {
+            host: LOOPBACK.to_owned(),
+            port,
+            service: None,
+        };
+    };
+    match names::look_up(
+        &pod.plan.names_file,
+        &pod.plan.identity.namespace,
+        host,
+        port,
+    ) {
+        Some(address) => Target {
+            host: address.ip().to_string(),
+            port: address.port(),
+            service: Some(format!("{host}:{port}")),
+        },
+        None => Target {
+            host: host.to_owned(),
+            port,
+            service: None,
+        },
+    }
 }
 
 fn local(pod: &Pod, port: &TargetPort) -> u16 {
