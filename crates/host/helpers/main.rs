@@ -1,5 +1,7 @@
 //! The processes that tests start: the shim, and small services whose behaviour is ordered by arguments.
 
+mod count;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
                 .and_then(|n| n.to_str()?.parse().ok())
                 .unwrap_or_default(),
         ),
+        Some("count") => arguments
+            .next()
+            .map_or(ExitCode::from(2), |folder| count::run(Path::new(&folder))),
         Some("host") => host(
             &arguments
                 .filter_map(|word| word.into_string().ok())

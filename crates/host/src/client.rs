@@ -23,6 +23,7 @@ use crate::wire::{
     Applied, ApplyRequest, AuditRow, Deletion, Explanation, Info, Items, LogQuery, Reason, Status,
     WatchChange, WatchEvent,
 };
+pub use crate::wire::{Part, Patch};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -190,36 +191,6 @@ pub struct List {
     pub items: Vec<Value>,
     /// To be handed to [`Client::watch`].
     pub resource_version: String,
-}
-
-/// Which part of an object a write means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The object without its status (where the kind separates them).
-    Object,
-    /// The status only.
-    Status,
-    /// The number of replicas.
-    Scale,
-}
-
-impl Part {
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Object => "",
-            Self::Status => "/status",
-            Self::Scale => "/scale",
-        }
-    }
-}
-
-/// How a patch is to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patch {
-    /// RFC 7396.
-    Merge,
-    /// RFC 6902.
-    Json,
 }
 
 /// What [`Client::apply`] does besides applying.
@@ -814,7 +785,6 @@ fn object_path(kind: Kind, namespace: Option<&str>, name: &str) -> Result<String
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

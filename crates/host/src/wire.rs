@@ -202,6 +202,37 @@ pub struct Preconditions {
     pub resource_version: Option<String>,
 }
 
+/// Which part of an object a write means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The object without its status (where the kind separates them).
+    Object,
+    /// The status only.
+    Status,
+    /// The number of replicas.
+    Scale,
+}
+
+impl Part {
+    /// What stands behind the name in the path.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Object => "",
+            Self::Status => "/status",
+            Self::Scale => "/scale",
+        }
+    }
+}
+
+/// How a patch is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patch {
+    /// RFC 7396.
+    Merge,
+    /// RFC 6902.
+    Json,
+}
+
 /// A list of answers that are no Kubernetes objects.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Items<T> {

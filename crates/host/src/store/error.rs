@@ -20,17 +20,25 @@ pub struct Fault {
 impl Fault {
     /// A fault that another value would mend.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into(), immutable: false }
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+            immutable: false,
+        }
     }
 
     /// A fault that only a new object would mend.
     pub fn immutable(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into(), immutable: true }
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+            immutable: true,
+        }
     }
 }
 
 /// Why a request to the store gave nothing. Whatever the reason, nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no such object.
     #[error("{} \"{}\" not found", .0.kind.resource(), .0.name)]
@@ -119,31 +127,52 @@ pub enum StoreError {
 }
 
 fn invalid_text(key: &Key, faults: &[Fault]) -> String {
-    let texts: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.field, f.problem)).collect();
+    let texts: Vec<String> = faults
+        .iter()
+        .map(|f| format!("{}: {}", f.field, f.problem))
+        .collect();
     match texts.as_slice() {
-        [one] => format!("{} \"{}\" is invalid: {one}", key.kind.qualified(), key.name),
-        several => format!("{} \"{}\" is invalid: [{}]", key.kind.qualified(), key.name, several.join(", ")),
+        [one] => format!(
+            "{} \"{}\" is invalid: {one}",
+            key.kind.qualified(),
+            key.name
+        ),
+        several => format!(
+            "{} \"{}\" is invalid: [{}]",
+            key.kind.qualified(),
+            key.name,
+            several.join(", ")
+        ),
     }
 }
 
 impl StoreError {
     /// The fault of one field.
     pub fn invalid(key: &Key, field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Invalid { key: key.clone(), faults: vec![Fault::new(field, problem)] }
+        Self::Invalid {
+            key: key.clone(),
+            faults: vec![Fault::new(field, problem)],
+        }
     }
 
     /// The kind that a manifest names is none that the host stores.
     pub fn unknown_kind(api_version: &str, kind: &str) -> Self {
         let group = super::split_api_version(api_version).0;
         let hint = match Kind::ALL.into_iter().find(|k| k.name() == kind) {
-            Some(known) if known.group() == group => format!("; the host knows {}", known.api_version()),
+            Some(known) if known.group() == group => {
+                format!("; the host knows {}", known.api_version())
+            }
             Some(known) => format!("; did you mean apiVersion {}?", known.api_version()),
             None => {
                 let names: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
                 format!("; the host knows {}", names.join(", "))
             }
         };
-        Self::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned(), hint }
+        Self::UnknownKind {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            hint,
+        }
     }
 
     /// Whether deleting the object and creating it anew would get past the refusal.
@@ -161,7 +190,9 @@ impl StoreError {
             Self::BadRequest(_) | Self::UnknownKind { .. } => Reason::BadRequest,
             Self::Forbidden { .. } => Reason::Forbidden,
             Self::Several(errors) => match errors.as_slice() {
-                [first, rest @ ..] if rest.iter().all(|e| e.reason() == first.reason()) => first.reason(),
+                [first, rest @ ..] if rest.iter().all(|e| e.reason() == first.reason()) => {
+                    first.reason()
+                }
                 _ => Reason::Invalid,
             },
             Self::Expired { .. } => Reason::Expired,
@@ -174,7 +205,9 @@ impl StoreError {
     fn key(&self) -> Option<&Key> {
         match self {
             Self::NotFound(key) | Self::AlreadyExists(key) | Self::Conflict(key) => Some(key),
-            Self::OtherUid { key, .. } | Self::Invalid { key, .. } | Self::Forbidden { key, .. } => Some(key),
+            Self::OtherUid { key, .. }
+            | Self::Invalid { key, .. }
+            | Self::Forbidden { key, .. } => Some(key),
             Self::BadRequest(_)
             | Self::UnknownKind { .. }
             | Self::Several(_)
@@ -198,7 +231,11 @@ impl StoreError {
                 .collect(),
             Self::Several(errors) => errors
                 .iter()
-                .map(|e| StatusCause { reason: format!("{:?}", e.reason()), message: e.to_string(), field: String::new() })
+                .map(|e| StatusCause {
+                    reason: format!("{:?}", e.reason()),
+                    message: e.to_string(),
+                    field: String::new(),
+                })
                 .collect(),
             _ => Vec::new(),
         }
@@ -220,7 +257,10 @@ impl StoreError {
                 causes,
             }),
             None if causes.is_empty() => None,
-            None => Some(StatusDetails { causes, ..StatusDetails::default() }),
+            None => Some(StatusDetails {
+                causes,
+                ..StatusDetails::default()
+            }),
         };
         status
     }
@@ -258,6 +298,12 @@ pub enum OpenError {
         /// Number of the user that runs the host.
         user: u32,
     },
+    /// The folder holds other things and is open to others.
+    #[error("the folder {} holds other files and is open to other users; choose a folder of its own for the state", .folder.display())]
+    NotOurs {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// SQLite cannot open or read the file.
     #[error("the store {} cannot be opened", .file.display())]
     Database {
@@ -293,10 +339,25 @@ mod tests {
     #[test]
     fn texts_are_those_of_kubernetes() {
         let key = Key::new(Kind::Rollout, "d", "web");
-        assert_eq!(StoreError::NotFound(key.clone()).to_string(), r#"rollouts.argoproj.io "web" not found"#);
-        assert_eq!(StoreError::AlreadyExists(Key::new(Kind::Pod, "d", "a")).to_string(), r#"pods "a" already exists"#);
-        let error = StoreError::Invalid { key, faults: vec![Fault::new("a", "Required value"), Fault::new("b", "Forbidden")] };
-        assert_eq!(error.to_string(), r#"Rollout.argoproj.io "web" is invalid: [a: Required value, b: Forbidden]"#);
+        assert_eq!(
+            StoreError::NotFound(key.clone()).to_string(),
+            r#"rollouts.argoproj.io "web" not found"#
+        );
+        assert_eq!(
+            StoreError::AlreadyExists(Key::new(Kind::Pod, "d", "a")).to_string(),
+            r#"pods "a" already exists"#
+        );
+        let error = StoreError::Invalid {
+            key,
+            faults: vec![
+                Fault::new("a", "Required value"),
+                Fault::new("b", "Forbidden"),
+            ],
+        };
+        assert_eq!(
+            error.to_string(),
+            r#"Rollout.argoproj.io "web" is invalid: [a: Required value, b: Forbidden]"#
+        );
         let status = error.to_status();
         assert_eq!((status.code, status.reason), (422, Reason::Invalid));
         assert_eq!(status.details.map(|d| d.causes.len()), Some(2));
@@ -305,8 +366,12 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_told_what_to_write_instead() {
         let text = |v, k| StoreError::unknown_kind(v, k).to_string();
-        assert!(text("extensions/v1beta1", "Deployment").ends_with("did you mean apiVersion apps/v1?"));
+        assert!(
+            text("extensions/v1beta1", "Deployment").ends_with("did you mean apiVersion apps/v1?")
+        );
         assert!(text("argoproj.io/v1", "Rollout").ends_with("the host knows argoproj.io/v1alpha1"));
-        assert!(text("example.com/v1", "Flux").contains("the host knows Rollout, AnalysisTemplate"));
+        assert!(
+            text("example.com/v1", "Flux").contains("the host knows Rollout, AnalysisTemplate")
+        );
     }
 }

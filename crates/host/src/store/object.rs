@@ -33,7 +33,11 @@ impl Key {
             super::Scope::Namespaced => namespace.into(),
             super::Scope::Cluster => String::new(),
         };
-        Self { kind, namespace, name: name.into() }
+        Self {
+            kind,
+            namespace,
+            name: name.into(),
+        }
     }
 }
 
@@ -61,7 +65,13 @@ impl Object {
     /// The object with this JSON; its `metadata` holds uid and resourceVersion already.
     pub(super) fn new(key: Key, value: Value, revision: u64, bytes: usize) -> Self {
         let uid = meta_text(&value, "uid").to_owned();
-        Self { key, uid, revision, bytes, value }
+        Self {
+            key,
+            uid,
+            revision,
+            bytes,
+            value,
+        }
     }
 
     /// Which object it is.
@@ -166,7 +176,10 @@ pub(super) fn meta(value: &Value) -> Option<&Map<String, Value>> {
 
 /// `metadata` of an object, made if it is not there; `None` when the object is no JSON object.
 pub(super) fn meta_mut(value: &mut Value) -> Option<&mut Map<String, Value>> {
-    let metadata = value.as_object_mut()?.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    let metadata = value
+        .as_object_mut()?
+        .entry("metadata")
+        .or_insert_with(|| Value::Object(Map::new()));
     if metadata.is_null() {
         *metadata = Value::Object(Map::new());
     }
@@ -175,7 +188,10 @@ pub(super) fn meta_mut(value: &mut Value) -> Option<&mut Map<String, Value>> {
 
 /// A text in `metadata`; empty when absent.
 pub(super) fn meta_text<'a>(value: &'a Value, name: &str) -> &'a str {
-    meta(value).and_then(|m| m.get(name)).and_then(Value::as_str).unwrap_or_default()
+    meta(value)
+        .and_then(|m| m.get(name))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// A map in `metadata`.
@@ -196,7 +212,10 @@ pub(super) fn set_meta(value: &mut Value, name: &str, field: Value) {
 
 /// `metadata.generation`; 0 when absent.
 pub(super) fn generation(value: &Value) -> i64 {
-    meta(value).and_then(|m| m.get("generation")).and_then(Value::as_i64).unwrap_or(0)
+    meta(value)
+        .and_then(|m| m.get("generation"))
+        .and_then(Value::as_i64)
+        .unwrap_or(0)
 }
 
 /// Whether `metadata.deletionTimestamp` is set.
@@ -206,7 +225,10 @@ pub(super) fn is_deleting(value: &Value) -> bool {
 
 /// `metadata.finalizers`.
 pub(super) fn finalizers(value: &Value) -> Vec<&str> {
-    list(value, "finalizers").iter().filter_map(Value::as_str).collect()
+    list(value, "finalizers")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// `metadata.ownerReferences`.
@@ -216,11 +238,17 @@ pub(super) fn references(value: &Value) -> &[Value] {
 
 /// The uids in `metadata.ownerReferences`.
 pub(super) fn owners(value: &Value) -> impl Iterator<Item = &str> {
-    references(value).iter().filter_map(|r| r.get("uid")).filter_map(Value::as_str)
+    references(value)
+        .iter()
+        .filter_map(|r| r.get("uid"))
+        .filter_map(Value::as_str)
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    meta(value).and_then(|m| m.get(name)).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    meta(value)
+        .and_then(|m| m.get(name))
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 /// A time as Kubernetes writes it: UTC, whole seconds, cut.
@@ -231,14 +259,19 @@ pub(super) fn wire_time(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn what_is_absent_or_odd_reads_as_empty() {
-        for odd in [json!(null), json!([]), json!({}), json!({"metadata": null}), json!({"metadata": {"uid": 3, "finalizers": {}, "ownerReferences": "x"}})] {
+        for odd in [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!({"metadata": null}),
+            json!({"metadata": {"uid": 3, "finalizers": {}, "ownerReferences": "x"}}),
+        ] {
             assert_eq!(meta_text(&odd, "uid"), "");
             assert!(finalizers(&odd).is_empty());
             assert_eq!(owners(&odd).count(), 0);
@@ -254,7 +287,8 @@ mod tests {
 
     #[test]
     fn debug_output_of_a_secret_never_shows_its_data() {
-        let value = json!({"metadata": {"name": "s", "uid": "u"}, "data": {"password": "aHVudGVyMg=="}});
+        let value =
+            json!({"metadata": {"name": "s", "uid": "u"}, "data": {"password": "aHVudGVyMg=="}});
         let object = Object::new(Key::new(Kind::Secret, "d", "s"), value, 7, 10);
         assert_eq!(format!("{object:?}"), "Secret/d/s at 7");
     }

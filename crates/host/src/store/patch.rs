@@ -1,25 +1,8 @@
-//! Changing JSON by JSON: merge patch (RFC 7396), JSON patch (RFC 6902), and the three-way merge of `apply`.
+//! Changing JSON by JSON: JSON patch (RFC 6902) and the three-way merge of `apply`.
+//!
+//! Merge patches (RFC 7396) are those of [`crossfade_api::merge_patch`].
 
 use serde_json::{Map, Value};
-
-/// Applies a merge patch (RFC 7396, section 2).
-pub(super) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(target) = target else { return };
-    for (name, change) in patch {
-        if change.is_null() {
-            target.remove(name);
-        } else {
-            merge(target.entry(name.clone()).or_insert(Value::Null), change);
-        }
-    }
-}
 
 /// `current`, changed so that it holds what `wanted` says, without what `last` said and `wanted` no longer says; what
 /// neither names stays. Lists are replaced whole.
@@ -52,7 +35,10 @@ pub(super) fn three_way(last: Option<&Value>, wanted: &Value, current: &Value) -
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
-            map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), without_nulls(v))).collect(),
+            map.iter()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(k, v)| (k.clone(), without_nulls(v)))
+                .collect(),
         ),
         other => other.clone(),
     }
@@ -63,7 +49,9 @@ fn without_nulls(value: &Value) -> Value {
 /// # Errors
 /// In words: which operation cannot be carried out, and why.
 pub(super) fn json_patch(target: &Value, patch: &Value) -> Result<Value, String> {
-    let operations = patch.as_array().ok_or("a JSON patch is a list of operations")?;
+    let operations = patch
+        .as_array()
+        .ok_or("a JSON patch is a list of operations")?;
     if operations.len() > MOST_OPERATIONS {
         return Err(format!("more than {MOST_OPERATIONS} operations"));
     }
@@ -102,16 +90,26 @@ pub(super) fn depth(value: &Value) -> usize {
 /// A document must not outgrow the stack or the memory of those who walk through it.
 fn fits(path: &str, value: &Value) -> Result<(), String> {
     if path.matches('/').count() + depth(value) > DEEPEST {
-        return Err(format!("{path} would be nested deeper than {DEEPEST} levels"));
+        return Err(format!(
+            "{path} would be nested deeper than {DEEPEST} levels"
+        ));
     }
     Ok(())
 }
 
 fn perform(document: &mut Value, operation: &Value) -> Result<(), String> {
     let text = |name: &str| {
-        operation.get(name).and_then(Value::as_str).ok_or_else(|| format!("`{name}` is missing or no text"))
+        operation
+            .get(name)
+            .and_then(Value::as_str)
+            .ok_or_else(|| format!("`{name}` is missing or no text"))
     };
-    let value = || operation.get("value").cloned().ok_or_else(|| "`value` is missing".to_owned());
+    let value = || {
+        operation
+            .get("value")
+            .cloned()
+            .ok_or_else(|| "`value` is missing".to_owned())
+    };
     let path = text("path")?;
     match text("op")? {
         "add" => add(document, path, value()?),
@@ -124,7 +122,10 @@ fn perform(document: &mut Value, operation: &Value) -> Result<(), String> {
         }
         "move" => {
             let from = text("from")?;
-            if path.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
+            if path
+                .strip_prefix(from)
+                .is_some_and(|rest| rest.starts_with('/'))
+            {
                 return Err(format!("{from} cannot be moved into itself"));
             }
             let moved = remove(document, from)?;
@@ -149,12 +150,16 @@ fn perform(document: &mut Value, operation: &Value) -> Result<(), String> {
 }
 
 fn at<'a>(document: &'a mut Value, path: &str) -> Result<&'a mut Value, String> {
-    document.pointer_mut(path).ok_or_else(|| format!("{path} does not exist"))
+    document
+        .pointer_mut(path)
+        .ok_or_else(|| format!("{path} does not exist"))
 }
 
 /// The place that holds the last part of a path, and that part unescaped.
 fn parent<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
-    let (before, last) = path.rsplit_once('/').ok_or_else(|| format!("{path:?} does not begin with a slash"))?;
+    let (before, last) = path
+        .rsplit_once('/')
+        .ok_or_else(|| format!("{path:?} does not begin with a slash"))?;
     let last = last.replace("~1", "/").replace("~0", "~");
     Ok((at(document, before)?, last))
 }
@@ -172,7 +177,11 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
             Ok(())
         }
         Value::Array(list) => {
-            let index = if name == "-" { list.len() } else { index(&name)? };
+            let index = if name == "-" {
+                list.len()
+            } else {
+                index(&name)?
+            };
             if index > list.len() {
                 return Err(format!("{path} is beyond the end of the list"));
             }
@@ -206,7 +215,8 @@ fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
 
 /// An index as RFC 6901 writes it: digits without leading zeros.
 fn index(name: &str) -> Result<usize, String> {
-    let canonical = name == "0" || (!name.starts_with('0') && name.bytes().all(|b| b.is_ascii_digit()));
+    let canonical =
+        name == "0" || (!name.starts_with('0') && name.bytes().all(|b| b.is_ascii_digit()));
     match name.parse() {
         Ok(index) if canonical => Ok(index),
         _ => Err(format!("{name:?} is no index of a list")),
@@ -215,58 +225,79 @@ fn index(name: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use serde_json::json;
 
     use super::*;
 
     #[test]
-    fn merge_patches_are_those_of_the_rfc() {
-        // RFC 7396, appendix A.
-        let table = [
-            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
-            (json!({"a":"b"}), json!({"a":null}), json!({})),
-            (json!({"a":"b","b":"c"}), json!({"a":null}), json!({"b":"c"})),
-            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
-            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
-            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
-            (json!(["a","b"]), json!(["c","d"]), json!(["c","d"])),
-            (json!({"a":"b"}), json!(["c"]), json!(["c"])),
-            (json!({"a":"foo"}), json!(null), json!(null)),
-            (json!({"a":"foo"}), json!("bar"), json!("bar")),
-            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
-            (json!([1,2]), json!({"a":"b","c":null}), json!({"a":"b"})),
-            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
-        ];
-        for (mut target, patch, expected) in table {
-            merge(&mut target, &patch);
-            assert_eq!(target, expected, "{patch}");
-        }
-    }
-
-    #[test]
     fn json_patches_are_those_of_the_rfc() {
         // RFC 6902, appendix A.
         let table = [
-            (json!({"foo":"bar"}), json!([{"op":"add","path":"/baz","value":"qux"}]), json!({"baz":"qux","foo":"bar"})),
-            (json!({"foo":["bar","baz"]}), json!([{"op":"add","path":"/foo/1","value":"qux"}]), json!({"foo":["bar","qux","baz"]})),
-            (json!({"baz":"qux","foo":"bar"}), json!([{"op":"remove","path":"/baz"}]), json!({"foo":"bar"})),
-            (json!({"foo":["bar","qux","baz"]}), json!([{"op":"remove","path":"/foo/1"}]), json!({"foo":["bar","baz"]})),
-            (json!({"baz":"qux","foo":"bar"}), json!([{"op":"replace","path":"/baz","value":"boo"}]), json!({"baz":"boo","foo":"bar"})),
+            (
+                json!({"foo":"bar"}),
+                json!([{"op":"add","path":"/baz","value":"qux"}]),
+                json!({"baz":"qux","foo":"bar"}),
+            ),
+            (
+                json!({"foo":["bar","baz"]}),
+                json!([{"op":"add","path":"/foo/1","value":"qux"}]),
+                json!({"foo":["bar","qux","baz"]}),
+            ),
+            (
+                json!({"baz":"qux","foo":"bar"}),
+                json!([{"op":"remove","path":"/baz"}]),
+                json!({"foo":"bar"}),
+            ),
+            (
+                json!({"foo":["bar","qux","baz"]}),
+                json!([{"op":"remove","path":"/foo/1"}]),
+                json!({"foo":["bar","baz"]}),
+            ),
+            (
+                json!({"baz":"qux","foo":"bar"}),
+                json!([{"op":"replace","path":"/baz","value":"boo"}]),
+                json!({"baz":"boo","foo":"bar"}),
+            ),
             (
                 json!({"foo":{"bar":"baz","waldo":"fred"},"qux":{"corge":"grault"}}),
                 json!([{"op":"move","from":"/foo/waldo","path":"/qux/thud"}]),
                 json!({"foo":{"bar":"baz"},"qux":{"corge":"grault","thud":"fred"}}),
             ),
-            (json!({"foo":["all","grass","cows","eat"]}), json!([{"op":"move","from":"/foo/1","path":"/foo/3"}]), json!({"foo":["all","cows","eat","grass"]})),
-            (json!({"baz":"qux","foo":["a",2,"c"]}), json!([{"op":"test","path":"/foo/1","value":2}]), json!({"baz":"qux","foo":["a",2,"c"]})),
-            (json!({"foo":"bar"}), json!([{"op":"add","path":"/child","value":{"grandchild":{}}}]), json!({"foo":"bar","child":{"grandchild":{}}})),
-            (json!({"/":9,"~1":10}), json!([{"op":"test","path":"/~01","value":10}]), json!({"/":9,"~1":10})),
-            (json!({"foo":["bar"]}), json!([{"op":"add","path":"/foo/-","value":["abc"]}]), json!({"foo":["bar",["abc"]]})),
-            (json!({"a":1}), json!([{"op":"copy","from":"/a","path":"/b"}]), json!({"a":1,"b":1})),
-            (json!({"a":1}), json!([{"op":"replace","path":"","value":3}]), json!(3)),
+            (
+                json!({"foo":["all","grass","cows","eat"]}),
+                json!([{"op":"move","from":"/foo/1","path":"/foo/3"}]),
+                json!({"foo":["all","cows","eat","grass"]}),
+            ),
+            (
+                json!({"baz":"qux","foo":["a",2,"c"]}),
+                json!([{"op":"test","path":"/foo/1","value":2}]),
+                json!({"baz":"qux","foo":["a",2,"c"]}),
+            ),
+            (
+                json!({"foo":"bar"}),
+                json!([{"op":"add","path":"/child","value":{"grandchild":{}}}]),
+                json!({"foo":"bar","child":{"grandchild":{}}}),
+            ),
+            (
+                json!({"/":9,"~1":10}),
+                json!([{"op":"test","path":"/~01","value":10}]),
+                json!({"/":9,"~1":10}),
+            ),
+            (
+                json!({"foo":["bar"]}),
+                json!([{"op":"add","path":"/foo/-","value":["abc"]}]),
+                json!({"foo":["bar",["abc"]]}),
+            ),
+            (
+                json!({"a":1}),
+                json!([{"op":"copy","from":"/a","path":"/b"}]),
+                json!({"a":1,"b":1}),
+            ),
+            (
+                json!({"a":1}),
+                json!([{"op":"replace","path":"","value":3}]),
+                json!(3),
+            ),
         ];
         for (target, patch, expected) in table {
             assert_eq!(json_patch(&target, &patch), Ok(expected), "{patch}");
@@ -278,16 +309,46 @@ mod tests {
         let target = json!({"a":{"b":1},"list":[1,2]});
         let table = [
             (json!({}), "a JSON patch is a list of operations"),
-            (json!([{"op":"test","path":"/a/b","value":2}]), "operation 0: the value at /a/b is another"),
-            (json!([{"op":"remove","path":"/c"}]), "operation 0: /c does not exist"),
-            (json!([{"op":"replace","path":"/c","value":1}]), "operation 0: /c does not exist"),
-            (json!([{"op":"add","path":"/c/d","value":1}]), "operation 0: /c does not exist"),
-            (json!([{"op":"add","path":"/list/9","value":1}]), "operation 0: /list/9 is beyond the end of the list"),
-            (json!([{"op":"add","path":"/list/01","value":1}]), "operation 0: \"01\" is no index of a list"),
-            (json!([{"op":"add","path":"x","value":1}]), "operation 0: \"x\" does not begin with a slash"),
-            (json!([{"op":"add","path":"/c"}]), "operation 0: `value` is missing"),
-            (json!([{"op":"move","from":"/a","path":"/a/b/c"}]), "operation 0: /a cannot be moved into itself"),
-            (json!([{"op":"frob","path":"/a"}]), "operation 0: unknown `op` \"frob\""),
+            (
+                json!([{"op":"test","path":"/a/b","value":2}]),
+                "operation 0: the value at /a/b is another",
+            ),
+            (
+                json!([{"op":"remove","path":"/c"}]),
+                "operation 0: /c does not exist",
+            ),
+            (
+                json!([{"op":"replace","path":"/c","value":1}]),
+                "operation 0: /c does not exist",
+            ),
+            (
+                json!([{"op":"add","path":"/c/d","value":1}]),
+                "operation 0: /c does not exist",
+            ),
+            (
+                json!([{"op":"add","path":"/list/9","value":1}]),
+                "operation 0: /list/9 is beyond the end of the list",
+            ),
+            (
+                json!([{"op":"add","path":"/list/01","value":1}]),
+                "operation 0: \"01\" is no index of a list",
+            ),
+            (
+                json!([{"op":"add","path":"x","value":1}]),
+                "operation 0: \"x\" does not begin with a slash",
+            ),
+            (
+                json!([{"op":"add","path":"/c"}]),
+                "operation 0: `value` is missing",
+            ),
+            (
+                json!([{"op":"move","from":"/a","path":"/a/b/c"}]),
+                "operation 0: /a cannot be moved into itself",
+            ),
+            (
+                json!([{"op":"frob","path":"/a"}]),
+                "operation 0: unknown `op` \"frob\"",
+            ),
             (json!([7]), "operation 0: `path` is missing or no text"),
         ];
         for (patch, why) in table {
@@ -297,10 +358,17 @@ mod tests {
 
     #[test]
     fn a_json_patch_that_doubles_the_document_over_and_over_is_stopped() {
-        let wide: Vec<Value> = (0..64).map(|i| json!({"op":"copy","from":"/a","path":format!("/a/{i}")})).collect();
+        let wide: Vec<Value> = (0..64)
+            .map(|i| json!({"op":"copy","from":"/a","path":format!("/a/{i}")}))
+            .collect();
         let error = json_patch(&json!({"a":{}}), &Value::Array(wide)).unwrap_err();
-        assert!(error.contains("deeper than") || error.contains("too large"), "{error}");
-        let flat: Vec<Value> = (0..64).map(|i| json!({"op":"copy","from":"","path":format!("/{i}")})).collect();
+        assert!(
+            error.contains("deeper than") || error.contains("too large"),
+            "{error}"
+        );
+        let flat: Vec<Value> = (0..64)
+            .map(|i| json!({"op":"copy","from":"","path":format!("/{i}")}))
+            .collect();
         let error = json_patch(&json!({"a":{}}), &Value::Array(flat)).unwrap_err();
         assert!(error.contains("too large"), "{error}");
     }
@@ -319,7 +387,8 @@ mod tests {
 
     #[test]
     fn a_three_way_merge_removes_what_the_manifest_dropped_and_keeps_what_others_own() {
-        let last = json!({"spec":{"replicas":2,"paused":true,"nested":{"x":1,"y":2}},"labels":{"a":"1"}});
+        let last =
+            json!({"spec":{"replicas":2,"paused":true,"nested":{"x":1,"y":2}},"labels":{"a":"1"}});
         let wanted = json!({"spec":{"nested":{"x":5},"steps":[1]},"labels":{"a":"1"}});
         let current = json!({"spec":{"replicas":4,"paused":true,"nested":{"x":1,"y":2,"z":3},"steps":[7,8]},"labels":{"a":"1","foreign":"f"},"status":{"s":1}});
         assert_eq!(
@@ -330,7 +399,11 @@ mod tests {
 
     #[test]
     fn without_a_last_manifest_nothing_is_removed_but_explicit_nulls() {
-        let merged = three_way(None, &json!({"a":{"b":null,"c":1},"d":{"e":null}}), &json!({"a":{"b":1,"x":2}}));
+        let merged = three_way(
+            None,
+            &json!({"a":{"b":null,"c":1},"d":{"e":null}}),
+            &json!({"a":{"b":1,"x":2}}),
+        );
         assert_eq!(merged, json!({"a":{"c":1,"x":2},"d":{}}));
     }
 }

@@ -1,0 +1,146 @@
+//! One host, one state folder: an exclusive lock that the kernel gives back when its holder dies, however it dies.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+
+use super::error::OpenError;
+
+/// A state folder that is ours until this value is dropped or the process ends.
+#[derive(Debug)]
+pub struct StateFolder {
+    /// Closing it gives the lock back. Children do not inherit it: files are opened close-on-exec.
+    _lock: File,
+}
+
+/// How long a holder may take to write its number after it took the lock.
+const NUMBER_WRITTEN: Duration = Duration::from_millis(200);
+
+impl StateFolder {
+    /// Makes the folder if need be, readable for its owner only, and takes the lock.
+    ///
+    /// # Errors
+    /// When another process holds the lock, the folder belongs to another user, or cannot be written.
+    pub fn take(folder: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Folder {
+            folder: folder.to_owned(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed)?;
+        let facts = folder.metadata().map_err(failed)?;
+        let user = rustix::process::geteuid().as_raw();
+        if facts.uid() != user {
+            return Err(OpenError::Foreign {
+                folder: folder.to_owned(),
+                owner: facts.uid(),
+                user,
+            });
+        }
+        if facts.mode() & 0o077 != 0 {
+            // Closing somebody's `/tmp` or home to all others would do more harm than the refusal.
+            if !folder.join("lock").exists() && folder.read_dir().map_err(failed)?.next().is_some()
+            {
+                return Err(OpenError::NotOurs {
+                    folder: folder.to_owned(),
+                });
+            }
+            std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)?;
+        }
+        let path = folder.join("lock");
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(OpenError::InUse {
+                    folder: folder.to_owned(),
+                    pid: holder(&mut lock),
+                });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        // The number serves the message of a second host only: without it (full disk) the lock is as good.
+        let _ = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// The number that the holder of the lock wrote; it may be about to.
+fn holder(lock: &mut File) -> Option<u32> {
+    let end = Instant::now() + NUMBER_WRITTEN;
+    loop {
+        let mut text = String::new();
+        let read = lock.rewind().and_then(|()| lock.read_to_string(&mut text));
+        if let (Ok(_), Some(line)) = (read, text.strip_suffix('\n')) {
+            return line.parse().ok();
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_host_on_one_state_folder_is_told_who_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("a/b");
+        let held = StateFolder::take(&state).unwrap();
+        let error = StateFolder::take(&state).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "another host (process {}) uses the state folder {}; stop it, or choose another folder",
+                std::process::id(),
+                state.display()
+            )
+        );
+        drop(held);
+        StateFolder::take(&state).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_use_is_not_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("letter.txt"), "dear").unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(
+            StateFolder::take(folder.path()),
+            Err(OpenError::NotOurs { .. })
+        ));
+        assert_eq!(folder.path().metadata().unwrap().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn the_folder_and_its_lock_are_for_their_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("s");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+        let _held = StateFolder::take(&state).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().mode() & 0o777;
+        assert_eq!(mode(&state), 0o700);
+        assert_eq!(mode(&state.join("lock")), 0o600);
+    }
+}
