@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::error::{Result, StoreError};
-use super::kind::{Kind, Scope, harmless, split_api_version};
+use super::kind::{Kind, Scope, StatusWrites, harmless, split_api_version};
 use super::object::{Key, LAST_APPLIED, Object, finalizers, meta_mut, meta_text};
 use super::patch::three_way;
 use super::rules::last_applied;
@@ -173,7 +173,7 @@ fn apply_one(
     }
     let key = Key::new(kind, &applied.namespace, &applied.name);
     clean(kind, &mut wanted);
-    let remembered = secret::blanked(kind, wanted.clone()).to_string();
+    let remembered = manifest(kind, &wanted);
     let old = transaction.find(&key).cloned();
     applied.result = match &old {
         None => create(transaction, &key, &wanted, &remembered)?,
@@ -212,6 +212,20 @@ fn clean(kind: Kind, wanted: &mut Value) {
     if kind == Kind::Secret {
         secret::fold_string_data(wanted);
     }
+}
+
+/// What the annotation remembers: all that a manifest can own.
+fn manifest(kind: Kind, wanted: &Value) -> String {
+    let mut manifest = secret::blanked(kind, wanted.clone());
+    if let Some(metadata) = meta_mut(&mut manifest) {
+        metadata.remove("resourceVersion");
+    }
+    if let (StatusWrites::SubResource, Some(object)) =
+        (kind.status_writes(), manifest.as_object_mut())
+    {
+        object.remove("status");
+    }
+    manifest.to_string()
 }
 
 fn remember(object: &mut Value, manifest: &str) {

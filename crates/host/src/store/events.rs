@@ -122,8 +122,7 @@ impl Transaction<'_> {
     }
 
     /// Drops the Events that are too old, and the oldest of too many.
-    pub(super) fn trim_events(&mut self) -> Result<()> {
-        let limits = self.events;
+    pub(super) fn trim_events(&mut self, limits: EventLimits) -> Result<()> {
         let mut events = self.list(Kind::Event, None, &Selector::default());
         events.sort_by_key(|e| last_seen(e));
         let surplus = events.len().saturating_sub(limits.total);

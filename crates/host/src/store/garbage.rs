@@ -66,10 +66,15 @@ impl Garbage {
                 if may_need_care(memory, object) {
                     self.push(object.key());
                 }
-                continue;
+                if !waits_for_dependents(object) {
+                    continue;
+                }
             }
             for key in memory.dependents(object.uid()) {
                 self.push(key);
+            }
+            if !change.gone {
+                continue;
             }
             let waiting = object
                 .owners()

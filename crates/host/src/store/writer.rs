@@ -218,7 +218,8 @@ impl Writer {
     /// Drops what is too old or too much.
     fn keep_house(&mut self) {
         let now = (self.options.clock)();
-        let trimmed = self.act_alone(|transaction| Ok(transaction.trim_events()?));
+        let limits = self.options.events;
+        let trimmed = self.act_alone(|transaction| transaction.trim_events(limits));
         if let Err(error) = trimmed.and_then(|()| self.disk.trim_audit(self.options.audit, now)) {
             tracing::warn!(%error, "old events and audit rows could not be dropped");
         }

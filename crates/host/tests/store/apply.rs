@@ -34,7 +34,7 @@ async fn apply(f: &Fixture, documents: Vec<Value>) -> Vec<ApplyResult> {
         .collect()
 }
 
-fn web(spec: Value) -> Value {
+fn web(spec: &Value) -> Value {
     json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web"}, "spec": spec})
 }
 
@@ -42,15 +42,15 @@ fn web(spec: Value) -> Value {
 async fn a_manifest_is_created_configured_and_unchanged() {
     let f = Fixture::new();
     assert_eq!(
-        apply(&f, vec![web(json!({"replicas": 1}))]).await,
+        apply(&f, vec![web(&json!({"replicas": 1}))]).await,
         [Created]
     );
     assert_eq!(
-        apply(&f, vec![web(json!({"replicas": 1}))]).await,
+        apply(&f, vec![web(&json!({"replicas": 1}))]).await,
         [Unchanged]
     );
     assert_eq!(
-        apply(&f, vec![web(json!({"replicas": 2}))]).await,
+        apply(&f, vec![web(&json!({"replicas": 2}))]).await,
         [Configured]
     );
     let stored = f.find(Kind::Rollout, "web").unwrap();
@@ -66,13 +66,13 @@ async fn a_manifest_is_created_configured_and_unchanged() {
 #[tokio::test]
 async fn what_the_manifest_drops_goes_and_what_others_own_stays() {
     let f = Fixture::new();
-    apply(&f, vec![web(json!({"replicas": 2, "paused": true, "strategy": {"canary": {"steps": [{"setWeight": 5}], "maxSurge": 1}}}))]).await;
+    apply(&f, vec![web(&json!({"replicas": 2, "paused": true, "strategy": {"canary": {"steps": [{"setWeight": 5}], "maxSurge": 1}}}))]).await;
     let stored = f.find(Kind::Rollout, "web").unwrap();
     f.merge(&stored, Part::Object, json!({"metadata": {"annotations": {"rollout.argoproj.io/revision": "1"}}, "spec": {"restartAt": "2026-01-01T00:00:00Z"}})).await.unwrap();
     f.merge(&stored, Part::Status, json!({"status": {"replicas": 2}}))
         .await
         .unwrap();
-    let next = web(json!({"strategy": {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}}));
+    let next = web(&json!({"strategy": {"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}}));
     assert_eq!(apply(&f, vec![next.clone()]).await, [Configured]);
     let stored = f.find(Kind::Rollout, "web").unwrap();
     assert_eq!(
@@ -89,12 +89,12 @@ async fn what_the_manifest_drops_goes_and_what_others_own_stays() {
 #[tokio::test]
 async fn a_null_in_a_manifest_means_that_the_field_shall_not_be_there() {
     let f = Fixture::new();
-    apply(&f, vec![web(json!({"replicas": 2, "paused": null}))]).await;
+    apply(&f, vec![web(&json!({"replicas": 2, "paused": null}))]).await;
     assert_eq!(
         f.find(Kind::Rollout, "web").unwrap().at("/spec"),
         Some(&json!({"replicas": 2}))
     );
-    apply(&f, vec![web(json!({"replicas": null}))]).await;
+    apply(&f, vec![web(&json!({"replicas": null}))]).await;
     assert_eq!(
         f.find(Kind::Rollout, "web").unwrap().at("/spec"),
         Some(&json!({}))
@@ -104,7 +104,7 @@ async fn a_null_in_a_manifest_means_that_the_field_shall_not_be_there() {
 #[tokio::test]
 async fn an_exported_object_can_be_applied_again_and_its_status_is_not_taken() {
     let f = Fixture::new();
-    apply(&f, vec![web(json!({"replicas": 1}))]).await;
+    apply(&f, vec![web(&json!({"replicas": 1}))]).await;
     let stored = f.find(Kind::Rollout, "web").unwrap();
     let stored = f
         .merge(&stored, Part::Status, json!({"status": {"abort": true}}))
@@ -123,7 +123,7 @@ async fn an_exported_object_can_be_applied_again_and_its_status_is_not_taken() {
 async fn overlays_change_the_documents_of_their_kind_and_name_and_lists_whole() {
     let f = Fixture::new();
     let manifest = web(
-        json!({"replicas": 5, "strategy": {"canary": {"steps": [{"setWeight": 5}, {"pause": {"duration": "1h"}}]}}}),
+        &json!({"replicas": 5, "strategy": {"canary": {"steps": [{"setWeight": 5}, {"pause": {"duration": "1h"}}]}}}),
     );
     let overlays = vec![
         json!({"kind": "Rollout", "metadata": {"name": "web", "labels": {"where": "here"}}, "spec": {"replicas": null, "strategy": {"canary": {"steps": [{"setWeight": 50}]}}}}),
@@ -163,7 +163,7 @@ async fn with_a_fault_in_any_document_none_is_applied_and_all_faults_are_told() 
     let f = Fixture::new();
     let revision = f.store.revision();
     let documents = vec![
-        web(json!({"replicas": 1})),
+        web(&json!({"replicas": 1})),
         json!({"apiVersion": "example.com/v1", "kind": "Flux", "metadata": {"name": "x"}}),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "No"}}),
     ];
@@ -206,7 +206,7 @@ async fn documents_that_are_no_objects_are_refused_and_named() {
             &f,
             vec![
                 Value::Null,
-                json!({"apiVersion": "v1", "kind": "List", "items": [web(json!({}))]})
+                json!({"apiVersion": "v1", "kind": "List", "items": [web(&json!({}))]})
             ]
         )
         .await,
@@ -252,10 +252,10 @@ impl Admission for Fixed {
 #[tokio::test]
 async fn where_a_field_cannot_be_changed_force_replaces_the_object() {
     let f = Fixture::with(Options::new(Arc::new(Fixed)));
-    apply(&f, vec![web(json!({"fixed": 1}))]).await;
+    apply(&f, vec![web(&json!({"fixed": 1}))]).await;
     let before = f.find(Kind::Rollout, "web").unwrap();
     f.create(Kind::ReplicaSet, owned("web-1", &before)).await;
-    let error = try_apply(&f, vec![web(json!({"fixed": 2}))], Vec::new())
+    let error = try_apply(&f, vec![web(&json!({"fixed": 2}))], Vec::new())
         .await
         .unwrap_err();
     assert_eq!(
@@ -263,7 +263,7 @@ async fn where_a_field_cannot_be_changed_force_replaces_the_object() {
         r#"Rollout.argoproj.io "web" is invalid: spec.fixed: Invalid value: field is immutable"#
     );
     let request = ApplyRequest {
-        documents: vec![web(json!({"fixed": 2}))],
+        documents: vec![web(&json!({"fixed": 2}))],
         overlays: Vec::new(),
     };
     let applied = f
@@ -286,7 +286,7 @@ async fn where_a_field_cannot_be_changed_force_replaces_the_object() {
 async fn a_dry_run_tells_what_would_happen_and_stores_nothing() {
     let f = Fixture::new();
     let request = ApplyRequest {
-        documents: vec![web(json!({}))],
+        documents: vec![web(&json!({}))],
         overlays: Vec::new(),
     };
     let applied = f

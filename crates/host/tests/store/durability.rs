@@ -212,11 +212,10 @@ async fn a_full_disk_refuses_writes_clearly_and_the_same_store_goes_on_when_ther
     let ballast = folder.path().join("ballast");
     std::fs::write(&ballast, vec![0; 200_000]).unwrap();
     fill(&state, options(), || {
-        std::fs::remove_file(&ballast).unwrap()
+        std::fs::remove_file(&ballast).unwrap();
     })
     .await;
     // The same handle, too, goes on by itself.
-    std::fs::write(&ballast, vec![0; 4096]).unwrap();
     let store = Store::open(&state, options()).unwrap();
     let write = |i: usize| {
         let object =

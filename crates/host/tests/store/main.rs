@@ -110,9 +110,8 @@ impl Fixture {
                 let _ = tokio::time::timeout(Duration::from_millis(50), watch.next()).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait)
-            .await
-            .unwrap_or_else(|_| panic!("never: {what}"));
+        let reached = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        assert!(reached.is_ok(), "never: {what}");
     }
 }
 

@@ -188,7 +188,7 @@ async fn spec_and_status_are_written_apart() {
     assert_eq!(spec.at("/status/abort"), Some(&json!(true)));
     let error = f
         .merge(
-            &f.create(Kind::AnalysisRun, named("run")).await,
+            f.create(Kind::AnalysisRun, named("run")).await.as_ref(),
             Part::Status,
             both,
         )
@@ -223,7 +223,7 @@ async fn scale_changes_the_replicas_and_nothing_else() {
     }
     assert!(
         f.merge(
-            &f.create(Kind::Pod, named("p")).await,
+            f.create(Kind::Pod, named("p")).await.as_ref(),
             Part::Scale,
             json!({"spec": {}})
         )
