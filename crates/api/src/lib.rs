@@ -14,6 +14,7 @@ pub mod field_error;
 pub mod field_path;
 pub mod go_text;
 pub mod hash;
+pub mod health;
 pub mod intstr;
 pub mod manifest;
 pub mod merge_patch;
