@@ -35,7 +35,7 @@ const MAX_FORM_BYTES: usize = 1 << 20;
 /// Most points of a range query for each series.
 const MAX_POINTS: i64 = 11_000;
 /// Queries that run at a time; further ones wait.
-const MAX_CONCURRENT: usize = 8;
+const MAX_CONCURRENT: usize = 4;
 /// Times beyond this many milliseconds from 1970 (some 30 000 years) are not times.
 const MAX_TIME_MS: f64 = 1e15;
 /// How long to wait when no connection can be accepted, as when all file handles are in use.

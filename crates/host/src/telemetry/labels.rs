@@ -51,6 +51,11 @@ impl Labels {
         self.find(name).map_or("", |(_, value)| value)
     }
 
+    /// The value of a label, shared; `None` when the set does not have it.
+    pub fn value(&self, name: &str) -> Option<Arc<str>> {
+        self.find(name).map(|(_, value)| value.clone())
+    }
+
     /// The metric's name; empty when there is none.
     pub fn metric(&self) -> &str {
         self.get(METRIC_NAME)

@@ -6,6 +6,7 @@
 //! `docs/reference/metrics-on-the-host.md`.
 
 pub mod api;
+pub mod ingest;
 pub mod labels;
 pub mod promql;
 pub mod samples;

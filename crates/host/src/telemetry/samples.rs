@@ -2,13 +2,16 @@
 //!
 //! Samples live in *columns*; a series is a label set that shows a column, plain or scaled. One
 //! column may be shown under many label sets, which is how the proxy's counters appear under the
-//! metric names of several tools without being stored several times. Start at [`Store::batch`]
-//! for writing and [`Store::snapshot`] for reading.
+//! metric names of several tools without being stored several times. Such series are *derived*.
+//! What a pod says of itself goes before what is derived: a first-hand series of a metric and pod
+//! displaces the derived ones of both, so that no query counts a request twice. Start at
+//! [`Store::batch`] for writing and [`Store::snapshot`] for reading.
 //!
 //! One lock guards everything: a batch holds it while it appends (no allocation for a known
 //! column), a query only while it copies out what it needs, so no query sees half a batch. Old
 //! samples go when new ones come; nothing runs in the background. Nothing is kept over a restart.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -20,8 +23,9 @@ const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// Cost of a series beside its samples, in bytes: its labels and its places in the indexes.
 /// An estimate; text of labels is shared and not counted.
-const SERIES_BYTES: usize = 512;
-const SAMPLE_BYTES: usize = size_of::<Sample>();
+const SERIES_BYTES: usize = 768;
+/// Cost of a sample: a queue has room for up to twice what is in it.
+const SAMPLE_BYTES: usize = size_of::<Sample>() * 3 / 2;
 
 /// How often, in time of the samples, columns without new samples are looked through.
 const SWEEP_EVERY_MS: i64 = 60_000;
@@ -99,6 +103,8 @@ struct Inner {
     series: HashMap<Labels, Shown>,
     /// Label sets by metric name, to narrow what a selector looks at.
     by_metric: HashMap<Arc<str>, HashSet<Labels>>,
+    /// How many first-hand series there are by metric, namespace and pod.
+    first_hand: HashMap<Origin, usize>,
     columns: Vec<Option<Column>>,
     free: Vec<usize>,
     next_generation: u64,
@@ -112,6 +118,28 @@ struct Inner {
 struct Shown {
     column: ColumnId,
     scale: f64,
+    derived: bool,
+}
+
+/// Of which metric of which pod a series is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Origin {
+    metric: Arc<str>,
+    namespace: Arc<str>,
+    pod: Arc<str>,
+}
+
+impl Origin {
+    /// `None` for a series that is of no pod.
+    fn of(labels: &Labels) -> Option<Self> {
+        let text = |name| labels.value(name).unwrap_or_else(|| "".into());
+        let pod = labels.value("pod")?;
+        Some(Self {
+            metric: text(METRIC_NAME),
+            namespace: text("namespace"),
+            pod,
+        })
+    }
 }
 
 struct Column {
@@ -180,34 +208,66 @@ pub struct Batch<'store> {
 }
 
 impl Batch<'_> {
-    /// The column of the series with these labels, made when there is none.
+    /// The column of the first-hand series with these labels, made when there is none.
     /// `None` when the store has as many series as it may have.
     pub fn series(&mut self, labels: &Labels) -> Option<ColumnId> {
         if let Some(shown) = self.inner.series.get(labels) {
             return Some(shown.column);
         }
-        self.column([(labels.clone(), 1.0)])
+        if !self.has_room_for(1) {
+            return None;
+        }
+        let id = self.inner.add_column();
+        self.inner.show(
+            labels,
+            Shown {
+                column: id,
+                scale: 1.0,
+                derived: false,
+            },
+        );
+        if let Some(origin) = Origin::of(labels) {
+            self.inner.displace_derived(&origin);
+        }
+        Some(id)
     }
 
-    /// A new column, shown as each of the given label sets with its values times the given
-    /// factor. A label set that is shown already keeps its column. `None` when the store has no
-    /// room for as many series.
+    /// A new column, shown as derived series: under each of the label sets, its values times the
+    /// factor. Left out are label sets that exist already or of which the pod has first-hand
+    /// series. `None` when the store has no room for as many series.
     pub fn column(
         &mut self,
         shown_as: impl IntoIterator<Item = (Labels, f64)>,
     ) -> Option<ColumnId> {
-        let wanted: Vec<_> = shown_as
-            .into_iter()
-            .filter(|(labels, _)| !self.inner.series.contains_key(labels))
-            .collect();
-        if wanted.is_empty() {
+        let mut wanted: Vec<_> = shown_as.into_iter().collect();
+        wanted.retain(|(labels, _)| {
+            let displaced = Origin::of(labels)
+                .is_some_and(|origin| self.inner.first_hand.contains_key(&origin));
+            !displaced && !self.inner.series.contains_key(labels)
+        });
+        if !self.has_room_for(wanted.len()) {
             return None;
         }
-        if self.inner.series.len() + wanted.len() > self.settings.max_series {
-            self.inner.refused_series += wanted.len() as u64;
-            return None;
+        let id = self.inner.add_column();
+        for (labels, scale) in wanted {
+            self.inner.show(
+                &labels,
+                Shown {
+                    column: id,
+                    scale,
+                    derived: true,
+                },
+            );
         }
-        Some(self.inner.add_column(wanted))
+        Some(id)
+    }
+
+    fn has_room_for(&mut self, series: usize) -> bool {
+        let fits = self.inner.series.len() + series <= self.settings.max_series;
+        if !fits {
+            self.inner.refused_series += series as u64;
+        }
+        fits
     }
 
     /// Appends a sample. `false` when the column is gone (nothing was written to it for the
@@ -339,39 +399,79 @@ impl Inner {
             .filter(|column| column.generation == id.generation)
     }
 
-    fn add_column(&mut self, shown_as: Vec<(Labels, f64)>) -> ColumnId {
+    fn add_column(&mut self) -> ColumnId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.columns.push(None);
             self.columns.len() - 1
         });
         self.next_generation += 1;
-        let id = ColumnId {
-            slot,
+        let column = Column {
             generation: self.next_generation,
-        };
-        let mut column = Column {
-            generation: id.generation,
             samples: VecDeque::new(),
             shown_as: Vec::new(),
         };
-        for (labels, scale) in shown_as {
-            let labels = self.interned(&labels);
-            let metric = labels
-                .iter()
-                .find(|(name, _)| &**name == METRIC_NAME)
-                .map(|(_, value)| value.clone());
-            self.by_metric
-                .entry(metric.unwrap_or_else(|| "".into()))
-                .or_default()
-                .insert(labels.clone());
-            self.series
-                .insert(labels.clone(), Shown { column: id, scale });
-            column.shown_as.push(labels);
-        }
+        let id = ColumnId {
+            slot,
+            generation: column.generation,
+        };
         if let Some(place) = self.columns.get_mut(slot) {
             *place = Some(column);
         }
         id
+    }
+
+    fn show(&mut self, labels: &Labels, shown: Shown) {
+        let labels = self.interned(labels);
+        let metric = labels.value(METRIC_NAME).unwrap_or_else(|| "".into());
+        self.by_metric
+            .entry(metric)
+            .or_default()
+            .insert(labels.clone());
+        self.series.insert(labels.clone(), shown);
+        if let Some(column) = self.column_mut(shown.column) {
+            column.shown_as.push(labels);
+        }
+    }
+
+    fn hide(&mut self, labels: &Labels) {
+        let Some(shown) = self.series.remove(labels) else {
+            return;
+        };
+        if let Some(of_metric) = self.by_metric.get_mut(labels.metric()) {
+            of_metric.remove(labels);
+            if of_metric.is_empty() {
+                self.by_metric.remove(labels.metric());
+            }
+        }
+        if let Some(origin) = Origin::of(labels).filter(|_| !shown.derived)
+            && let Entry::Occupied(mut count) = self.first_hand.entry(origin)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Notes a first-hand series; the first one of its origin hides the derived ones.
+    fn displace_derived(&mut self, origin: &Origin) {
+        let count = self.first_hand.entry(origin.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            return;
+        }
+        let displaced: Vec<Labels> = self
+            .by_metric
+            .get(&origin.metric)
+            .into_iter()
+            .flatten()
+            .filter(|labels| self.series.get(*labels).is_some_and(|shown| shown.derived))
+            .filter(|labels| Origin::of(labels).as_ref() == Some(origin))
+            .cloned()
+            .collect();
+        for labels in displaced {
+            self.hide(&labels);
+        }
     }
 
     /// The same set, with texts that all sets share.
@@ -413,12 +513,13 @@ impl Inner {
             return;
         };
         for labels in column.shown_as {
-            self.series.remove(&labels);
-            if let Some(of_metric) = self.by_metric.get_mut(labels.metric()) {
-                of_metric.remove(&labels);
-                if of_metric.is_empty() {
-                    self.by_metric.remove(labels.metric());
-                }
+            // A name that was hidden may be another column's by now.
+            if self
+                .series
+                .get(&labels)
+                .is_some_and(|shown| shown.column.generation == column.generation)
+            {
+                self.hide(&labels);
             }
         }
         self.free.push(slot);
@@ -492,6 +593,65 @@ mod tests {
         assert!(is_stale(values(&store, &named("milliseconds"))[1].1));
         assert_eq!(values(&store, &named("seconds"))[0], (1, 0.25));
         assert_eq!((store.usage().series, store.usage().samples), (2, 2));
+    }
+
+    #[test]
+    fn what_a_pod_says_of_itself_displaces_what_is_derived() {
+        let of = |metric, pod, job| {
+            Labels::new([
+                (METRIC_NAME, metric),
+                ("namespace", "n"),
+                ("pod", pod),
+                ("job", job),
+            ])
+        };
+        let store = Store::default();
+        let seen = |metric| {
+            store
+                .snapshot()
+                .labels_of(Some(metric))
+                .map(|l| format!("{} {}", l.get("pod"), l.get("job")))
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        let mut batch = store.batch();
+        for (at, pod) in [(1, "a"), (2, "b")] {
+            let column = batch.column([
+                (of("requests", pod, "proxy"), 1.0),
+                (of("other", pod, "proxy"), 1.0),
+            ]);
+            batch.push(column.expect("room"), Sample { at, value: 1.0 });
+        }
+        batch.append(&of("requests", "a", "own"), Sample { at: 3, value: 1.0 });
+        let late = batch
+            .column([(of("requests", "a", "proxy"), 1.0)])
+            .expect("room");
+        batch.push(late, Sample { at: 4, value: 1.0 });
+        drop(batch);
+        assert_eq!(seen("requests"), ["a own", "b proxy"]);
+        assert_eq!(seen("other"), ["a proxy", "b proxy"]);
+        // When all of it is old, the pod's name is free again.
+        let after = SWEEP_EVERY_MS + millis(Settings::default().retention) + 10;
+        store.batch().append(
+            &named("clock"),
+            Sample {
+                at: after,
+                value: 0.0,
+            },
+        );
+        let back = store
+            .batch()
+            .column([(of("requests", "a", "proxy"), 1.0)])
+            .expect("room");
+        store.batch().push(
+            back,
+            Sample {
+                at: after + 1,
+                value: 1.0,
+            },
+        );
+        assert_eq!(seen("requests"), ["a proxy"]);
     }
 
     #[test]

@@ -50,11 +50,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 30 seconds and 10 million samples; 5 minutes and 1 minute as Prometheus has them.
+    /// 30 seconds and 5 million samples; 5 minutes and 1 minute as Prometheus has them.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(30),
-            max_samples: 10_000_000,
+            max_samples: 5_000_000,
             lookback: Duration::from_mins(5),
             default_step: Duration::from_mins(1),
         }
