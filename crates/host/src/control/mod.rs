@@ -1,1 +1,20 @@
-//! control
+//! The control plane of one machine: it turns what users applied into processes and routes, by the engine's decisions.
+//!
+//! Start at `host`: what changes wakes subjects, each is looked after by a function of its own. Rollouts and AnalysisRuns go through the
+//! engine's passes; ReplicaSets, Jobs and pods through plain functions (`workloads`); Services through `routes`.
+
+mod analysis_runs;
+mod data_plane;
+mod host;
+mod materials;
+mod measuring;
+mod metering;
+mod objects;
+mod pods;
+mod queue;
+mod rollouts;
+mod routes;
+mod views;
+mod workloads;
+
+pub use host::{Host, Settings, StartError};

@@ -1,0 +1,72 @@
+//! Carries measurements out: reads Secrets, asks the provider, and lets nothing secret out again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossfade_api::substitute;
+use crossfade_engine::analysis::measure::{ArgumentSource, MeasureRequest, Measured, conclude, in_error};
+use crossfade_engine::analysis::redact::Redactor;
+use crossfade_judge::condition::evaluate_time;
+use crossfade_metrics::transport::Transport;
+use crossfade_metrics::{Defaults, Moment, provider};
+use jiff::Timestamp;
+
+/// Looks a key of a Secret up; the error says what is missing, without saying what else is there.
+pub(super) type Secrets<'s> = dyn Fn(&str, &str) -> Result<String, String> + Send + Sync + 's;
+
+/// Carries measurements out.
+pub(super) struct Measuring {
+    transport: Arc<Transport>,
+    defaults: Defaults,
+}
+
+impl Measuring {
+    /// Measures by this transport.
+    pub(super) fn new(transport: Arc<Transport>, defaults: Defaults) -> Self {
+        Self { transport, defaults }
+    }
+
+    /// Takes one measurement.
+    pub(super) async fn measure(&self, request: &MeasureRequest, secrets: &Secrets<'_>, now: Timestamp) -> Measured {
+        let (values, redactor) = match values(&request.args, secrets) {
+            Ok(values) => values,
+            Err(why) => return Measured::Unresolved(why),
+        };
+        let metric = match substitute::metric(&request.metric, &values) {
+            Ok(metric) => metric,
+            Err(why) => return Measured::Unresolved(redactor.message(&why)),
+        };
+        let provider = match provider(&metric, &self.defaults) {
+            Ok(provider) => provider,
+            Err(error) => {
+                let measurement = redactor.measurement(in_error(&error, now, now));
+                return Measured::Taken { measurement, metadata: BTreeMap::new() };
+            }
+        };
+        let time = |text: &str| evaluate_time(text, now).map_err(|error| error.to_string());
+        let reading = self.transport.measure(provider.as_ref(), Moment { now, time: &time }).await;
+        let measurement = conclude(&metric, reading, now, Timestamp::now());
+        Measured::Taken { measurement: redactor.measurement(measurement), metadata: redactor.metadata(&provider.metadata()) }
+    }
+}
+
+/// The values of arguments, and what must stay hidden among them.
+pub(super) fn values(
+    args: &BTreeMap<String, ArgumentSource>,
+    secrets: &Secrets<'_>,
+) -> Result<(BTreeMap<String, String>, Redactor), String> {
+    let mut values = BTreeMap::new();
+    let mut hidden = Vec::new();
+    for (name, source) in args {
+        let value = match source {
+            ArgumentSource::Value(value) => value.clone(),
+            ArgumentSource::Secret { name, key } => {
+                let value = secrets(name, key)?;
+                hidden.push(value.clone());
+                value
+            }
+        };
+        values.insert(name.clone(), value);
+    }
+    Ok((values, Redactor::new(hidden)))
+}

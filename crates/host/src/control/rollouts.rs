@@ -1,0 +1,359 @@
+//! The world of a Rollout on one machine: what is observed, how actions are performed, how a status is recorded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossfade_api::analysis::{AnalysisTemplateSpec, TemplateRef};
+use crossfade_api::names::{annotation, label};
+use crossfade_api::rollout_status::RolloutStatus;
+use crossfade_api::validate::references::RouterKind;
+use crossfade_api::{AnalysisRun, Resource as _, Rollout, merge_patch};
+use crossfade_engine::action::{Action, Done, Failure, FailureKind, KeyChanges, NewReplicaSet, Outcome, ReplicaSetChange, Split, Target};
+use crossfade_engine::decision::Found;
+use crossfade_engine::rollout;
+use crossfade_engine::rollout::world::{ReplicaSet, Router, Settings, TemplateKey, World};
+use serde_json::{Value, json};
+
+use super::host::Context;
+use super::objects::ObjectError;
+use super::views;
+use crate::store::Kind;
+use crate::wire::Part;
+
+/// The annotation of a Service that records the split it carries.
+pub(super) const SPLIT: &str = "crossfade.dev/split";
+
+/// A Rollout as stored, with what is around it; `None` if it does not exist.
+pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<World> {
+    let objects = &context.objects;
+    let object = objects.get(Kind::Rollout, namespace, name)?;
+    let uid = views::text(&object, "/metadata/uid").to_owned();
+    let prepared = context.prepared.of(&object);
+    let rollout = Arc::clone(&prepared.0);
+    let template = rollout.spec.template.clone();
+    let replica_sets = objects
+        .list(Kind::ReplicaSet, Some(namespace))
+        .iter()
+        .filter(|set| set.pointer("/metadata/labels").is_some_and(|labels| labels.get(label::POD_HASH).is_some()))
+        .filter(|set| views::controller(set).is_none_or(|(_, _, owner)| owner == uid))
+        .map(|set| views::replica_set(set, &template))
+        .collect();
+    let mut services = BTreeMap::new();
+    for service in rollout::named_services(&rollout) {
+        let found = objects.get(Kind::Service, namespace, service);
+        services.insert(service.to_owned(), found.map_or(Found::Missing, |service| Found::Found(views::service(&service))));
+    }
+    let templates = templates(context, namespace, &rollout);
+    let mut runs: Vec<Arc<AnalysisRun>> = objects
+        .controlled_by(Kind::AnalysisRun, &uid)
+        .into_iter()
+        .map(|run| Arc::new(AnalysisRun::from_json(Value::clone(&run)).0))
+        .collect();
+    runs.sort_by(|left, right| {
+        let key = |run: &AnalysisRun| (run.metadata.creation_timestamp.clone().map(|time| time.0), run.name().to_owned());
+        key(right).cmp(&key(left))
+    });
+    let in_force = entry(&rollout).and_then(|service| objects.get(Kind::Service, namespace, &service)).and_then(|service| split(&service));
+    let routers = rollout::routers(&rollout).into_iter().map(|kind| Router { kind, in_force: in_force.clone(), confirms: false }).collect();
+    let replica_sets: Vec<ReplicaSet> = replica_sets;
+    let pods = if rollout::needs_pods(&rollout, &replica_sets) {
+        let own = replica_sets.iter().filter(|set| set.controller.as_ref() == Some(&uid));
+        own.flat_map(|set| objects.controlled_by(Kind::Pod, &set.target.uid)).map(|pod| views::pod(&pod)).collect()
+    } else {
+        Vec::new()
+    };
+    let mut world = World {
+        references: references(context, namespace),
+        rollout,
+        prepared: prepared.1,
+        replica_sets,
+        services,
+        templates,
+        runs,
+        routers,
+        pods,
+        faults: Arc::new([]),
+        peaks: context.prepared.peaks(&uid),
+        settings: Settings::default(),
+    };
+    world.faults = world.find_faults();
+    Some(world)
+}
+
+/// The router objects of a namespace, for validation. Kinds that this machine does not store are not asked for.
+fn references(context: &Context, namespace: &str) -> BTreeMap<(RouterKind, String, String), Found<Arc<Value>>> {
+    let kinds = [
+        (Kind::Ingress, RouterKind::Ingress),
+        (Kind::VirtualService, RouterKind::VirtualService),
+        (Kind::DestinationRule, RouterKind::DestinationRule),
+    ];
+    let of = |(kind, router): (Kind, RouterKind)| {
+        let objects = context.objects.list(kind, Some(namespace));
+        objects.into_iter().map(move |object| {
+            let name = views::text(&object, "/metadata/name").to_owned();
+            ((router, namespace.to_owned(), name), Found::Found(Arc::new(Value::clone(&object))))
+        })
+    };
+    kinds.into_iter().flat_map(of).collect()
+}
+
+/// The Service whose requests are split for a routed Rollout.
+pub(super) fn entry(rollout: &Rollout) -> Option<String> {
+    let canary = rollout.spec.strategy.canary.as_ref()?;
+    let routing = canary.traffic_routing.as_ref()?;
+    let root = routing.alb.as_ref().map(|alb| alb.root_service.clone()).filter(|root| !root.is_empty());
+    let stable = Some(canary.stable_service.clone()).filter(|stable| !stable.is_empty());
+    let ping = canary.ping_pong.as_ref().map(|pair| pair.ping_service.clone());
+    root.or(stable).or(ping)
+}
+
+/// The split that a Service carries.
+pub(super) fn split(service: &Value) -> Option<Split> {
+    let annotations = views::map(service, "/metadata/annotations");
+    serde_json::from_str(annotations.get(SPLIT)?).ok()
+}
+
+/// The templates that a Rollout names, and those that they name in turn.
+fn templates(
+    context: &Context,
+    namespace: &str,
+    rollout: &Rollout,
+) -> BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>> {
+    let key = |reference: &TemplateRef| TemplateKey { cluster_scope: reference.is_cluster_scope(), name: reference.template_name.clone() };
+    let mut open: Vec<TemplateKey> = rollout::named_templates(rollout);
+    let mut found = BTreeMap::new();
+    while let Some(wanted) = open.pop() {
+        if found.contains_key(&wanted) {
+            continue;
+        }
+        let object = if wanted.cluster_scope {
+            context.objects.get(Kind::ClusterAnalysisTemplate, "", &wanted.name)
+        } else {
+            context.objects.get(Kind::AnalysisTemplate, namespace, &wanted.name)
+        };
+        let template = object.map(|object| crossfade_api::AnalysisTemplate::from_json(Value::clone(&object)).0.spec);
+        if let Some(template) = &template {
+            open.extend(template.templates.iter().map(key));
+        }
+        found.insert(wanted, template.map_or(Found::Missing, |template| Found::Found(Arc::new(template))));
+    }
+    found
+}
+
+fn failure(error: ObjectError) -> Failure {
+    let kind = match &error {
+        ObjectError::Conflict(_) => FailureKind::Conflict,
+        ObjectError::NotFound(_) => FailureKind::NotFound,
+        ObjectError::Exists(_) | ObjectError::Other(_) => FailureKind::Other,
+    };
+    Failure { kind, message: error.to_string() }
+}
+
+fn written(object: &Value) -> Done {
+    Done::Written(views::text(object, "/metadata/resourceVersion").to_owned())
+}
+
+/// Performs one action of a Rollout's pass.
+pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Action) -> Outcome {
+    match action {
+        Action::CreateReplicaSet(new) => create_replica_set(context, rollout, new).await,
+        Action::UpdateReplicaSet { target, change } => {
+            let patch = replica_set_patch(change);
+            let object = context.objects.patch(Kind::ReplicaSet, target, Part::Object, patch).await.map_err(failure)?;
+            Ok(Done::ReplicaSet(Box::new(views::replica_set(&object, &rollout.spec.template))))
+        }
+        Action::DeleteReplicaSet { target } => delete(context, Kind::ReplicaSet, target).await,
+        Action::AdoptReplicaSet { target, owner_uid } => {
+            let live = context.objects.get(Kind::Rollout, &target.namespace, rollout.name());
+            let same = live.is_some_and(|live| views::text(&live, "/metadata/uid") == owner_uid && !views::is_deleting(&live));
+            if !same {
+                return Err(Failure { kind: FailureKind::NotFound, message: "the Rollout is gone".to_owned() });
+            }
+            let owners = json!({"metadata": {"ownerReferences": [owner_reference("Rollout", rollout.name(), owner_uid)]}});
+            context.objects.patch(Kind::ReplicaSet, target, Part::Object, owners).await.map(|object| written(&object)).map_err(failure)
+        }
+        Action::ReleaseReplicaSet { target, .. } => {
+            let nobody = json!({"metadata": {"ownerReferences": null}});
+            context.objects.patch(Kind::ReplicaSet, target, Part::Object, nobody).await.map(|object| written(&object)).map_err(failure)
+        }
+        Action::UpdateRollout { target, annotations, replicas } => {
+            let mut patch = json!({"metadata": {"annotations": annotations}});
+            if let Some(replicas) = replicas {
+                patch["spec"] = json!({"replicas": replicas});
+            }
+            context.objects.patch(Kind::Rollout, target, Part::Object, patch).await.map(|object| written(&object)).map_err(failure)
+        }
+        Action::SwitchService { target, hash, managed_by } => {
+            let mut patch = json!({"spec": {"selector": {label::POD_HASH: hash.as_str()}}});
+            if let Some(manager) = managed_by {
+                patch["metadata"] = json!({"annotations": {annotation::MANAGED_BY: manager}});
+            }
+            let object = context.objects.patch(Kind::Service, target, Part::Object, patch).await.map_err(failure)?;
+            obeyed(context).await?;
+            Ok(written(&object))
+        }
+        Action::Route { split, .. } => {
+            let Some(service) = entry(rollout) else {
+                let message = "no Service is named whose requests could be split: set spec.strategy.canary.stableService".to_owned();
+                return Err(Failure { kind: FailureKind::Other, message });
+            };
+            let text = serde_json::to_string(split).map_err(|why| Failure { kind: FailureKind::Other, message: why.to_string() })?;
+            let patch = json!({"metadata": {"annotations": {SPLIT: text}}});
+            let target = Target { namespace: rollout.namespace().to_owned(), name: service, ..Target::default() };
+            let object = context.objects.patch(Kind::Service, &target, Part::Object, patch).await.map_err(failure)?;
+            obeyed(context).await?;
+            Ok(written(&object))
+        }
+        // The data plane has acknowledged the split before the action that set it was over.
+        Action::VerifyRoute { .. } => Ok(Done::Verified(None)),
+        Action::EvictPod { target } => delete(context, Kind::Pod, target).await,
+        Action::UpdatePodMetadata { target, labels, annotations } => {
+            let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
+            context.objects.patch(Kind::Pod, target, Part::Object, patch).await.map(|object| written(&object)).map_err(failure)
+        }
+        Action::CreateAnalysisRun(run) => create_run(context, run).await,
+        Action::TerminateAnalysisRun { target } => {
+            let target = Target { resource_version: String::new(), ..target.clone() };
+            let patch = json!({"spec": {"terminate": true}});
+            context.objects.patch(Kind::AnalysisRun, &target, Part::Object, patch).await.map(|object| written(&object)).map_err(failure)
+        }
+        Action::DeleteAnalysisRun { target } => delete(context, Kind::AnalysisRun, target).await,
+        Action::Measure(_) | Action::CreateJob(_) | Action::DeleteJob { .. } => {
+            Err(Failure { kind: FailureKind::Other, message: "a Rollout does not measure".to_owned() })
+        }
+    }
+}
+
+/// Waits until the data plane obeys what the objects say now.
+async fn obeyed(context: &Context) -> Result<(), Failure> {
+    context.data_plane.bring_up_to_date(context).await.map_err(|why| Failure { kind: FailureKind::Other, message: why })
+}
+
+async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
+    match context.objects.delete(kind, target).await {
+        Ok(()) | Err(ObjectError::NotFound(_)) => Ok(Done::Written(String::new())),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// An owner reference of a controller.
+pub(super) fn owner_reference(kind: &str, name: &str, uid: &str) -> Value {
+    let api_version = if kind == "Rollout" || kind == "AnalysisRun" { "argoproj.io/v1alpha1" } else if kind == "Job" { "batch/v1" } else { "apps/v1" };
+    json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true})
+}
+
+async fn create_replica_set(context: &Context, rollout: &Rollout, new: &NewReplicaSet) -> Outcome {
+    let object = json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": new.name,
+            "namespace": new.namespace,
+            "labels": new.labels,
+            "annotations": new.annotations,
+            "ownerReferences": [owner_reference("Rollout", &new.owner_name, &new.owner_uid)],
+        },
+        "spec": {
+            "replicas": 0,
+            "minReadySeconds": new.min_ready_seconds,
+            "selector": new.selector,
+            "template": new.template,
+        },
+    });
+    let view = |object: &Value| Box::new(views::replica_set(object, &rollout.spec.template));
+    match context.objects.create(Kind::ReplicaSet, object).await {
+        Ok(object) => Ok(Done::ReplicaSet(view(&object))),
+        Err(ObjectError::Exists(message)) => {
+            let existing = context.objects.get(Kind::ReplicaSet, &new.namespace, &new.name);
+            Err(Failure { kind: FailureKind::ReplicaSetExists(existing.as_deref().map(view)), message })
+        }
+        Err(error) => Err(failure(error)),
+    }
+}
+
+async fn create_run(context: &Context, run: &AnalysisRun) -> Outcome {
+    let decoded = |object: &Value| Box::new(AnalysisRun::from_json(object.clone()).0);
+    match context.objects.create(Kind::AnalysisRun, run.to_json()).await {
+        Ok(object) => Ok(Done::AnalysisRun(decoded(&object))),
+        Err(ObjectError::Exists(message)) => {
+            let existing = context.objects.get(Kind::AnalysisRun, run.namespace(), run.name());
+            Err(Failure { kind: FailureKind::AnalysisRunExists(existing.as_deref().map(decoded)), message })
+        }
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// A change of a ReplicaSet as a merge patch.
+fn replica_set_patch(change: &ReplicaSetChange) -> Value {
+    let mut patch = json!({});
+    let put = |patch: &mut Value, pointer: &[&str], value: Value| {
+        let mut place = patch;
+        for member in pointer {
+            place = &mut place[*member];
+        }
+        *place = value;
+    };
+    if let Some(replicas) = change.replicas {
+        put(&mut patch, &["spec", "replicas"], json!(replicas));
+    }
+    if let Some(seconds) = change.min_ready_seconds {
+        put(&mut patch, &["spec", "minReadySeconds"], json!(seconds));
+    }
+    let keys = |patch: &mut Value, pointer: &[&str], changes: &KeyChanges| {
+        if !changes.is_empty() {
+            put(patch, pointer, json!(changes));
+        }
+    };
+    keys(&mut patch, &["metadata", "annotations"], &change.annotations);
+    keys(&mut patch, &["spec", "template", "metadata", "labels"], &change.template_labels);
+    keys(&mut patch, &["spec", "template", "metadata", "annotations"], &change.template_annotations);
+    if let Some(affinity) = &change.affinity {
+        put(&mut patch, &["spec", "template", "spec", "affinity"], affinity.clone());
+    }
+    patch
+}
+
+/// Stores a status, as the difference to the one that was observed.
+pub(super) async fn record(
+    context: &Context,
+    target: &Target,
+    before: &RolloutStatus,
+    after: &RolloutStatus,
+) -> Result<(), ObjectError> {
+    let (Ok(before), Ok(after)) = (serde_json::to_value(before), serde_json::to_value(after)) else {
+        return Err(ObjectError::Other("a status could not be written as JSON".to_owned()));
+    };
+    if let Some(patch) = merge_patch::diff(&before, &after) {
+        context.objects.patch(Kind::Rollout, target, Part::Status, json!({"status": patch})).await?;
+    }
+    Ok(())
+}
+
+/// Which Rollout this is, and in which version.
+pub(super) fn target(rollout: &Rollout) -> Target {
+    Target {
+        namespace: rollout.namespace().to_owned(),
+        name: rollout.name().to_owned(),
+        uid: rollout.metadata.uid.clone().unwrap_or_default(),
+        resource_version: rollout.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+/// Gives Services back whose Rollout is gone or does not name them any more: without hash and manager they select as the user wrote.
+pub(super) async fn release_services(context: &Context) -> Result<(), ObjectError> {
+    for service in context.objects.list(Kind::Service, None) {
+        let Some(manager) = views::map(&service, "/metadata/annotations").remove(annotation::MANAGED_BY) else { continue };
+        let target = views::target(&service);
+        let rollout = context.objects.get(Kind::Rollout, &target.namespace, &manager).map(|object| context.prepared.of(&object).0);
+        if rollout.is_some_and(|rollout| rollout::named_services(&rollout).contains(&target.name.as_str())) {
+            continue;
+        }
+        let patch = json!({
+            "metadata": {"annotations": {annotation::MANAGED_BY: null, SPLIT: null}},
+            "spec": {"selector": {label::POD_HASH: null}},
+        });
+        let target = Target { resource_version: String::new(), ..target };
+        context.objects.patch(Kind::Service, &target, Part::Object, patch).await?;
+    }
+    Ok(())
+}

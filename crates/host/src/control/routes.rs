@@ -1,0 +1,207 @@
+//! From Services, splits and ready pods to what the data plane is told.
+//!
+//! Every port of a Service is a listener. A Service that a Rollout routes carries a split: its requests go to versions by weight,
+//! header and mirror rules. Any other Service sends requests to the pods it selects, as in a cluster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crossfade_api::names::label;
+use crossfade_api::steps::StringMatch as Written;
+use crossfade_engine::action::{Destination as Side, HeaderRoute, MirrorRoute, Split};
+
+use crate::proxy::{
+    Balance, Destination, Endpoint, HeaderMatch, ListenerConfig, Mirror, Protocol, ProxyConfig, RouteConfig, RouteMatch, StringMatch,
+};
+use crate::supervisor::PodSnapshot;
+
+/// A Service as the data plane needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) selector: BTreeMap<String, String>,
+    pub(super) ports: Vec<Port>,
+    /// The split it carries, and how its router combines several header matches.
+    pub(super) split: Option<(Split, Combination)>,
+    /// The Rollout that manages or routes it, for labels of metrics.
+    pub(super) rollout: String,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Port {
+    /// Its number in the Service.
+    pub(super) number: u16,
+    /// The pods' port, by name or number.
+    pub(super) target: String,
+    /// Where the data plane listens for it.
+    pub(super) address: SocketAddr,
+    /// Pods speak HTTP/2 without TLS there.
+    pub(super) h2c: bool,
+}
+
+/// How several header matches of one step combine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Combination {
+    /// Any one is enough (Istio).
+    Any,
+    /// All are needed (the others).
+    All,
+}
+
+/// The name of a port's listener.
+pub(super) fn listener_name(namespace: &str, service: &str, port: u16) -> String {
+    format!("{namespace}/{service}:{port}")
+}
+
+/// The whole configuration.
+pub(super) fn config(entries: &[Entry], pods: &[PodSnapshot], revision: u64) -> ProxyConfig {
+    let listeners = entries.iter().flat_map(|entry| entry.ports.iter().map(|port| listener(entry, port, pods))).collect();
+    ProxyConfig { revision, listeners }
+}
+
+fn listener(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> ListenerConfig {
+    let routes = match &entry.split {
+        Some((split, combination)) => split_routes(entry, port, pods, split, *combination),
+        None => vec![plain_route(entry, port, pods)],
+    };
+    ListenerConfig {
+        name: listener_name(&entry.namespace, &entry.name, port.number),
+        address: port.address,
+        namespace: entry.namespace.clone(),
+        service: entry.name.clone(),
+        rollout: entry.rollout.clone(),
+        routes,
+    }
+}
+
+fn in_namespace<'p>(entry: &Entry, pods: &'p [PodSnapshot]) -> impl Iterator<Item = &'p PodSnapshot> {
+    pods.iter().filter(|pod| pod.identity.namespace == entry.namespace && pod.is_ready())
+}
+
+fn matches(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>, without: Option<&str>) -> bool {
+    !selector.is_empty() && selector.iter().all(|(key, value)| Some(key.as_str()) == without || labels.get(key) == Some(value))
+}
+
+fn endpoint(pod: &PodSnapshot, port: &Port) -> Option<Endpoint> {
+    Some(Endpoint { pod: format!("{}/{}", pod.identity.namespace, pod.identity.name), addr: pod.address(&port.target)? })
+}
+
+fn protocol(port: &Port) -> Protocol {
+    if port.h2c { Protocol::H2c } else { Protocol::Http1 }
+}
+
+/// Requests go to every ready pod that the Service selects, told apart by version; each pod has the same share.
+fn plain_route(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> RouteConfig {
+    let mut versions: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
+    for pod in in_namespace(entry, pods).filter(|pod| matches(&entry.selector, &pod.identity.labels, None)) {
+        let version = pod.identity.labels.get(label::POD_HASH).cloned().unwrap_or_default();
+        versions.entry(version).or_default().extend(endpoint(pod, port));
+    }
+    let destinations = versions
+        .into_iter()
+        .map(|(version, endpoints)| Destination {
+            version,
+            service: entry.name.clone(),
+            weight: u32::try_from(endpoints.len()).unwrap_or(u32::MAX),
+            protocol: protocol(port),
+            balance: Balance::default(),
+            endpoints,
+        })
+        .collect();
+    RouteConfig { name: "all".to_owned(), destinations, ..RouteConfig::default() }
+}
+
+/// One side of a split with its ready pods.
+fn destination(entry: &Entry, port: &Port, pods: &[PodSnapshot], side: &Side) -> Destination {
+    let belongs = |labels: &BTreeMap<String, String>| {
+        matches(&entry.selector, labels, Some(label::POD_HASH))
+            && labels.get(label::POD_HASH).map(String::as_str) == Some(side.hash.as_str())
+    };
+    Destination {
+        version: side.hash.to_string(),
+        service: if side.service.is_empty() { entry.name.clone() } else { side.service.clone() },
+        weight: u32::try_from(side.weight.0).unwrap_or(0),
+        protocol: protocol(port),
+        balance: Balance::default(),
+        endpoints: in_namespace(entry, pods)
+            .filter(|pod| belongs(&pod.identity.labels))
+            .filter_map(|pod| endpoint(pod, port))
+            .collect(),
+    }
+}
+
+fn split_routes(entry: &Entry, port: &Port, pods: &[PodSnapshot], split: &Split, combination: Combination) -> Vec<RouteConfig> {
+    let canary = destination(entry, port, pods, &split.canary);
+    let mut weighted = vec![destination(entry, port, pods, &split.stable)];
+    if split.canary.hash == split.stable.hash {
+        // One version only: it has the whole traffic, whatever the weights say.
+        weighted[0].weight = 1;
+    } else {
+        weighted.push(canary.clone());
+    }
+    weighted.extend(split.additional.iter().map(|side| destination(entry, port, pods, side)));
+    // A share of traffic never meets a version without a ready pod while another has one.
+    if weighted.iter().any(|one| one.weight > 0 && !one.endpoints.is_empty()) {
+        for empty in weighted.iter_mut().filter(|one| one.endpoints.is_empty()) {
+            empty.weight = 0;
+        }
+    } else if let Some(alive) = weighted.iter_mut().find(|one| !one.endpoints.is_empty()) {
+        alive.weight = 1;
+    }
+    let mut routes = Vec::new();
+    for name in &split.managed {
+        if let Some(route) = split.header_routes.iter().find(|route| route.name == *name) {
+            routes.push(header_route(route, &canary, combination));
+        }
+        if let Some(route) = split.mirror_routes.iter().find(|route| route.name == *name) {
+            routes.push(mirror_route(route, &canary, &weighted));
+        }
+    }
+    routes.push(RouteConfig { name: "split".to_owned(), destinations: weighted, ..RouteConfig::default() });
+    routes
+}
+
+fn pattern(written: &Written) -> StringMatch {
+    if !written.exact.is_empty() {
+        StringMatch::Exact(written.exact.clone())
+    } else if !written.prefix.is_empty() {
+        StringMatch::Prefix(written.prefix.clone())
+    } else {
+        StringMatch::Regex(written.regex.clone())
+    }
+}
+
+fn header_route(route: &HeaderRoute, canary: &Destination, combination: Combination) -> RouteConfig {
+    let headers = route.matches.iter().filter_map(|one| {
+        let value = one.header_value.as_ref()?;
+        Some(HeaderMatch { name: one.header_name.clone(), value: pattern(value) })
+    });
+    let matches = match combination {
+        Combination::Any => headers.map(|header| RouteMatch { headers: vec![header], ..RouteMatch::default() }).collect(),
+        Combination::All => vec![RouteMatch { headers: headers.collect(), ..RouteMatch::default() }],
+    };
+    RouteConfig {
+        name: route.name.clone(),
+        matches,
+        destinations: vec![Destination { weight: 1, ..canary.clone() }],
+        ..RouteConfig::default()
+    }
+}
+
+fn mirror_route(route: &MirrorRoute, canary: &Destination, weighted: &[Destination]) -> RouteConfig {
+    let matches = route.matches.iter().map(|one| RouteMatch {
+        method: one.method.as_ref().map(pattern),
+        path: one.path.as_ref().map(pattern),
+        headers: one.headers.iter().map(|(name, value)| HeaderMatch { name: name.clone(), value: pattern(value) }).collect(),
+        cookies: Vec::new(),
+    });
+    RouteConfig {
+        name: route.name.clone(),
+        matches: matches.collect(),
+        destinations: weighted.to_vec(),
+        mirrors: vec![Mirror { destination: Destination { weight: 1, ..canary.clone() }, percent: f64::from(route.percentage) }],
+        ..RouteConfig::default()
+    }
+}
