@@ -25,22 +25,31 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         .objects
         .list(Kind::Job, Some(namespace))
         .iter()
-        .filter(|job| views::map(job, "/metadata/labels").get(label::ANALYSIS_RUN_UID) == Some(&uid))
+        .filter(|job| {
+            views::map(job, "/metadata/labels").get(label::ANALYSIS_RUN_UID) == Some(&uid)
+        })
         .map(|job| {
-            let pods = context.objects.controlled_by(Kind::Pod, views::text(job, "/metadata/uid"));
+            let pods = context
+                .objects
+                .controlled_by(Kind::Pod, views::text(job, "/metadata/uid"));
             let view = views::job(job, pods.iter().map(|pod| &**pod));
             (view.target.name.clone(), view)
         })
         .collect();
     let run = Arc::new(AnalysisRun::from_json(Value::clone(&object)).0);
-    Some(World { run, jobs, job_namespace: None })
+    Some(World {
+        run,
+        jobs,
+        job_namespace: None,
+    })
 }
 
 /// Looks a key of a Secret up in a namespace.
 fn secret(context: &Context, namespace: &str, name: &str, key: &str) -> Result<String, String> {
     let secret = context.objects.get(Kind::Secret, namespace, name);
     let secret = secret.ok_or_else(|| format!("secrets \"{name}\" not found"))?;
-    secret_value(&secret, key).ok_or_else(|| format!("key '{key}' does not exist in secret '{name}'"))
+    secret_value(&secret, key)
+        .ok_or_else(|| format!("key '{key}' does not exist in secret '{name}'"))
 }
 
 /// The text under a key of a stored Secret.
@@ -50,13 +59,23 @@ fn secret_value(secret: &Value, key: &str) -> Option<String> {
 }
 
 /// Performs actions in order; measurements that stand next to one another are taken side by side.
-pub(super) async fn perform(context: &Context, run: &AnalysisRun, actions: &[Action], now: Timestamp) -> Vec<Outcome> {
+pub(super) async fn perform(
+    context: &Context,
+    run: &AnalysisRun,
+    actions: &[Action],
+    now: Timestamp,
+) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(actions.len());
     let mut rest = actions;
     while let Some(first) = rest.first() {
-        let measurements = rest.iter().take_while(|action| matches!(action, Action::Measure(_))).count();
+        let measurements = rest
+            .iter()
+            .take_while(|action| matches!(action, Action::Measure(_)))
+            .count();
         if measurements > 0 {
-            let together = rest[..measurements].iter().map(|action| perform_one(context, run, action, now));
+            let together = rest[..measurements]
+                .iter()
+                .map(|action| perform_one(context, run, action, now));
             outcomes.extend(futures_util::future::join_all(together).await);
             rest = &rest[measurements..];
         } else {
@@ -67,39 +86,71 @@ pub(super) async fn perform(context: &Context, run: &AnalysisRun, actions: &[Act
     outcomes
 }
 
-async fn perform_one(context: &Context, run: &AnalysisRun, action: &Action, now: Timestamp) -> Outcome {
+async fn perform_one(
+    context: &Context,
+    run: &AnalysisRun,
+    action: &Action,
+    now: Timestamp,
+) -> Outcome {
     let secrets = |name: &str, key: &str| secret(context, run.namespace(), name, key);
     match action {
-        Action::Measure(request) => Ok(Done::Measured(Box::new(context.measuring.measure(request, &secrets, now).await))),
+        Action::Measure(request) => Ok(Done::Measured(Box::new(
+            context.measuring.measure(request, &secrets, now).await,
+        ))),
         Action::CreateJob(job) => create_job(context, job, &secrets).await,
         Action::DeleteJob { target } => delete(context, Kind::Job, target).await,
         Action::DeleteAnalysisRun { target } => delete(context, Kind::AnalysisRun, target).await,
-        _ => Err(Failure { kind: FailureKind::Other, message: "an AnalysisRun does not do that".to_owned() }),
+        _ => Err(Failure {
+            kind: FailureKind::Other,
+            message: "an AnalysisRun does not do that".to_owned(),
+        }),
     }
 }
 
 async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
-    let target = Target { resource_version: String::new(), ..target.clone() };
+    let target = Target {
+        resource_version: String::new(),
+        ..target.clone()
+    };
     match context.objects.delete(kind, &target).await {
         Ok(()) | Err(ObjectError::NotFound(_)) => Ok(Done::Written(String::new())),
-        Err(error) => Err(Failure { kind: FailureKind::Other, message: error.to_string() }),
+        Err(error) => Err(Failure {
+            kind: FailureKind::Other,
+            message: error.to_string(),
+        }),
     }
 }
 
 /// Creates the Job of a measurement: its arguments put in, marked as belonging to its run.
 async fn create_job(context: &Context, new: &NewJob, secrets: &measuring::Secrets<'_>) -> Outcome {
-    let unresolved = |message: String| Failure { kind: FailureKind::Unresolved, message };
+    let unresolved = |message: String| Failure {
+        kind: FailureKind::Unresolved,
+        message,
+    };
     let (values, redactor) = measuring::values(&new.args, secrets).map_err(unresolved)?;
-    let metric = substitute::metric(&new.metric, &values).map_err(|why| unresolved(redactor.message(&why)))?;
+    let metric = substitute::metric(&new.metric, &values)
+        .map_err(|why| unresolved(redactor.message(&why)))?;
     let Some(job) = &metric.provider.job else {
-        return Err(Failure { kind: FailureKind::Other, message: "the metric is no Job".to_owned() });
+        return Err(Failure {
+            kind: FailureKind::Other,
+            message: "the metric is no Job".to_owned(),
+        });
     };
     let mut labels = job.metadata.labels.clone();
     labels.insert(label::ANALYSIS_RUN_UID.to_owned(), new.run_uid.clone());
     let mut annotations = job.metadata.annotations.clone();
-    annotations.insert(annotation::ANALYSIS_RUN_NAME.to_owned(), new.run_name.clone());
-    annotations.insert(annotation::ANALYSIS_RUN_NAMESPACE.to_owned(), new.namespace.clone());
-    annotations.insert(annotation::ANALYSIS_RUN_METRIC.to_owned(), metric.name.clone());
+    annotations.insert(
+        annotation::ANALYSIS_RUN_NAME.to_owned(),
+        new.run_name.clone(),
+    );
+    annotations.insert(
+        annotation::ANALYSIS_RUN_NAMESPACE.to_owned(),
+        new.namespace.clone(),
+    );
+    annotations.insert(
+        annotation::ANALYSIS_RUN_METRIC.to_owned(),
+        metric.name.clone(),
+    );
     let mut spec = job.spec.as_json().clone();
     spec["template"]["metadata"]["labels"][label::ANALYSIS_RUN_UID] = json!(new.run_uid);
     let object = json!({
@@ -115,22 +166,48 @@ async fn create_job(context: &Context, new: &NewJob, secrets: &measuring::Secret
         "spec": spec,
     });
     match context.objects.create(Kind::Job, object).await {
-        Ok(object) => Ok(Done::Written(views::text(&object, "/metadata/resourceVersion").to_owned())),
+        Ok(object) => Ok(Done::Written(
+            views::text(&object, "/metadata/resourceVersion").to_owned(),
+        )),
         Err(ObjectError::Exists(message)) => {
             let existing = context.objects.get(Kind::Job, &new.namespace, &new.name);
             let view = existing.map(|job| Box::new(views::job(&job, std::iter::empty())));
-            Err(Failure { kind: FailureKind::JobExists(view), message })
+            Err(Failure {
+                kind: FailureKind::JobExists(view),
+                message,
+            })
         }
-        Err(error) => Err(Failure { kind: FailureKind::Other, message: redactor.message(&error.to_string()) }),
+        Err(error) => Err(Failure {
+            kind: FailureKind::Other,
+            message: redactor.message(&error.to_string()),
+        }),
     }
 }
 
 /// Stores a status, as the difference to the one that was observed.
-pub(super) async fn record(context: &Context, target: &Target, before: &AnalysisRunStatus, after: &AnalysisRunStatus) -> Result<(), ObjectError> {
-    let json = |status: &AnalysisRunStatus| -> Value { serde_json::to_value(status).unwrap_or_default() };
-    let before = if *before == AnalysisRunStatus::default() { json!({}) } else { json(before) };
+pub(super) async fn record(
+    context: &Context,
+    target: &Target,
+    before: &AnalysisRunStatus,
+    after: &AnalysisRunStatus,
+) -> Result<(), ObjectError> {
+    let json =
+        |status: &AnalysisRunStatus| -> Value { serde_json::to_value(status).unwrap_or_default() };
+    let before = if *before == AnalysisRunStatus::default() {
+        json!({})
+    } else {
+        json(before)
+    };
     if let Some(patch) = merge_patch::diff(&before, &json(after)) {
-        context.objects.patch(Kind::AnalysisRun, target, Part::Object, json!({"status": patch})).await?;
+        context
+            .objects
+            .patch(
+                Kind::AnalysisRun,
+                target,
+                Part::Object,
+                json!({"status": patch}),
+            )
+            .await?;
     }
     Ok(())
 }

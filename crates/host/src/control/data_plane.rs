@@ -66,7 +66,10 @@ impl DataPlane {
     /// Brings what the data plane does in line with what the objects say; returns when it obeys.
     pub(super) async fn bring_up_to_date(&self, context: &Context) -> Result<(), String> {
         let mut link = self.link.lock().await;
-        let entries = self.entries_now(context).await.map_err(|error| error.to_string())?;
+        let entries = self
+            .entries_now(context)
+            .await
+            .map_err(|error| error.to_string())?;
         let serving: BTreeSet<String> = context
             .objects
             .list(Kind::Pod, None)
@@ -78,24 +81,42 @@ impl DataPlane {
         pods.retain(|pod| serving.contains(&pod.identity.uid));
         pods.sort_by(|left, right| left.identity.uid.cmp(&right.identity.uid));
         let wanted = routes::config(&entries, &pods, link.revision);
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&entries);
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&entries);
         if link.obeyed.as_ref() == Some(&wanted) && link.client.is_some() {
             return Ok(());
         }
         link.revision += 1;
-        let wanted = ProxyConfig { revision: link.revision, ..wanted };
+        let wanted = ProxyConfig {
+            revision: link.revision,
+            ..wanted
+        };
         for _ in 0..2 {
             let client = self.client(&mut link).await?;
             match client.apply(&wanted).await {
                 Ok(applied) => {
-                    for listening in applied.listeners.iter().filter(|listening| listening.error.is_some()) {
-                        self.cannot_listen(context, &entries, &listening.name, listening.error.as_deref().unwrap_or_default()).await;
+                    for listening in applied
+                        .listeners
+                        .iter()
+                        .filter(|listening| listening.error.is_some())
+                    {
+                        self.cannot_listen(
+                            context,
+                            &entries,
+                            &listening.name,
+                            listening.error.as_deref().unwrap_or_default(),
+                        )
+                        .await;
                     }
                     link.obeyed = Some(wanted);
                     return Ok(());
                 }
                 Err(ClientError::Gone) => link.client = None,
-                Err(error) => return Err(format!("the data plane refused its configuration: {error}")),
+                Err(error) => {
+                    return Err(format!("the data plane refused its configuration: {error}"));
+                }
             }
         }
         Err("the data plane does not stay up".to_owned())
@@ -104,14 +125,32 @@ impl DataPlane {
     /// A port cannot be listened on: another one is chosen in the next pass, and the Service says so.
     async fn cannot_listen(&self, context: &Context, entries: &[Entry], listener: &str, why: &str) {
         let entry = entries.iter().find(|entry| {
-            entry.ports.iter().any(|port| routes::listener_name(&entry.namespace, &entry.name, port.number) == listener)
+            entry.ports.iter().any(|port| {
+                routes::listener_name(&entry.namespace, &entry.name, port.number) == listener
+            })
         });
         let Some(entry) = entry else { return };
-        let target = Target { namespace: entry.namespace.clone(), name: entry.name.clone(), ..Target::default() };
-        context.objects.event(Kind::Service, &target, true, "PortTaken", &format!("cannot listen for {listener}: {why}")).await;
+        let target = Target {
+            namespace: entry.namespace.clone(),
+            name: entry.name.clone(),
+            ..Target::default()
+        };
+        context
+            .objects
+            .event(
+                Kind::Service,
+                &target,
+                true,
+                "PortTaken",
+                &format!("cannot listen for {listener}: {why}"),
+            )
+            .await;
         // Whether it could be forgotten or not, the next look tells.
         let forget = json!({"metadata": {"annotations": {ADDRESSES: null}}});
-        let _ = context.objects.patch(Kind::Service, &target, Part::Object, forget).await;
+        let _ = context
+            .objects
+            .patch(Kind::Service, &target, Part::Object, forget)
+            .await;
     }
 
     /// A connection to the data plane, which is started if nobody answers.
@@ -139,7 +178,12 @@ impl DataPlane {
             .stderr(log)
             .process_group(0)
             .spawn()
-            .map_err(|why| format!("cannot start the data plane {}: {why}", self.program.display()))?;
+            .map_err(|why| {
+                format!(
+                    "cannot start the data plane {}: {why}",
+                    self.program.display()
+                )
+            })?;
         let child = link.child.insert(child);
         let begun = Instant::now();
         loop {
@@ -147,10 +191,16 @@ impl DataPlane {
                 return Ok(Arc::clone(link.client.insert(Arc::new(client))));
             }
             if let Ok(Some(status)) = child.try_wait() {
-                return Err(format!("the data plane ended with {status}; its log is {}", self.socket.with_extension("log").display()));
+                return Err(format!(
+                    "the data plane ended with {status}; its log is {}",
+                    self.socket.with_extension("log").display()
+                ));
             }
             if begun.elapsed() > START {
-                return Err(format!("the data plane does not answer; its log is {}", self.socket.with_extension("log").display()));
+                return Err(format!(
+                    "the data plane does not answer; its log is {}",
+                    self.socket.with_extension("log").display()
+                ));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -194,7 +244,10 @@ impl DataPlane {
         let mut link = self.link.lock().await;
         link.client = None;
         if let Some(mut child) = link.child.take() {
-            if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)) {
+            if let Some(pid) = child
+                .id()
+                .and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?))
+            {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
             let _ = child.wait().await;
@@ -206,10 +259,18 @@ impl DataPlane {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let mut variables = BTreeMap::new();
         for entry in entries.iter().filter(|entry| entry.namespace == namespace) {
-            let Some(port) = entry.ports.first() else { continue };
+            let Some(port) = entry.ports.first() else {
+                continue;
+            };
             let name = entry.name.to_uppercase().replace('-', "_");
-            variables.insert(format!("{name}_SERVICE_HOST"), port.address.ip().to_string());
-            variables.insert(format!("{name}_SERVICE_PORT"), port.address.port().to_string());
+            variables.insert(
+                format!("{name}_SERVICE_HOST"),
+                port.address.ip().to_string(),
+            );
+            variables.insert(
+                format!("{name}_SERVICE_PORT"),
+                port.address.port().to_string(),
+            );
         }
         variables
     }
@@ -223,12 +284,19 @@ impl DataPlane {
             return None;
         }
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.iter().find(|entry| entry.name == name && namespace.is_none_or(|namespace| entry.namespace == namespace))?;
-        entry.ports.iter().find(|port| port.number == number).or(match entry.ports.as_slice() {
-            // A Service with one port is meant, whatever port the name is used with by default.
-            [only] if number == 80 || number == 443 => Some(only),
-            _ => None,
-        }).map(|port| port.address)
+        let entry = entries.iter().find(|entry| {
+            entry.name == name && namespace.is_none_or(|namespace| entry.namespace == namespace)
+        })?;
+        entry
+            .ports
+            .iter()
+            .find(|port| port.number == number)
+            .or(match entry.ports.as_slice() {
+                // A Service with one port is meant, whatever port the name is used with by default.
+                [only] if number == 80 || number == 443 => Some(only),
+                _ => None,
+            })
+            .map(|port| port.address)
     }
 
     /// Every listener: Service, namespace and address.
@@ -236,17 +304,31 @@ impl DataPlane {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |entry: &Entry| {
             let (name, namespace) = (entry.name.clone(), entry.namespace.clone());
-            entry.ports.iter().map(move |port| (name.clone(), namespace.clone(), port.address)).collect::<Vec<_>>()
+            entry
+                .ports
+                .iter()
+                .map(move |port| (name.clone(), namespace.clone(), port.address))
+                .collect::<Vec<_>>()
         };
         entries.iter().flat_map(of).collect()
     }
 
     /// All Services as the data plane needs them; ports without an address get one.
-    async fn entries_now(&self, context: &Context) -> Result<Vec<Entry>, super::objects::ObjectError> {
-        let rollouts: Vec<Arc<Rollout>> =
-            context.objects.list(Kind::Rollout, None).iter().map(|object| context.prepared.of(object).0).collect();
+    async fn entries_now(
+        &self,
+        context: &Context,
+    ) -> Result<Vec<Entry>, super::objects::ObjectError> {
+        let rollouts: Vec<Arc<Rollout>> = context
+            .objects
+            .list(Kind::Rollout, None)
+            .iter()
+            .map(|object| context.prepared.of(object).0)
+            .collect();
         let services = context.objects.list(Kind::Service, None);
-        let mut taken: BTreeSet<SocketAddr> = services.iter().flat_map(|service| recorded(service).into_values()).collect();
+        let mut taken: BTreeSet<SocketAddr> = services
+            .iter()
+            .flat_map(|service| recorded(service).into_values())
+            .collect();
         let mut entries = Vec::with_capacity(services.len());
         for service in &services {
             entries.push(self.entry(context, service, &rollouts, &mut taken).await?);
@@ -265,8 +347,19 @@ impl DataPlane {
         let mut addresses = recorded(service);
         let before = addresses.clone();
         let mut ports = Vec::new();
-        for port in service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten() {
-            let Some(number) = port.get("port").and_then(Value::as_u64).and_then(|number| u16::try_from(number).ok()) else { continue };
+        for port in service
+            .pointer("/spec/ports")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let Some(number) = port
+                .get("port")
+                .and_then(Value::as_u64)
+                .and_then(|number| u16::try_from(number).ok())
+            else {
+                continue;
+            };
             let address = match addresses.get(&number) {
                 Some(address) => *address,
                 None => match self.free_address(number, taken) {
@@ -280,27 +373,53 @@ impl DataPlane {
                 Some(Value::Number(target)) => target.to_string(),
                 _ => number.to_string(),
             };
-            let h2c = ["h2c", "kubernetes.io/h2c", "grpc"].contains(&views::text(port, "/appProtocol"));
-            ports.push(Port { number, target, address, h2c });
+            let h2c =
+                ["h2c", "kubernetes.io/h2c", "grpc"].contains(&views::text(port, "/appProtocol"));
+            ports.push(Port {
+                number,
+                target,
+                address,
+                h2c,
+            });
         }
         if addresses != before {
-            let text: Vec<String> = addresses.iter().map(|(number, address)| format!("{number}={address}")).collect();
-            let target = Target { resource_version: String::new(), ..view.target.clone() };
+            let text: Vec<String> = addresses
+                .iter()
+                .map(|(number, address)| format!("{number}={address}"))
+                .collect();
+            let target = Target {
+                resource_version: String::new(),
+                ..view.target.clone()
+            };
             let patch = json!({"metadata": {"annotations": {ADDRESSES: text.join(",")}}});
-            context.objects.patch(Kind::Service, &target, Part::Object, patch).await?;
+            context
+                .objects
+                .patch(Kind::Service, &target, Part::Object, patch)
+                .await?;
         }
         let routed = rollouts.iter().find(|rollout| {
-            rollout.namespace() == view.target.namespace && rollouts::entry(rollout).as_deref() == Some(view.target.name.as_str())
+            rollout.namespace() == view.target.namespace
+                && rollouts::entry(rollout).as_deref() == Some(view.target.name.as_str())
         });
         let combination = |rollout: &Rollout| {
             let canary = rollout.spec.strategy.canary.as_ref();
-            let istio = canary.and_then(|canary| canary.traffic_routing.as_ref()).is_some_and(|routing| routing.istio.is_some());
-            if istio { Combination::Any } else { Combination::All }
+            let istio = canary
+                .and_then(|canary| canary.traffic_routing.as_ref())
+                .is_some_and(|routing| routing.istio.is_some());
+            if istio {
+                Combination::Any
+            } else {
+                Combination::All
+            }
         };
         let manager = views::map(service, "/metadata/annotations").remove(annotation::MANAGED_BY);
         Ok(Entry {
-            split: routed.and_then(|rollout| Some((rollouts::split(service)?, combination(rollout)))),
-            rollout: routed.map(|rollout| rollout.name().to_owned()).or(manager).unwrap_or_default(),
+            split: routed
+                .and_then(|rollout| Some((rollouts::split(service)?, combination(rollout)))),
+            rollout: routed
+                .map(|rollout| rollout.name().to_owned())
+                .or(manager)
+                .unwrap_or_default(),
             namespace: view.target.namespace,
             name: view.target.name,
             selector: view.selector,
@@ -326,5 +445,8 @@ impl DataPlane {
 fn recorded(service: &Value) -> BTreeMap<u16, SocketAddr> {
     let annotations = views::map(service, "/metadata/annotations");
     let text = annotations.get(ADDRESSES).map_or("", String::as_str);
-    text.split(',').filter_map(|pair| pair.split_once('=')).filter_map(|(number, address)| Some((number.parse().ok()?, address.parse().ok()?))).collect()
+    text.split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .filter_map(|(number, address)| Some((number.parse().ok()?, address.parse().ok()?)))
+        .collect()
 }

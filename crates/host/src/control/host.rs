@@ -25,9 +25,9 @@ use super::objects::{ObjectError, Objects};
 use super::queue::Queue;
 use super::{analysis_runs, metering, pods, rollouts, views};
 use crate::store::{Interest, Kind, Options, Store};
+use crate::supervisor::Supervisor;
 use crate::telemetry::samples::Store as Samples;
 use crate::wire::WatchChange;
-use crate::supervisor::Supervisor;
 
 /// How often every Rollout is looked at without a reason.
 const RESYNC: Duration = Duration::from_secs(900);
@@ -66,31 +66,57 @@ pub(super) struct PreparedRollouts {
 impl PreparedRollouts {
     /// A stored Rollout, decoded and prepared.
     pub(super) fn of(&self, object: &Value) -> (Arc<Rollout>, Arc<Prepared>) {
-        let (uid, version) = (views::text(object, "/metadata/uid"), views::text(object, "/metadata/resourceVersion"));
+        let (uid, version) = (
+            views::text(object, "/metadata/uid"),
+            views::text(object, "/metadata/resourceVersion"),
+        );
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, rollout, prepared)) = known.get(uid).filter(|(of, _, _)| of == version) {
             return (Arc::clone(rollout), Arc::clone(prepared));
         }
         let rollout = Arc::new(Rollout::from_json(object.clone()).0);
         let prepared = Arc::new(prepare(&rollout));
-        known.insert(uid.to_owned(), (version.to_owned(), Arc::clone(&rollout), Arc::clone(&prepared)));
+        known.insert(
+            uid.to_owned(),
+            (
+                version.to_owned(),
+                Arc::clone(&rollout),
+                Arc::clone(&prepared),
+            ),
+        );
         (rollout, prepared)
     }
 
     /// The most pods that a Rollout has had since its present step began.
     pub(super) fn peaks(&self, uid: &str) -> Peaks {
-        self.peaks.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned().unwrap_or_default()
+        self.peaks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Takes a recorded status into account for [`PreparedRollouts::peaks`].
     fn follow(&self, uid: &str, status: &RolloutStatus) {
-        self.peaks.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default().follow(status);
+        self.peaks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(uid.to_owned())
+            .or_default()
+            .follow(status);
     }
 
     /// Forgets Rollouts that are gone.
     pub(super) fn forget(&self, uid: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
-        self.peaks.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+        self.peaks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 }
 
@@ -145,8 +171,12 @@ impl Context {
         let text = |error: ObjectError| error.to_string();
         match subject {
             Subject::Rollout(namespace, name) => self.rollout(subject, namespace, name).await,
-            Subject::AnalysisRun(namespace, name) => self.analysis_run(subject, namespace, name).await,
-            Subject::ReplicaSet(namespace, name) => pods::replica_set(self, namespace, name).await.map_err(text),
+            Subject::AnalysisRun(namespace, name) => {
+                self.analysis_run(subject, namespace, name).await
+            }
+            Subject::ReplicaSet(namespace, name) => {
+                pods::replica_set(self, namespace, name).await.map_err(text)
+            }
             Subject::Job(namespace, name) => pods::job(self, namespace, name).await.map_err(text),
             Subject::Pod(namespace, name) => pods::pod(self, namespace, name).await.map_err(text),
             Subject::Services => {
@@ -156,7 +186,12 @@ impl Context {
         }
     }
 
-    async fn rollout(&self, subject: &Subject, namespace: &str, name: &str) -> Result<Option<Duration>, String> {
+    async fn rollout(
+        &self,
+        subject: &Subject,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Duration>, String> {
         let text = |error: ObjectError| error.to_string();
         let Some(world) = rollouts::observe(self, namespace, name) else {
             self.forget(subject);
@@ -173,8 +208,10 @@ impl Context {
                     let mut outcomes = Vec::with_capacity(actions.len());
                     for action in &actions {
                         let outcome = rollouts::perform(self, &rollout, action).await;
-                        if let (crossfade_engine::action::Action::UpdateRollout { .. }, Ok(crossfade_engine::action::Done::Written(version))) =
-                            (action, &outcome)
+                        if let (
+                            crossfade_engine::action::Action::UpdateRollout { .. },
+                            Ok(crossfade_engine::action::Done::Written(version)),
+                        ) = (action, &outcome)
                         {
                             recorded_on.resource_version.clone_from(version);
                         }
@@ -184,11 +221,16 @@ impl Context {
                 }
                 Need::Record(status, events) => {
                     let stored = match &status {
-                        Some(status) => rollouts::record(self, &recorded_on, &rollout.status, status).await.map_err(text),
+                        Some(status) => {
+                            rollouts::record(self, &recorded_on, &rollout.status, status)
+                                .await
+                                .map_err(text)
+                        }
                         None => Ok(()),
                     };
                     if stored.is_ok() {
-                        self.prepared.follow(&target.uid, status.as_ref().unwrap_or(&rollout.status));
+                        self.prepared
+                            .follow(&target.uid, status.as_ref().unwrap_or(&rollout.status));
                         self.publish(Kind::Rollout, &target, &events).await;
                     }
                     pass.recorded(stored);
@@ -198,7 +240,12 @@ impl Context {
         self.settle(subject, pass.ended())
     }
 
-    async fn analysis_run(&self, subject: &Subject, namespace: &str, name: &str) -> Result<Option<Duration>, String> {
+    async fn analysis_run(
+        &self,
+        subject: &Subject,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Duration>, String> {
         let text = |error: ObjectError| error.to_string();
         let Some(world) = analysis_runs::observe(self, namespace, name) else {
             self.forget(subject);
@@ -216,7 +263,9 @@ impl Context {
                 }
                 Need::Record(status, events) => {
                     let stored = match &status {
-                        Some(status) => analysis_runs::record(self, &target, &run.status, status).await.map_err(text),
+                        Some(status) => analysis_runs::record(self, &target, &run.status, status)
+                            .await
+                            .map_err(text),
                         None => Ok(()),
                     };
                     if stored.is_ok() {
@@ -229,21 +278,46 @@ impl Context {
         self.settle(subject, pass.ended())
     }
 
-    async fn publish(&self, kind: Kind, target: &crossfade_engine::action::Target, events: &[crossfade_engine::decision::Event]) {
+    async fn publish(
+        &self,
+        kind: Kind,
+        target: &crossfade_engine::action::Target,
+        events: &[crossfade_engine::decision::Event],
+    ) {
         for event in events {
-            tracing::info!(kind = kind.name(), namespace = target.namespace, name = target.name, reason = event.reason, "{}", event.message);
-            self.objects.event(kind, target, event.warning, &event.reason, &event.message).await;
+            tracing::info!(
+                kind = kind.name(),
+                namespace = target.namespace,
+                name = target.name,
+                reason = event.reason,
+                "{}",
+                event.message
+            );
+            self.objects
+                .event(kind, target, event.warning, &event.reason, &event.message)
+                .await;
+            self.objects
+                .audit(kind, target, &event.reason, &event.message)
+                .await;
         }
     }
 
     fn forget(&self, subject: &Subject) {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(subject);
     }
 
     fn settle(&self, subject: &Subject, ended: Ended) -> Result<Option<Duration>, String> {
-        let look_again = ended.look_again.map(|delay| Duration::try_from(delay).unwrap_or_default());
+        let look_again = ended
+            .look_again
+            .map(|delay| Duration::try_from(delay).unwrap_or_default());
         let failed = ended.failed.clone();
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.clone(), ended);
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(subject.clone(), ended);
         match failed {
             // A failed pass keeps its timer, too: whichever comes first.
             Some(why) => {
@@ -260,8 +334,14 @@ impl Context {
     fn wake(&self, kind: Kind, object: &Value, gone: bool) {
         let namespace = views::text(object, "/metadata/namespace").to_owned();
         let name = views::text(object, "/metadata/name").to_owned();
-        let owner = views::controller(object).map(|(kind, name, _)| (kind.to_owned(), name.to_owned()));
-        let owned_by = |wanted: &str| owner.as_ref().filter(|(kind, _)| kind == wanted).map(|(_, name)| name.clone());
+        let owner =
+            views::controller(object).map(|(kind, name, _)| (kind.to_owned(), name.to_owned()));
+        let owned_by = |wanted: &str| {
+            owner
+                .as_ref()
+                .filter(|(kind, _)| kind == wanted)
+                .map(|(_, name)| name.clone())
+        };
         match kind {
             Kind::Rollout => {
                 if gone {
@@ -299,7 +379,11 @@ impl Context {
                 self.queue.add(Subject::Services);
                 self.wake_rollouts(Some(&namespace));
             }
-            Kind::AnalysisTemplate | Kind::Ingress | Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute => {
+            Kind::AnalysisTemplate
+            | Kind::Ingress
+            | Kind::VirtualService
+            | Kind::DestinationRule
+            | Kind::HttpRoute => {
                 self.wake_rollouts(Some(&namespace));
             }
             Kind::ClusterAnalysisTemplate => self.wake_rollouts(None),
@@ -316,13 +400,22 @@ impl Context {
     fn wake_rollouts(&self, namespace: Option<&str>) {
         for rollout in self.objects.list(Kind::Rollout, namespace) {
             let namespace = views::text(&rollout, "/metadata/namespace").to_owned();
-            self.queue.add(Subject::Rollout(namespace, views::text(&rollout, "/metadata/name").to_owned()));
+            self.queue.add(Subject::Rollout(
+                namespace,
+                views::text(&rollout, "/metadata/name").to_owned(),
+            ));
         }
     }
 
     /// Looks at everything there is.
     fn wake_all(&self) {
-        for kind in [Kind::Rollout, Kind::AnalysisRun, Kind::ReplicaSet, Kind::Job, Kind::Pod] {
+        for kind in [
+            Kind::Rollout,
+            Kind::AnalysisRun,
+            Kind::ReplicaSet,
+            Kind::Job,
+            Kind::Pod,
+        ] {
             self.wake_kind(kind);
         }
         self.queue.add(Subject::Services);
@@ -389,24 +482,50 @@ impl Host {
     /// # Errors
     /// When another host has the folder, or an address cannot be listened on.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let other = |what: &str, why: &dyn std::fmt::Display| StartError::Other(format!("{what}: {why}"));
-        let store = Store::open(&settings.state, Options::new(Arc::new(crate::server::Schemas)))?;
+        let other =
+            |what: &str, why: &dyn std::fmt::Display| StartError::Other(format!("{what}: {why}"));
+        let store = Store::open(
+            &settings.state,
+            Options::new(Arc::new(super::schemas::Schemas)),
+        )?;
         let objects = Objects::new(store.clone());
-        let mut shims = crate::supervisor::Settings::usual().map_err(|why| other("cannot find this program", &why))?;
+        let mut shims = crate::supervisor::Settings::usual()
+            .map_err(|why| other("cannot find this program", &why))?;
         shims.shim.clone_from(&settings.program);
-        let supervisor = Supervisor::open(&settings.state, shims, Arc::new(objects.clone())).await?;
-        let data_plane = Arc::new(DataPlane::new(&settings.program, &settings.state, settings.service_ip));
+        let supervisor =
+            Supervisor::open(&settings.state, shims, Arc::new(objects.clone())).await?;
+        let data_plane = Arc::new(DataPlane::new(
+            &settings.program,
+            &settings.state,
+            settings.service_ip,
+        ));
 
         let samples = Arc::new(Samples::new(crate::telemetry::samples::Settings::default()));
-        let metrics_api = crate::telemetry::api::Api::new(Arc::clone(&samples), crate::telemetry::promql::Limits::default());
+        let metrics_api = crate::telemetry::api::Api::new(
+            Arc::clone(&samples),
+            crate::telemetry::promql::Limits::default(),
+        );
         let listener = tokio::net::TcpListener::bind(settings.metrics)
             .await
-            .map_err(|why| other(&format!("cannot listen for metrics on {}", settings.metrics), &why))?;
-        let metrics = listener.local_addr().map_err(|why| other("cannot listen for metrics", &why))?;
+            .map_err(|why| {
+                other(
+                    &format!("cannot listen for metrics on {}", settings.metrics),
+                    &why,
+                )
+            })?;
+        let metrics = listener
+            .local_addr()
+            .map_err(|why| other("cannot listen for metrics", &why))?;
 
-        let names = names(Arc::clone(&data_plane), settings.metric_aliases.clone(), metrics);
+        let names = names(
+            Arc::clone(&data_plane),
+            settings.metric_aliases.clone(),
+            metrics,
+        );
         let transport = Arc::new(Transport::new(Some(names)).map_err(StartError::Other)?);
-        let defaults = Defaults { prometheus_address: Some(format!("http://{metrics}")) };
+        let defaults = Defaults {
+            prometheus_address: Some(format!("http://{metrics}")),
+        };
         let context = Arc::new(Context {
             objects,
             supervisor,
@@ -416,7 +535,11 @@ impl Host {
             queue: Queue::new(),
             ended: Mutex::default(),
         });
-        context.data_plane.bring_up_to_date(&context).await.map_err(StartError::Other)?;
+        context
+            .data_plane
+            .bring_up_to_date(&context)
+            .await
+            .map_err(StartError::Other)?;
 
         let mut tasks = JoinSet::new();
         let api = metrics_api.clone();
@@ -430,7 +553,14 @@ impl Host {
         let kept_up = Arc::clone(&context);
         tasks.spawn(async move { kept_up.data_plane.keep_up(&kept_up).await });
         tasks.spawn(work(Arc::clone(&context)));
-        Ok(Self { context, settings, store, metrics, metrics_api, tasks })
+        Ok(Self {
+            context,
+            settings,
+            store,
+            metrics,
+            metrics_api,
+            tasks,
+        })
     }
 
     /// The objects, for whoever serves them to people.
@@ -477,18 +607,28 @@ async fn end_everything(context: &Context) {
             let _ = tokio::time::timeout(Duration::from_millis(200), changes.recv()).await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(10), gone).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .is_err()
+    {
         tracing::warn!("some pods did not end in time");
     }
     context.data_plane.end().await;
 }
 
 /// How names in addresses of metrics are resolved: Services first, then aliases of the metric store.
-fn names(data_plane: Arc<DataPlane>, aliases: Vec<String>, metrics: SocketAddr) -> crossfade_metrics::transport::Names {
+fn names(
+    data_plane: Arc<DataPlane>,
+    aliases: Vec<String>,
+    metrics: SocketAddr,
+) -> crossfade_metrics::transport::Names {
     Arc::new(move |host, port| {
         data_plane.resolve(host, port).or_else(|| {
             let first = host.split('.').next().unwrap_or_default();
-            aliases.iter().any(|alias| alias == host || alias == first).then_some(metrics)
+            aliases
+                .iter()
+                .any(|alias| alias == host || alias == first)
+                .then_some(metrics)
         })
     })
 }
@@ -501,7 +641,11 @@ async fn watch_objects(context: Arc<Context>, store: Store) {
         context.wake_all();
         while let Ok(sighting) = watch.next().await {
             let object = sighting.object();
-            context.wake(object.kind(), object.value(), sighting.what == WatchChange::Deleted);
+            context.wake(
+                object.kind(),
+                object.value(),
+                sighting.what == WatchChange::Deleted,
+            );
         }
     }
 }
@@ -512,10 +656,14 @@ async fn watch_pods(context: Arc<Context>) {
     loop {
         match changes.recv().await {
             Ok(change) => match context.supervisor.status(&change.uid) {
-                Some(pod) => context.queue.add(Subject::Pod(pod.identity.namespace, pod.identity.name)),
+                Some(pod) => context
+                    .queue
+                    .add(Subject::Pod(pod.identity.namespace, pod.identity.name)),
                 None => context.wake_kind(Kind::Pod),
             },
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => context.wake_kind(Kind::Pod),
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
+                context.wake_kind(Kind::Pod)
+            }
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }
         context.queue.add(Subject::Services);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossfade_api::substitute;
-use crossfade_engine::analysis::measure::{ArgumentSource, MeasureRequest, Measured, conclude, in_error};
+use crossfade_engine::analysis::measure::{
+    ArgumentSource, MeasureRequest, Measured, conclude, in_error,
+};
 use crossfade_engine::analysis::redact::Redactor;
 use crossfade_judge::condition::evaluate_time;
 use crossfade_metrics::transport::Transport;
@@ -23,11 +25,19 @@ pub(super) struct Measuring {
 impl Measuring {
     /// Measures by this transport.
     pub(super) fn new(transport: Arc<Transport>, defaults: Defaults) -> Self {
-        Self { transport, defaults }
+        Self {
+            transport,
+            defaults,
+        }
     }
 
     /// Takes one measurement.
-    pub(super) async fn measure(&self, request: &MeasureRequest, secrets: &Secrets<'_>, now: Timestamp) -> Measured {
+    pub(super) async fn measure(
+        &self,
+        request: &MeasureRequest,
+        secrets: &Secrets<'_>,
+        now: Timestamp,
+    ) -> Measured {
         let (values, redactor) = match values(&request.args, secrets) {
             Ok(values) => values,
             Err(why) => return Measured::Unresolved(why),
@@ -40,13 +50,22 @@ impl Measuring {
             Ok(provider) => provider,
             Err(error) => {
                 let measurement = redactor.measurement(in_error(&error, now, now));
-                return Measured::Taken { measurement, metadata: BTreeMap::new() };
+                return Measured::Taken {
+                    measurement,
+                    metadata: BTreeMap::new(),
+                };
             }
         };
         let time = |text: &str| evaluate_time(text, now).map_err(|error| error.to_string());
-        let reading = self.transport.measure(provider.as_ref(), Moment { now, time: &time }).await;
+        let reading = self
+            .transport
+            .measure(provider.as_ref(), Moment { now, time: &time })
+            .await;
         let measurement = conclude(&metric, reading, now, Timestamp::now());
-        Measured::Taken { measurement: redactor.measurement(measurement), metadata: redactor.metadata(&provider.metadata()) }
+        Measured::Taken {
+            measurement: redactor.measurement(measurement),
+            metadata: redactor.metadata(&provider.metadata()),
+        }
     }
 }
 

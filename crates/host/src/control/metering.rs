@@ -13,7 +13,8 @@ use super::host::Context;
 use crate::proxy::Stats;
 use crate::store::Kind;
 use crate::supervisor::PodSnapshot;
-use crate::telemetry::ingest::{ProxyFeed, ProxyReading, ProxySample, Role, ScrapeTarget, Scraper, Subject, Tool};
+use crate::telemetry::ingest::proxy::{ProxyFeed, ProxyReading, ProxySample, Role, Subject, Tool};
+use crate::telemetry::ingest::scrape::{ScrapeTarget, Scraper};
 use crate::telemetry::labels::Labels;
 use crate::telemetry::samples::Store as Samples;
 
@@ -36,19 +37,34 @@ pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>) {
             Some(stats) => proxy.take(&samples, &reading(&context, stats, now)),
             None => proxy.lost(&samples, now),
         }
-        scraper.set_targets(context.supervisor.list().iter().filter(|pod| pod.is_ready()).filter_map(target));
+        scraper.set_targets(
+            context
+                .supervisor
+                .list()
+                .iter()
+                .filter(|pod| pod.is_ready())
+                .filter_map(target),
+        );
     }
 }
 
 fn reading(context: &Context, stats: Stats, now: i64) -> ProxyReading {
-    let rollouts: Vec<Arc<Rollout>> = context.objects.list(Kind::Rollout, None).iter().map(|object| context.prepared.of(object).0).collect();
+    let rollouts: Vec<Arc<Rollout>> = context
+        .objects
+        .list(Kind::Rollout, None)
+        .iter()
+        .map(|object| context.prepared.of(object).0)
+        .collect();
     let apps: BTreeMap<(String, String), String> = context
         .supervisor
         .list()
         .into_iter()
         .filter_map(|pod| {
             let labels = &pod.identity.labels;
-            let app = labels.get("app").or_else(|| labels.get("app.kubernetes.io/name"))?.clone();
+            let app = labels
+                .get("app")
+                .or_else(|| labels.get("app.kubernetes.io/name"))?
+                .clone();
             Some(((pod.identity.namespace, pod.identity.name), app))
         })
         .collect();
@@ -57,10 +73,17 @@ fn reading(context: &Context, stats: Stats, now: i64) -> ProxyReading {
         .into_iter()
         .map(|series| {
             let pod = series.pod.rsplit('/').next().unwrap_or_default().to_owned();
-            let rollout = rollouts.iter().find(|rollout| rollout.namespace() == series.namespace && rollout.name() == series.rollout);
+            let rollout = rollouts.iter().find(|rollout| {
+                rollout.namespace() == series.namespace && rollout.name() == series.rollout
+            });
             let app = apps.get(&(series.namespace.clone(), pod.clone())).cloned();
             ProxySample {
-                subject: subject(rollout.map(AsRef::as_ref), &series.rollout, &series.version, app),
+                subject: subject(
+                    rollout.map(AsRef::as_ref),
+                    &series.rollout,
+                    &series.version,
+                    app,
+                ),
                 entry: series.service,
                 namespace: series.namespace,
                 route: series.route,
@@ -77,7 +100,12 @@ fn reading(context: &Context, stats: Stats, now: i64) -> ProxyReading {
             }
         })
         .collect();
-    ProxyReading { started_at: (stats.started * 1000.0) as i64, taken_at: now, bounds: stats.bounds.into(), samples }
+    ProxyReading {
+        started_at: (stats.started * 1000.0) as i64,
+        taken_at: now,
+        bounds: stats.bounds.into(),
+        samples,
+    }
 }
 
 fn subject(rollout: Option<&Rollout>, name: &str, version: &str, app: Option<String>) -> Subject {
@@ -87,7 +115,15 @@ fn subject(rollout: Option<&Rollout>, name: &str, version: &str, app: Option<Str
         Some(status) if version == status.current_pod_hash.as_str() => Role::Canary,
         _ => Role::Other,
     };
-    let routing = rollout.and_then(|rollout| rollout.spec.strategy.canary.as_ref()?.traffic_routing.as_ref());
+    let routing = rollout.and_then(|rollout| {
+        rollout
+            .spec
+            .strategy
+            .canary
+            .as_ref()?
+            .traffic_routing
+            .as_ref()
+    });
     let mut tools = Vec::new();
     let mut ingress = String::new();
     if let Some(routing) = routing {
@@ -97,27 +133,51 @@ fn subject(rollout: Option<&Rollout>, name: &str, version: &str, app: Option<Str
             (routing.traefik.is_some(), Tool::Traefik),
             (routing.apisix.is_some(), Tool::Apisix),
         ];
-        tools.extend(configured.into_iter().filter(|(is, _)| *is).map(|(_, tool)| tool));
+        tools.extend(
+            configured
+                .into_iter()
+                .filter(|(is, _)| *is)
+                .map(|(_, tool)| tool),
+        );
         if let Some(nginx) = &routing.nginx {
-            ingress = nginx.ingresses().first().map(|name| (*name).to_owned()).unwrap_or_default();
+            ingress = nginx
+                .ingresses()
+                .first()
+                .map(|name| (*name).to_owned())
+                .unwrap_or_default();
         }
     }
-    Subject { workload: name.to_owned(), app: app.unwrap_or_else(|| name.to_owned()), role, ingress, tools }
+    Subject {
+        workload: name.to_owned(),
+        app: app.unwrap_or_else(|| name.to_owned()),
+        role,
+        ingress,
+        tools,
+    }
 }
 
 /// Where a pod is scraped, if its annotations ask for it (`prometheus.io/scrape`, `port`, `path`).
 fn target(pod: &PodSnapshot) -> Option<ScrapeTarget> {
-    let annotation = |name: &str| pod.identity.annotations.get(&format!("prometheus.io/{name}")).map(String::as_str);
+    let annotation = |name: &str| {
+        pod.identity
+            .annotations
+            .get(&format!("prometheus.io/{name}"))
+            .map(String::as_str)
+    };
     if annotation("scrape") != Some("true") {
         return None;
     }
     let address = match annotation("port") {
         Some(port) => pod.address(port)?,
-        None => pod.first_address()?,
+        None => pod.address(&pod.ports.first()?.container_port.to_string())?,
     };
     let path = annotation("path").unwrap_or("/metrics");
     let identity = &pod.identity;
-    let version = identity.labels.get(label::POD_HASH).cloned().unwrap_or_default();
+    let version = identity
+        .labels
+        .get(label::POD_HASH)
+        .cloned()
+        .unwrap_or_default();
     let app = identity.labels.get("app").cloned().unwrap_or_default();
     let labels = [
         ("job", app.clone()),
@@ -126,6 +186,9 @@ fn target(pod: &PodSnapshot) -> Option<ScrapeTarget> {
         ("pod", identity.name.clone()),
         ("rollouts_pod_template_hash", version),
     ];
-    Some(ScrapeTarget { url: format!("http://{address}/{}", path.trim_start_matches('/')), labels: Labels::new(labels), interval: SCRAPE })
+    Some(ScrapeTarget {
+        url: format!("http://{address}/{}", path.trim_start_matches('/')),
+        labels: Labels::new(labels),
+        interval: SCRAPE,
+    })
 }
-

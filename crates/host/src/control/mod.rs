@@ -14,6 +14,7 @@ mod pods;
 mod queue;
 mod rollouts;
 mod routes;
+mod schemas;
 mod views;
 mod workloads;
 

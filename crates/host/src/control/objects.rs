@@ -66,23 +66,46 @@ impl Objects {
 
     /// All objects of a kind, in one namespace or in all.
     pub(super) fn list(&self, kind: Kind, namespace: Option<&str>) -> Vec<Stored> {
-        self.0.list(kind, namespace, &Selector::default()).items.into_iter().map(Stored).collect()
+        self.0
+            .list(kind, namespace, &Selector::default())
+            .items
+            .into_iter()
+            .map(Stored)
+            .collect()
     }
 
     /// The objects of a kind that this owner controls.
     pub(super) fn controlled_by(&self, kind: Kind, uid: &str) -> Vec<Stored> {
-        let owned = self.0.dependents(uid).into_iter().filter(|object| object.kind() == kind && object.controller() == Some(uid));
+        let owned = self
+            .0
+            .dependents(uid)
+            .into_iter()
+            .filter(|object| object.kind() == kind && object.controller() == Some(uid));
         owned.map(Stored).collect()
     }
 
     /// Stores a new object.
     pub(super) async fn create(&self, kind: Kind, object: Value) -> Result<Stored, ObjectError> {
-        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
-        Ok(Stored(self.0.create(Act::by_host(COMPONENT), kind, &namespace, object).await?))
+        let namespace = object
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        Ok(Stored(
+            self.0
+                .create(Act::by_host(COMPONENT), kind, &namespace, object)
+                .await?,
+        ))
     }
 
     /// Merges a patch into an object, on the uid and version that the target names, if it names them.
-    pub(super) async fn patch(&self, kind: Kind, target: &Target, part: Part, mut patch: Value) -> Result<Stored, ObjectError> {
+    pub(super) async fn patch(
+        &self,
+        kind: Kind,
+        target: &Target,
+        part: Part,
+        mut patch: Value,
+    ) -> Result<Stored, ObjectError> {
         if !target.resource_version.is_empty() {
             patch["metadata"]["resourceVersion"] = json!(target.resource_version);
         }
@@ -90,28 +113,62 @@ impl Objects {
             patch["metadata"]["uid"] = json!(target.uid);
         }
         let key = Key::new(kind, &target.namespace, &target.name);
-        Ok(Stored(self.0.patch_merge(Act::by_host(COMPONENT), key, part, patch).await?))
+        Ok(Stored(
+            self.0
+                .patch_merge(Act::by_host(COMPONENT), key, part, patch)
+                .await?,
+        ))
     }
 
     /// Deletes an object of this uid; what it owns follows.
     pub(super) async fn delete(&self, kind: Kind, target: &Target) -> Result<(), ObjectError> {
         let uid = Some(target.uid.clone()).filter(|uid| !uid.is_empty());
-        let preconditions = Some(Preconditions { uid, resource_version: None });
+        let preconditions = Some(Preconditions {
+            uid,
+            resource_version: None,
+        });
         let key = Key::new(kind, &target.namespace, &target.name);
-        self.0.delete(Act::by_host(COMPONENT), key, Deletion { preconditions, ..Deletion::default() }).await?;
+        self.0
+            .delete(
+                Act::by_host(COMPONENT),
+                key,
+                Deletion {
+                    preconditions,
+                    ..Deletion::default()
+                },
+            )
+            .await?;
         Ok(())
     }
 
     /// Tells people something about an object; one that is gone needs no telling.
-    pub(super) async fn event(&self, kind: Kind, target: &Target, warning: bool, reason: &str, message: &str) {
+    pub(super) async fn event(
+        &self,
+        kind: Kind,
+        target: &Target,
+        warning: bool,
+        reason: &str,
+        message: &str,
+    ) {
         let key = Key::new(kind, &target.namespace, &target.name);
         let (reason, message) = (reason.to_owned(), message.to_owned());
-        let event_type = if warning { EventType::Warning } else { EventType::Normal };
-        let told = self.0.transact(Act::by_host(COMPONENT), move |transaction| {
-            let object = transaction.get(&key)?;
-            let happening = Happening { event_type, reason: &reason, message: &message, component: COMPONENT };
-            transaction.event(&object, &happening)
-        });
+        let event_type = if warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        let told = self
+            .0
+            .transact(Act::by_host(COMPONENT), move |transaction| {
+                let object = transaction.get(&key)?;
+                let happening = Happening {
+                    event_type,
+                    reason: &reason,
+                    message: &message,
+                    component: COMPONENT,
+                };
+                transaction.event(&object, &happening)
+            });
         if let Err(error) = told.await
             && !matches!(error, StoreError::NotFound(_))
         {
@@ -123,10 +180,12 @@ impl Objects {
     pub(super) async fn audit(&self, kind: Kind, target: &Target, action: &str, reason: &str) {
         let key = Key::new(kind, &target.namespace, &target.name);
         let (action, reason) = (action.to_owned(), reason.to_owned());
-        let written = self.0.transact(Act::by_host(COMPONENT), move |transaction| {
-            transaction.audit(&action, &key, &reason, "");
-            Ok(())
-        });
+        let written = self
+            .0
+            .transact(Act::by_host(COMPONENT), move |transaction| {
+                transaction.audit(&action, &key, &reason, "");
+                Ok(())
+            });
         if let Err(error) = written.await {
             tracing::warn!("the audit trail could not be written: {error}");
         }

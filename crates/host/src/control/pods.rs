@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::host::{Context, Subject};
 use super::objects::ObjectError;
 use super::rollouts::owner_reference;
-use super::workloads::{self, JobStep};
 use super::views;
+use super::workloads::{self, JobStep};
 use crate::store::Kind;
-use crate::wire::Part;
 use crate::supervisor::{PodIdentity, PodRequest};
+use crate::wire::Part;
 
 /// Keeps a pod's object until its processes are gone.
 const FINALIZER: &str = "crossfade.dev/processes";
@@ -22,29 +22,64 @@ const FINALIZER: &str = "crossfade.dev/processes";
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Looks after one ReplicaSet; tells when to look again.
-pub(super) async fn replica_set(context: &Context, namespace: &str, name: &str) -> Result<Option<Duration>, ObjectError> {
-    let Some(set) = context.objects.get(Kind::ReplicaSet, namespace, name) else { return Ok(None) };
+pub(super) async fn replica_set(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Duration>, ObjectError> {
+    let Some(set) = context.objects.get(Kind::ReplicaSet, namespace, name) else {
+        return Ok(None);
+    };
     let uid = views::text(&set, "/metadata/uid");
     let pods = context.objects.controlled_by(Kind::Pod, uid);
     let own: Vec<&Value> = pods.iter().map(|pod| &**pod).collect();
     let change = workloads::replica_set(&set, &own, Timestamp::now());
     for pod in &change.create {
         let owner = owner_reference("ReplicaSet", name, uid);
-        match create_pod(context, namespace, pod, set.pointer("/spec/template"), owner).await {
+        match create_pod(
+            context,
+            namespace,
+            pod,
+            set.pointer("/spec/template"),
+            owner,
+        )
+        .await
+        {
             Ok(()) => {
                 let text = format!("Created pod: {pod}");
-                context.objects.event(Kind::ReplicaSet, &views::target(&set), false, "SuccessfulCreate", &text).await;
+                context
+                    .objects
+                    .event(
+                        Kind::ReplicaSet,
+                        &views::target(&set),
+                        false,
+                        "SuccessfulCreate",
+                        &text,
+                    )
+                    .await;
             }
             Err(ObjectError::Exists(_)) => {}
             Err(error) => return Err(error),
         }
     }
     for pod in &change.end {
-        let target = own.iter().find(|one| views::text(one, "/metadata/name") == pod).map(|pod| views::target(pod));
+        let target = own
+            .iter()
+            .find(|one| views::text(one, "/metadata/name") == pod)
+            .map(|pod| views::target(pod));
         if let Some(target) = target {
             ignore_missing(context.objects.delete(Kind::Pod, &target).await)?;
             let text = format!("Deleted pod: {pod}");
-            context.objects.event(Kind::ReplicaSet, &views::target(&set), false, "SuccessfulDelete", &text).await;
+            context
+                .objects
+                .event(
+                    Kind::ReplicaSet,
+                    &views::target(&set),
+                    false,
+                    "SuccessfulDelete",
+                    &text,
+                )
+                .await;
         }
     }
     let mut status = json!({
@@ -55,18 +90,38 @@ pub(super) async fn replica_set(context: &Context, namespace: &str, name: &str) 
         "observedGeneration": set.pointer("/metadata/generation"),
     });
     // Created just now: they exist, although nothing is known of them yet.
-    status["replicas"] = json!(change.status.replicas + i32::try_from(change.create.len()).unwrap_or(0) - i32::try_from(change.end.len()).unwrap_or(0));
+    status["replicas"] = json!(
+        change.status.replicas + i32::try_from(change.create.len()).unwrap_or(0)
+            - i32::try_from(change.end.len()).unwrap_or(0)
+    );
     if !same_fields(set.get("status"), &status) {
-        let target = Target { resource_version: String::new(), ..views::target(&set) };
-        context.objects.patch(Kind::ReplicaSet, &target, Part::Status, json!({"status": status})).await?;
+        let target = Target {
+            resource_version: String::new(),
+            ..views::target(&set)
+        };
+        context
+            .objects
+            .patch(
+                Kind::ReplicaSet,
+                &target,
+                Part::Status,
+                json!({"status": status}),
+            )
+            .await?;
     }
-    Ok(change.look_again.map(|wait| Duration::try_from(wait).unwrap_or_default()))
+    Ok(change
+        .look_again
+        .map(|wait| Duration::try_from(wait).unwrap_or_default()))
 }
 
 /// True if every field of `wanted` stands in `present` with the same value.
 fn same_fields(present: Option<&Value>, wanted: &Value) -> bool {
-    let Some(wanted) = wanted.as_object() else { return false };
-    wanted.iter().all(|(key, value)| present.and_then(|present| present.get(key)) == Some(value))
+    let Some(wanted) = wanted.as_object() else {
+        return false;
+    };
+    wanted
+        .iter()
+        .all(|(key, value)| present.and_then(|present| present.get(key)) == Some(value))
 }
 
 fn ignore_missing(result: Result<(), ObjectError>) -> Result<(), ObjectError> {
@@ -76,8 +131,19 @@ fn ignore_missing(result: Result<(), ObjectError>) -> Result<(), ObjectError> {
     }
 }
 
-async fn create_pod(context: &Context, namespace: &str, name: &str, template: Option<&Value>, owner: Value) -> Result<(), ObjectError> {
-    let part = |pointer: &str| template.and_then(|template| template.pointer(pointer)).cloned().unwrap_or_else(|| json!({}));
+async fn create_pod(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    template: Option<&Value>,
+    owner: Value,
+) -> Result<(), ObjectError> {
+    let part = |pointer: &str| {
+        template
+            .and_then(|template| template.pointer(pointer))
+            .cloned()
+            .unwrap_or_else(|| json!({}))
+    };
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -95,16 +161,28 @@ async fn create_pod(context: &Context, namespace: &str, name: &str, template: Op
 }
 
 /// Looks after one Job; tells when to look again.
-pub(super) async fn job(context: &Context, namespace: &str, name: &str) -> Result<Option<Duration>, ObjectError> {
-    let Some(job) = context.objects.get(Kind::Job, namespace, name) else { return Ok(None) };
+pub(super) async fn job(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Duration>, ObjectError> {
+    let Some(job) = context.objects.get(Kind::Job, namespace, name) else {
+        return Ok(None);
+    };
     if views::condition_holds(&job, "Complete") || views::condition_holds(&job, "Failed") {
         return Ok(None);
     }
     let now = Timestamp::now();
-    let target = Target { resource_version: String::new(), ..views::target(&job) };
+    let target = Target {
+        resource_version: String::new(),
+        ..views::target(&job)
+    };
     if views::instant(&job, "/status/startTime").is_none() {
         let status = json!({"status": {"startTime": time::text(now), "active": 1}});
-        context.objects.patch(Kind::Job, &target, Part::Status, status).await?;
+        context
+            .objects
+            .patch(Kind::Job, &target, Part::Status, status)
+            .await?;
         return Ok(Some(Duration::ZERO));
     }
     let uid = views::text(&job, "/metadata/uid");
@@ -117,39 +195,87 @@ pub(super) async fn job(context: &Context, namespace: &str, name: &str) -> Resul
             let mut template = job.pointer("/spec/template").cloned().unwrap_or_default();
             template["metadata"]["labels"]["job-name"] = json!(name);
             template["metadata"]["labels"]["batch.kubernetes.io/job-name"] = json!(name);
-            match create_pod(context, namespace, &pod, Some(&template), owner_reference("Job", name, uid)).await {
+            match create_pod(
+                context,
+                namespace,
+                &pod,
+                Some(&template),
+                owner_reference("Job", name, uid),
+            )
+            .await
+            {
                 Ok(()) | Err(ObjectError::Exists(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        JobStep::End(kind, reason, message) => end_job(context, &target, kind, reason, &message, now).await?,
+        JobStep::End(kind, reason, message) => {
+            end_job(context, &target, kind, reason, &message, now).await?
+        }
         JobStep::TimeUp => {
             for pod in own {
                 ignore_missing(context.objects.delete(Kind::Pod, &views::target(pod)).await)?;
             }
-            end_job(context, &target, "Failed", "DeadlineExceeded", "Job was active longer than specified deadline", now).await?;
+            end_job(
+                context,
+                &target,
+                "Failed",
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline",
+                now,
+            )
+            .await?;
         }
     }
     Ok(wait.map(|wait| Duration::try_from(wait).unwrap_or_default()))
 }
 
-async fn end_job(context: &Context, target: &Target, kind: &str, reason: &str, message: &str, now: Timestamp) -> Result<(), ObjectError> {
-    let mut status = json!({"active": 0, "conditions": [workloads::condition(kind, reason, message, now)]});
+async fn end_job(
+    context: &Context,
+    target: &Target,
+    kind: &str,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Result<(), ObjectError> {
+    let mut status =
+        json!({"active": 0, "conditions": [workloads::condition(kind, reason, message, now)]});
     if kind == "Complete" {
         status["completionTime"] = json!(time::text(now));
         status["succeeded"] = json!(1);
     }
-    context.objects.patch(Kind::Job, target, Part::Status, json!({"status": status})).await?;
-    let (warning, reason) = if kind == "Complete" { (false, "Completed") } else { (true, reason) };
-    context.objects.event(Kind::Job, target, warning, reason, message).await;
+    context
+        .objects
+        .patch(Kind::Job, target, Part::Status, json!({"status": status}))
+        .await?;
+    let (warning, reason) = if kind == "Complete" {
+        (false, "Completed")
+    } else {
+        (true, reason)
+    };
+    context
+        .objects
+        .event(Kind::Job, target, warning, reason, message)
+        .await;
     Ok(())
 }
 
 /// Looks after one pod: starts its processes, writes back how they are, and lets them finish their requests before they end.
-pub(super) async fn pod(context: &Context, namespace: &str, name: &str) -> Result<Option<Duration>, ObjectError> {
+pub(super) async fn pod(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Duration>, ObjectError> {
     let Some(pod) = context.objects.get(Kind::Pod, namespace, name) else {
-        for orphan in context.supervisor.list().iter().filter(|pod| pod.identity.namespace == namespace && pod.identity.name == name) {
-            context.supervisor.delete_pod(&orphan.identity.uid, None).map_err(|error| ObjectError::Other(error.to_string()))?;
+        for orphan in context
+            .supervisor
+            .list()
+            .iter()
+            .filter(|pod| pod.identity.namespace == namespace && pod.identity.name == name)
+        {
+            context
+                .supervisor
+                .delete_pod(&orphan.identity.uid, None)
+                .map_err(|error| ObjectError::Other(error.to_string()))?;
         }
         return Ok(None);
     };
@@ -169,25 +295,57 @@ pub(super) async fn pod(context: &Context, namespace: &str, name: &str) -> Resul
         let template = json!({"metadata": pod.get("metadata"), "spec": pod.get("spec")});
         let mut request = PodRequest::new(identity, template);
         request.environment = context.data_plane.environment(namespace);
-        context.supervisor.ensure_pod(request).map_err(|error| ObjectError::Other(error.to_string()))?;
+        context
+            .supervisor
+            .ensure_pod(request)
+            .map_err(|error| ObjectError::Other(error.to_string()))?;
     }
-    let Some(snapshot) = context.supervisor.status(&uid) else { return Ok(None) };
+    let Some(snapshot) = context.supervisor.status(&uid) else {
+        return Ok(None);
+    };
     // Whoever reads that a pod is ready may send it requests: the data plane knows first.
-    context.data_plane.bring_up_to_date(context).await.map_err(ObjectError::Other)?;
+    context
+        .data_plane
+        .bring_up_to_date(context)
+        .await
+        .map_err(ObjectError::Other)?;
     let status = serde_json::to_value(&snapshot.status).unwrap_or_default();
     if !same_fields(pod.get("status"), &status) {
-        let target = Target { resource_version: String::new(), ..views::target(&pod) };
-        context.objects.patch(Kind::Pod, &target, Part::Status, json!({"status": status})).await?;
+        let target = Target {
+            resource_version: String::new(),
+            ..views::target(&pod)
+        };
+        context
+            .objects
+            .patch(Kind::Pod, &target, Part::Status, json!({"status": status}))
+            .await?;
     }
     Ok(None)
 }
 
-async fn end_pod(context: &Context, pod: &Value, uid: &str) -> Result<Option<Duration>, ObjectError> {
-    let target = Target { resource_version: String::new(), ..views::target(pod) };
+async fn end_pod(
+    context: &Context,
+    pod: &Value,
+    uid: &str,
+) -> Result<Option<Duration>, ObjectError> {
+    let target = Target {
+        resource_version: String::new(),
+        ..views::target(pod)
+    };
     if context.supervisor.status(uid).is_some() {
-        context.data_plane.bring_up_to_date(context).await.map_err(ObjectError::Other)?;
-        context.data_plane.drain(&target.namespace, &target.name, DRAIN).await;
-        context.supervisor.delete_pod(uid, None).map_err(|error| ObjectError::Other(error.to_string()))?;
+        context
+            .data_plane
+            .bring_up_to_date(context)
+            .await
+            .map_err(ObjectError::Other)?;
+        context
+            .data_plane
+            .drain(&target.namespace, &target.name, DRAIN)
+            .await;
+        context
+            .supervisor
+            .delete_pod(uid, None)
+            .map_err(|error| ObjectError::Other(error.to_string()))?;
     }
     if context.supervisor.status(uid).is_none() {
         let others: Vec<&Value> = pod
@@ -196,7 +354,11 @@ async fn end_pod(context: &Context, pod: &Value, uid: &str) -> Result<Option<Dur
             .map(|all| all.iter().filter(|one| *one != FINALIZER).collect())
             .unwrap_or_default();
         let patch = json!({"metadata": {"finalizers": others}});
-        match context.objects.patch(Kind::Pod, &target, Part::Object, patch).await {
+        match context
+            .objects
+            .patch(Kind::Pod, &target, Part::Object, patch)
+            .await
+        {
             Ok(_) | Err(ObjectError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }

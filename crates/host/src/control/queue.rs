@@ -39,7 +39,10 @@ impl<K: Ord + Clone> Queue<K> {
             failures: BTreeMap::new(),
             closed: false,
         };
-        Self { state: Mutex::new(state), wake: Notify::new() }
+        Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
@@ -103,7 +106,9 @@ impl<K: Ord + Clone> Queue<K> {
         }
         let delay = if failed {
             let failures = state.failures.entry(key.clone()).or_default();
-            let delay = FIRST_DELAY.saturating_mul(1_u32.checked_shl(*failures).unwrap_or(u32::MAX)).min(LONGEST_DELAY);
+            let delay = FIRST_DELAY
+                .saturating_mul(1_u32.checked_shl(*failures).unwrap_or(u32::MAX))
+                .min(LONGEST_DELAY);
             *failures = failures.saturating_add(1);
             Some(delay)
         } else {
@@ -135,7 +140,12 @@ impl<K: Ord + Clone> State<K> {
     }
 
     fn bring_due(&mut self, now: Instant) {
-        let due: Vec<K> = self.later.iter().filter(|(_, due)| **due <= now).map(|(key, _)| key.clone()).collect();
+        let due: Vec<K> = self
+            .later
+            .iter()
+            .filter(|(_, due)| **due <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in due {
             self.later.remove(&key);
             self.make_ready(key);

@@ -8,7 +8,10 @@ use crossfade_api::names::{annotation, label};
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::validate::references::RouterKind;
 use crossfade_api::{AnalysisRun, Resource as _, Rollout, merge_patch};
-use crossfade_engine::action::{Action, Done, Failure, FailureKind, KeyChanges, NewReplicaSet, Outcome, ReplicaSetChange, Split, Target};
+use crossfade_engine::action::{
+    Action, Done, Failure, FailureKind, KeyChanges, NewReplicaSet, Outcome, ReplicaSetChange,
+    Split, Target,
+};
 use crossfade_engine::decision::Found;
 use crossfade_engine::rollout;
 use crossfade_engine::rollout::world::{ReplicaSet, Router, Settings, TemplateKey, World};
@@ -34,14 +37,22 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
     let replica_sets = objects
         .list(Kind::ReplicaSet, Some(namespace))
         .iter()
-        .filter(|set| set.pointer("/metadata/labels").is_some_and(|labels| labels.get(label::POD_HASH).is_some()))
+        .filter(|set| {
+            set.pointer("/metadata/labels")
+                .is_some_and(|labels| labels.get(label::POD_HASH).is_some())
+        })
         .filter(|set| views::controller(set).is_none_or(|(_, _, owner)| owner == uid))
         .map(|set| views::replica_set(set, &template))
         .collect();
     let mut services = BTreeMap::new();
     for service in rollout::named_services(&rollout) {
         let found = objects.get(Kind::Service, namespace, service);
-        services.insert(service.to_owned(), found.map_or(Found::Missing, |service| Found::Found(views::service(&service))));
+        services.insert(
+            service.to_owned(),
+            found.map_or(Found::Missing, |service| {
+                Found::Found(views::service(&service))
+            }),
+        );
     }
     let templates = templates(context, namespace, &rollout);
     let mut runs: Vec<Arc<AnalysisRun>> = objects
@@ -50,15 +61,33 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         .map(|run| Arc::new(AnalysisRun::from_json(Value::clone(&run)).0))
         .collect();
     runs.sort_by(|left, right| {
-        let key = |run: &AnalysisRun| (run.metadata.creation_timestamp.clone().map(|time| time.0), run.name().to_owned());
+        let key = |run: &AnalysisRun| {
+            (
+                run.metadata.creation_timestamp.clone().map(|time| time.0),
+                run.name().to_owned(),
+            )
+        };
         key(right).cmp(&key(left))
     });
-    let in_force = entry(&rollout).and_then(|service| objects.get(Kind::Service, namespace, &service)).and_then(|service| split(&service));
-    let routers = rollout::routers(&rollout).into_iter().map(|kind| Router { kind, in_force: in_force.clone(), confirms: false }).collect();
+    let in_force = entry(&rollout)
+        .and_then(|service| objects.get(Kind::Service, namespace, &service))
+        .and_then(|service| split(&service));
+    let routers = rollout::routers(&rollout)
+        .into_iter()
+        .map(|kind| Router {
+            kind,
+            in_force: in_force.clone(),
+            confirms: false,
+        })
+        .collect();
     let replica_sets: Vec<ReplicaSet> = replica_sets;
     let pods = if rollout::needs_pods(&rollout, &replica_sets) {
-        let own = replica_sets.iter().filter(|set| set.controller.as_ref() == Some(&uid));
-        own.flat_map(|set| objects.controlled_by(Kind::Pod, &set.target.uid)).map(|pod| views::pod(&pod)).collect()
+        let own = replica_sets
+            .iter()
+            .filter(|set| set.controller.as_ref() == Some(&uid));
+        own.flat_map(|set| objects.controlled_by(Kind::Pod, &set.target.uid))
+            .map(|pod| views::pod(&pod))
+            .collect()
     } else {
         Vec::new()
     };
@@ -81,7 +110,10 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
 }
 
 /// The router objects of a namespace, for validation. Kinds that this machine does not store are not asked for.
-fn references(context: &Context, namespace: &str) -> BTreeMap<(RouterKind, String, String), Found<Arc<Value>>> {
+fn references(
+    context: &Context,
+    namespace: &str,
+) -> BTreeMap<(RouterKind, String, String), Found<Arc<Value>>> {
     let kinds = [
         (Kind::Ingress, RouterKind::Ingress),
         (Kind::VirtualService, RouterKind::VirtualService),
@@ -91,7 +123,10 @@ fn references(context: &Context, namespace: &str) -> BTreeMap<(RouterKind, Strin
         let objects = context.objects.list(kind, Some(namespace));
         objects.into_iter().map(move |object| {
             let name = views::text(&object, "/metadata/name").to_owned();
-            ((router, namespace.to_owned(), name), Found::Found(Arc::new(Value::clone(&object))))
+            (
+                (router, namespace.to_owned(), name),
+                Found::Found(Arc::new(Value::clone(&object))),
+            )
         })
     };
     kinds.into_iter().flat_map(of).collect()
@@ -101,9 +136,16 @@ fn references(context: &Context, namespace: &str) -> BTreeMap<(RouterKind, Strin
 pub(super) fn entry(rollout: &Rollout) -> Option<String> {
     let canary = rollout.spec.strategy.canary.as_ref()?;
     let routing = canary.traffic_routing.as_ref()?;
-    let root = routing.alb.as_ref().map(|alb| alb.root_service.clone()).filter(|root| !root.is_empty());
+    let root = routing
+        .alb
+        .as_ref()
+        .map(|alb| alb.root_service.clone())
+        .filter(|root| !root.is_empty());
     let stable = Some(canary.stable_service.clone()).filter(|stable| !stable.is_empty());
-    let ping = canary.ping_pong.as_ref().map(|pair| pair.ping_service.clone());
+    let ping = canary
+        .ping_pong
+        .as_ref()
+        .map(|pair| pair.ping_service.clone());
     root.or(stable).or(ping)
 }
 
@@ -119,7 +161,10 @@ fn templates(
     namespace: &str,
     rollout: &Rollout,
 ) -> BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>> {
-    let key = |reference: &TemplateRef| TemplateKey { cluster_scope: reference.is_cluster_scope(), name: reference.template_name.clone() };
+    let key = |reference: &TemplateRef| TemplateKey {
+        cluster_scope: reference.is_cluster_scope(),
+        name: reference.template_name.clone(),
+    };
     let mut open: Vec<TemplateKey> = rollout::named_templates(rollout);
     let mut found = BTreeMap::new();
     while let Some(wanted) = open.pop() {
@@ -127,15 +172,26 @@ fn templates(
             continue;
         }
         let object = if wanted.cluster_scope {
-            context.objects.get(Kind::ClusterAnalysisTemplate, "", &wanted.name)
+            context
+                .objects
+                .get(Kind::ClusterAnalysisTemplate, "", &wanted.name)
         } else {
-            context.objects.get(Kind::AnalysisTemplate, namespace, &wanted.name)
+            context
+                .objects
+                .get(Kind::AnalysisTemplate, namespace, &wanted.name)
         };
-        let template = object.map(|object| crossfade_api::AnalysisTemplate::from_json(Value::clone(&object)).0.spec);
+        let template = object.map(|object| {
+            crossfade_api::AnalysisTemplate::from_json(Value::clone(&object))
+                .0
+                .spec
+        });
         if let Some(template) = &template {
             open.extend(template.templates.iter().map(key));
         }
-        found.insert(wanted, template.map_or(Found::Missing, |template| Found::Found(Arc::new(template))));
+        found.insert(
+            wanted,
+            template.map_or(Found::Missing, |template| Found::Found(Arc::new(template))),
+        );
     }
     found
 }
@@ -146,7 +202,10 @@ fn failure(error: ObjectError) -> Failure {
         ObjectError::NotFound(_) => FailureKind::NotFound,
         ObjectError::Exists(_) | ObjectError::Other(_) => FailureKind::Other,
     };
-    Failure { kind, message: error.to_string() }
+    Failure {
+        kind,
+        message: error.to_string(),
+    }
 }
 
 fn written(object: &Value) -> Done {
@@ -159,74 +218,154 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
         Action::CreateReplicaSet(new) => create_replica_set(context, rollout, new).await,
         Action::UpdateReplicaSet { target, change } => {
             let patch = replica_set_patch(change);
-            let object = context.objects.patch(Kind::ReplicaSet, target, Part::Object, patch).await.map_err(failure)?;
-            Ok(Done::ReplicaSet(Box::new(views::replica_set(&object, &rollout.spec.template))))
+            let object = context
+                .objects
+                .patch(Kind::ReplicaSet, target, Part::Object, patch)
+                .await
+                .map_err(failure)?;
+            Ok(Done::ReplicaSet(Box::new(views::replica_set(
+                &object,
+                &rollout.spec.template,
+            ))))
         }
         Action::DeleteReplicaSet { target } => delete(context, Kind::ReplicaSet, target).await,
         Action::AdoptReplicaSet { target, owner_uid } => {
-            let live = context.objects.get(Kind::Rollout, &target.namespace, rollout.name());
-            let same = live.is_some_and(|live| views::text(&live, "/metadata/uid") == owner_uid && !views::is_deleting(&live));
+            let live = context
+                .objects
+                .get(Kind::Rollout, &target.namespace, rollout.name());
+            let same = live.is_some_and(|live| {
+                views::text(&live, "/metadata/uid") == owner_uid && !views::is_deleting(&live)
+            });
             if !same {
-                return Err(Failure { kind: FailureKind::NotFound, message: "the Rollout is gone".to_owned() });
+                return Err(Failure {
+                    kind: FailureKind::NotFound,
+                    message: "the Rollout is gone".to_owned(),
+                });
             }
             let owners = json!({"metadata": {"ownerReferences": [owner_reference("Rollout", rollout.name(), owner_uid)]}});
-            context.objects.patch(Kind::ReplicaSet, target, Part::Object, owners).await.map(|object| written(&object)).map_err(failure)
+            context
+                .objects
+                .patch(Kind::ReplicaSet, target, Part::Object, owners)
+                .await
+                .map(|object| written(&object))
+                .map_err(failure)
         }
         Action::ReleaseReplicaSet { target, .. } => {
             let nobody = json!({"metadata": {"ownerReferences": null}});
-            context.objects.patch(Kind::ReplicaSet, target, Part::Object, nobody).await.map(|object| written(&object)).map_err(failure)
+            context
+                .objects
+                .patch(Kind::ReplicaSet, target, Part::Object, nobody)
+                .await
+                .map(|object| written(&object))
+                .map_err(failure)
         }
-        Action::UpdateRollout { target, annotations, replicas } => {
+        Action::UpdateRollout {
+            target,
+            annotations,
+            replicas,
+        } => {
             let mut patch = json!({"metadata": {"annotations": annotations}});
             if let Some(replicas) = replicas {
                 patch["spec"] = json!({"replicas": replicas});
             }
-            context.objects.patch(Kind::Rollout, target, Part::Object, patch).await.map(|object| written(&object)).map_err(failure)
+            context
+                .objects
+                .patch(Kind::Rollout, target, Part::Object, patch)
+                .await
+                .map(|object| written(&object))
+                .map_err(failure)
         }
-        Action::SwitchService { target, hash, managed_by } => {
+        Action::SwitchService {
+            target,
+            hash,
+            managed_by,
+        } => {
             let mut patch = json!({"spec": {"selector": {label::POD_HASH: hash.as_str()}}});
             if let Some(manager) = managed_by {
                 patch["metadata"] = json!({"annotations": {annotation::MANAGED_BY: manager}});
             }
-            let object = context.objects.patch(Kind::Service, target, Part::Object, patch).await.map_err(failure)?;
+            let object = context
+                .objects
+                .patch(Kind::Service, target, Part::Object, patch)
+                .await
+                .map_err(failure)?;
             obeyed(context).await?;
             Ok(written(&object))
         }
         Action::Route { split, .. } => {
             let Some(service) = entry(rollout) else {
                 let message = "no Service is named whose requests could be split: set spec.strategy.canary.stableService".to_owned();
-                return Err(Failure { kind: FailureKind::Other, message });
+                return Err(Failure {
+                    kind: FailureKind::Other,
+                    message,
+                });
             };
-            let text = serde_json::to_string(split).map_err(|why| Failure { kind: FailureKind::Other, message: why.to_string() })?;
+            let text = serde_json::to_string(split).map_err(|why| Failure {
+                kind: FailureKind::Other,
+                message: why.to_string(),
+            })?;
             let patch = json!({"metadata": {"annotations": {SPLIT: text}}});
-            let target = Target { namespace: rollout.namespace().to_owned(), name: service, ..Target::default() };
-            let object = context.objects.patch(Kind::Service, &target, Part::Object, patch).await.map_err(failure)?;
+            let target = Target {
+                namespace: rollout.namespace().to_owned(),
+                name: service,
+                ..Target::default()
+            };
+            let object = context
+                .objects
+                .patch(Kind::Service, &target, Part::Object, patch)
+                .await
+                .map_err(failure)?;
             obeyed(context).await?;
             Ok(written(&object))
         }
         // The data plane has acknowledged the split before the action that set it was over.
         Action::VerifyRoute { .. } => Ok(Done::Verified(None)),
         Action::EvictPod { target } => delete(context, Kind::Pod, target).await,
-        Action::UpdatePodMetadata { target, labels, annotations } => {
+        Action::UpdatePodMetadata {
+            target,
+            labels,
+            annotations,
+        } => {
             let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
-            context.objects.patch(Kind::Pod, target, Part::Object, patch).await.map(|object| written(&object)).map_err(failure)
+            context
+                .objects
+                .patch(Kind::Pod, target, Part::Object, patch)
+                .await
+                .map(|object| written(&object))
+                .map_err(failure)
         }
         Action::CreateAnalysisRun(run) => create_run(context, run).await,
         Action::TerminateAnalysisRun { target } => {
-            let target = Target { resource_version: String::new(), ..target.clone() };
+            let target = Target {
+                resource_version: String::new(),
+                ..target.clone()
+            };
             let patch = json!({"spec": {"terminate": true}});
-            context.objects.patch(Kind::AnalysisRun, &target, Part::Object, patch).await.map(|object| written(&object)).map_err(failure)
+            context
+                .objects
+                .patch(Kind::AnalysisRun, &target, Part::Object, patch)
+                .await
+                .map(|object| written(&object))
+                .map_err(failure)
         }
         Action::DeleteAnalysisRun { target } => delete(context, Kind::AnalysisRun, target).await,
-        Action::Measure(_) | Action::CreateJob(_) | Action::DeleteJob { .. } => {
-            Err(Failure { kind: FailureKind::Other, message: "a Rollout does not measure".to_owned() })
-        }
+        Action::Measure(_) | Action::CreateJob(_) | Action::DeleteJob { .. } => Err(Failure {
+            kind: FailureKind::Other,
+            message: "a Rollout does not measure".to_owned(),
+        }),
     }
 }
 
 /// Waits until the data plane obeys what the objects say now.
 async fn obeyed(context: &Context) -> Result<(), Failure> {
-    context.data_plane.bring_up_to_date(context).await.map_err(|why| Failure { kind: FailureKind::Other, message: why })
+    context
+        .data_plane
+        .bring_up_to_date(context)
+        .await
+        .map_err(|why| Failure {
+            kind: FailureKind::Other,
+            message: why,
+        })
 }
 
 async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
@@ -238,7 +377,13 @@ async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
 
 /// An owner reference of a controller.
 pub(super) fn owner_reference(kind: &str, name: &str, uid: &str) -> Value {
-    let api_version = if kind == "Rollout" || kind == "AnalysisRun" { "argoproj.io/v1alpha1" } else if kind == "Job" { "batch/v1" } else { "apps/v1" };
+    let api_version = if kind == "Rollout" || kind == "AnalysisRun" {
+        "argoproj.io/v1alpha1"
+    } else if kind == "Job" {
+        "batch/v1"
+    } else {
+        "apps/v1"
+    };
     json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true})
 }
 
@@ -264,8 +409,13 @@ async fn create_replica_set(context: &Context, rollout: &Rollout, new: &NewRepli
     match context.objects.create(Kind::ReplicaSet, object).await {
         Ok(object) => Ok(Done::ReplicaSet(view(&object))),
         Err(ObjectError::Exists(message)) => {
-            let existing = context.objects.get(Kind::ReplicaSet, &new.namespace, &new.name);
-            Err(Failure { kind: FailureKind::ReplicaSetExists(existing.as_deref().map(view)), message })
+            let existing = context
+                .objects
+                .get(Kind::ReplicaSet, &new.namespace, &new.name);
+            Err(Failure {
+                kind: FailureKind::ReplicaSetExists(existing.as_deref().map(view)),
+                message,
+            })
         }
         Err(error) => Err(failure(error)),
     }
@@ -273,11 +423,20 @@ async fn create_replica_set(context: &Context, rollout: &Rollout, new: &NewRepli
 
 async fn create_run(context: &Context, run: &AnalysisRun) -> Outcome {
     let decoded = |object: &Value| Box::new(AnalysisRun::from_json(object.clone()).0);
-    match context.objects.create(Kind::AnalysisRun, run.to_json()).await {
+    match context
+        .objects
+        .create(Kind::AnalysisRun, run.to_json())
+        .await
+    {
         Ok(object) => Ok(Done::AnalysisRun(decoded(&object))),
         Err(ObjectError::Exists(message)) => {
-            let existing = context.objects.get(Kind::AnalysisRun, run.namespace(), run.name());
-            Err(Failure { kind: FailureKind::AnalysisRunExists(existing.as_deref().map(decoded)), message })
+            let existing = context
+                .objects
+                .get(Kind::AnalysisRun, run.namespace(), run.name());
+            Err(Failure {
+                kind: FailureKind::AnalysisRunExists(existing.as_deref().map(decoded)),
+                message,
+            })
         }
         Err(error) => Err(failure(error)),
     }
@@ -304,11 +463,27 @@ fn replica_set_patch(change: &ReplicaSetChange) -> Value {
             put(patch, pointer, json!(changes));
         }
     };
-    keys(&mut patch, &["metadata", "annotations"], &change.annotations);
-    keys(&mut patch, &["spec", "template", "metadata", "labels"], &change.template_labels);
-    keys(&mut patch, &["spec", "template", "metadata", "annotations"], &change.template_annotations);
+    keys(
+        &mut patch,
+        &["metadata", "annotations"],
+        &change.annotations,
+    );
+    keys(
+        &mut patch,
+        &["spec", "template", "metadata", "labels"],
+        &change.template_labels,
+    );
+    keys(
+        &mut patch,
+        &["spec", "template", "metadata", "annotations"],
+        &change.template_annotations,
+    );
     if let Some(affinity) = &change.affinity {
-        put(&mut patch, &["spec", "template", "spec", "affinity"], affinity.clone());
+        put(
+            &mut patch,
+            &["spec", "template", "spec", "affinity"],
+            affinity.clone(),
+        );
     }
     patch
 }
@@ -320,11 +495,22 @@ pub(super) async fn record(
     before: &RolloutStatus,
     after: &RolloutStatus,
 ) -> Result<(), ObjectError> {
-    let (Ok(before), Ok(after)) = (serde_json::to_value(before), serde_json::to_value(after)) else {
-        return Err(ObjectError::Other("a status could not be written as JSON".to_owned()));
+    let (Ok(before), Ok(after)) = (serde_json::to_value(before), serde_json::to_value(after))
+    else {
+        return Err(ObjectError::Other(
+            "a status could not be written as JSON".to_owned(),
+        ));
     };
     if let Some(patch) = merge_patch::diff(&before, &after) {
-        context.objects.patch(Kind::Rollout, target, Part::Status, json!({"status": patch})).await?;
+        context
+            .objects
+            .patch(
+                Kind::Rollout,
+                target,
+                Part::Status,
+                json!({"status": patch}),
+            )
+            .await?;
     }
     Ok(())
 }
@@ -335,25 +521,44 @@ pub(super) fn target(rollout: &Rollout) -> Target {
         namespace: rollout.namespace().to_owned(),
         name: rollout.name().to_owned(),
         uid: rollout.metadata.uid.clone().unwrap_or_default(),
-        resource_version: rollout.metadata.resource_version.clone().unwrap_or_default(),
+        resource_version: rollout
+            .metadata
+            .resource_version
+            .clone()
+            .unwrap_or_default(),
     }
 }
 
 /// Gives Services back whose Rollout is gone or does not name them any more: without hash and manager they select as the user wrote.
 pub(super) async fn release_services(context: &Context) -> Result<(), ObjectError> {
     for service in context.objects.list(Kind::Service, None) {
-        let Some(manager) = views::map(&service, "/metadata/annotations").remove(annotation::MANAGED_BY) else { continue };
+        let Some(manager) =
+            views::map(&service, "/metadata/annotations").remove(annotation::MANAGED_BY)
+        else {
+            continue;
+        };
         let target = views::target(&service);
-        let rollout = context.objects.get(Kind::Rollout, &target.namespace, &manager).map(|object| context.prepared.of(&object).0);
-        if rollout.is_some_and(|rollout| rollout::named_services(&rollout).contains(&target.name.as_str())) {
+        let rollout = context
+            .objects
+            .get(Kind::Rollout, &target.namespace, &manager)
+            .map(|object| context.prepared.of(&object).0);
+        if rollout.is_some_and(|rollout| {
+            rollout::named_services(&rollout).contains(&target.name.as_str())
+        }) {
             continue;
         }
         let patch = json!({
             "metadata": {"annotations": {annotation::MANAGED_BY: null, SPLIT: null}},
             "spec": {"selector": {label::POD_HASH: null}},
         });
-        let target = Target { resource_version: String::new(), ..target };
-        context.objects.patch(Kind::Service, &target, Part::Object, patch).await?;
+        let target = Target {
+            resource_version: String::new(),
+            ..target
+        };
+        context
+            .objects
+            .patch(Kind::Service, &target, Part::Object, patch)
+            .await?;
     }
     Ok(())
 }

@@ -11,7 +11,8 @@ use crossfade_api::steps::StringMatch as Written;
 use crossfade_engine::action::{Destination as Side, HeaderRoute, MirrorRoute, Split};
 
 use crate::proxy::{
-    Balance, Destination, Endpoint, HeaderMatch, ListenerConfig, Mirror, Protocol, ProxyConfig, RouteConfig, RouteMatch, StringMatch,
+    Balance, Destination, Endpoint, HeaderMatch, ListenerConfig, Mirror, Protocol, ProxyConfig,
+    RouteConfig, RouteMatch, StringMatch,
 };
 use crate::supervisor::PodSnapshot;
 
@@ -57,8 +58,14 @@ pub(super) fn listener_name(namespace: &str, service: &str, port: u16) -> String
 
 /// The whole configuration.
 pub(super) fn config(entries: &[Entry], pods: &[PodSnapshot], revision: u64) -> ProxyConfig {
-    let listeners = entries.iter().flat_map(|entry| entry.ports.iter().map(|port| listener(entry, port, pods))).collect();
-    ProxyConfig { revision, listeners }
+    let listeners = entries
+        .iter()
+        .flat_map(|entry| entry.ports.iter().map(|port| listener(entry, port, pods)))
+        .collect();
+    ProxyConfig {
+        revision,
+        listeners,
+    }
 }
 
 fn listener(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> ListenerConfig {
@@ -76,28 +83,56 @@ fn listener(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> ListenerConfig 
     }
 }
 
-fn in_namespace<'p>(entry: &Entry, pods: &'p [PodSnapshot]) -> impl Iterator<Item = &'p PodSnapshot> {
-    pods.iter().filter(|pod| pod.identity.namespace == entry.namespace && pod.is_ready())
+fn in_namespace<'p>(
+    entry: &Entry,
+    pods: &'p [PodSnapshot],
+) -> impl Iterator<Item = &'p PodSnapshot> {
+    pods.iter()
+        .filter(|pod| pod.identity.namespace == entry.namespace && pod.is_ready())
 }
 
-fn matches(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>, without: Option<&str>) -> bool {
-    !selector.is_empty() && selector.iter().all(|(key, value)| Some(key.as_str()) == without || labels.get(key) == Some(value))
+fn matches(
+    selector: &BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
+    without: Option<&str>,
+) -> bool {
+    !selector.is_empty()
+        && selector
+            .iter()
+            .all(|(key, value)| Some(key.as_str()) == without || labels.get(key) == Some(value))
 }
 
 fn endpoint(pod: &PodSnapshot, port: &Port) -> Option<Endpoint> {
-    Some(Endpoint { pod: format!("{}/{}", pod.identity.namespace, pod.identity.name), addr: pod.address(&port.target)? })
+    Some(Endpoint {
+        pod: format!("{}/{}", pod.identity.namespace, pod.identity.name),
+        addr: pod.address(&port.target)?,
+    })
 }
 
 fn protocol(port: &Port) -> Protocol {
-    if port.h2c { Protocol::H2c } else { Protocol::Http1 }
+    if port.h2c {
+        Protocol::H2c
+    } else {
+        Protocol::Http1
+    }
 }
 
 /// Requests go to every ready pod that the Service selects, told apart by version; each pod has the same share.
 fn plain_route(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> RouteConfig {
     let mut versions: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
-    for pod in in_namespace(entry, pods).filter(|pod| matches(&entry.selector, &pod.identity.labels, None)) {
-        let version = pod.identity.labels.get(label::POD_HASH).cloned().unwrap_or_default();
-        versions.entry(version).or_default().extend(endpoint(pod, port));
+    for pod in
+        in_namespace(entry, pods).filter(|pod| matches(&entry.selector, &pod.identity.labels, None))
+    {
+        let version = pod
+            .identity
+            .labels
+            .get(label::POD_HASH)
+            .cloned()
+            .unwrap_or_default();
+        versions
+            .entry(version)
+            .or_default()
+            .extend(endpoint(pod, port));
     }
     let destinations = versions
         .into_iter()
@@ -110,7 +145,11 @@ fn plain_route(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> RouteConfig 
             endpoints,
         })
         .collect();
-    RouteConfig { name: "all".to_owned(), destinations, ..RouteConfig::default() }
+    RouteConfig {
+        name: "all".to_owned(),
+        destinations,
+        ..RouteConfig::default()
+    }
 }
 
 /// One side of a split with its ready pods.
@@ -121,7 +160,11 @@ fn destination(entry: &Entry, port: &Port, pods: &[PodSnapshot], side: &Side) ->
     };
     Destination {
         version: side.hash.to_string(),
-        service: if side.service.is_empty() { entry.name.clone() } else { side.service.clone() },
+        service: if side.service.is_empty() {
+            entry.name.clone()
+        } else {
+            side.service.clone()
+        },
         weight: u32::try_from(side.weight.0).unwrap_or(0),
         protocol: protocol(port),
         balance: Balance::default(),
@@ -132,7 +175,13 @@ fn destination(entry: &Entry, port: &Port, pods: &[PodSnapshot], side: &Side) ->
     }
 }
 
-fn split_routes(entry: &Entry, port: &Port, pods: &[PodSnapshot], split: &Split, combination: Combination) -> Vec<RouteConfig> {
+fn split_routes(
+    entry: &Entry,
+    port: &Port,
+    pods: &[PodSnapshot],
+    split: &Split,
+    combination: Combination,
+) -> Vec<RouteConfig> {
     let canary = destination(entry, port, pods, &split.canary);
     let mut weighted = vec![destination(entry, port, pods, &split.stable)];
     if split.canary.hash == split.stable.hash {
@@ -141,9 +190,17 @@ fn split_routes(entry: &Entry, port: &Port, pods: &[PodSnapshot], split: &Split,
     } else {
         weighted.push(canary.clone());
     }
-    weighted.extend(split.additional.iter().map(|side| destination(entry, port, pods, side)));
+    weighted.extend(
+        split
+            .additional
+            .iter()
+            .map(|side| destination(entry, port, pods, side)),
+    );
     // A share of traffic never meets a version without a ready pod while another has one.
-    if weighted.iter().any(|one| one.weight > 0 && !one.endpoints.is_empty()) {
+    if weighted
+        .iter()
+        .any(|one| one.weight > 0 && !one.endpoints.is_empty())
+    {
         for empty in weighted.iter_mut().filter(|one| one.endpoints.is_empty()) {
             empty.weight = 0;
         }
@@ -159,7 +216,11 @@ fn split_routes(entry: &Entry, port: &Port, pods: &[PodSnapshot], split: &Split,
             routes.push(mirror_route(route, &canary, &weighted));
         }
     }
-    routes.push(RouteConfig { name: "split".to_owned(), destinations: weighted, ..RouteConfig::default() });
+    routes.push(RouteConfig {
+        name: "split".to_owned(),
+        destinations: weighted,
+        ..RouteConfig::default()
+    });
     routes
 }
 
@@ -173,35 +234,70 @@ fn pattern(written: &Written) -> StringMatch {
     }
 }
 
-fn header_route(route: &HeaderRoute, canary: &Destination, combination: Combination) -> RouteConfig {
+fn header_route(
+    route: &HeaderRoute,
+    canary: &Destination,
+    combination: Combination,
+) -> RouteConfig {
     let headers = route.matches.iter().filter_map(|one| {
         let value = one.header_value.as_ref()?;
-        Some(HeaderMatch { name: one.header_name.clone(), value: pattern(value) })
+        Some(HeaderMatch {
+            name: one.header_name.clone(),
+            value: pattern(value),
+        })
     });
     let matches = match combination {
-        Combination::Any => headers.map(|header| RouteMatch { headers: vec![header], ..RouteMatch::default() }).collect(),
-        Combination::All => vec![RouteMatch { headers: headers.collect(), ..RouteMatch::default() }],
+        Combination::Any => headers
+            .map(|header| RouteMatch {
+                headers: vec![header],
+                ..RouteMatch::default()
+            })
+            .collect(),
+        Combination::All => vec![RouteMatch {
+            headers: headers.collect(),
+            ..RouteMatch::default()
+        }],
     };
     RouteConfig {
         name: route.name.clone(),
         matches,
-        destinations: vec![Destination { weight: 1, ..canary.clone() }],
+        destinations: vec![Destination {
+            weight: 1,
+            ..canary.clone()
+        }],
         ..RouteConfig::default()
     }
 }
 
-fn mirror_route(route: &MirrorRoute, canary: &Destination, weighted: &[Destination]) -> RouteConfig {
+fn mirror_route(
+    route: &MirrorRoute,
+    canary: &Destination,
+    weighted: &[Destination],
+) -> RouteConfig {
     let matches = route.matches.iter().map(|one| RouteMatch {
         method: one.method.as_ref().map(pattern),
         path: one.path.as_ref().map(pattern),
-        headers: one.headers.iter().map(|(name, value)| HeaderMatch { name: name.clone(), value: pattern(value) }).collect(),
+        headers: one
+            .headers
+            .iter()
+            .map(|(name, value)| HeaderMatch {
+                name: name.clone(),
+                value: pattern(value),
+            })
+            .collect(),
         cookies: Vec::new(),
     });
     RouteConfig {
         name: route.name.clone(),
         matches: matches.collect(),
         destinations: weighted.to_vec(),
-        mirrors: vec![Mirror { destination: Destination { weight: 1, ..canary.clone() }, percent: f64::from(route.percentage) }],
+        mirrors: vec![Mirror {
+            destination: Destination {
+                weight: 1,
+                ..canary.clone()
+            },
+            percent: f64::from(route.percentage),
+        }],
         ..RouteConfig::default()
     }
 }

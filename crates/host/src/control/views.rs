@@ -19,18 +19,29 @@ use serde_json::Value;
 
 /// A text somewhere in an object; empty if there is none.
 pub(super) fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// A whole number somewhere in an object; 0 if there is none.
 pub(super) fn number(object: &Value, pointer: &str) -> i32 {
-    object.pointer(pointer).and_then(Value::as_i64).and_then(|number| i32::try_from(number).ok()).unwrap_or(0)
+    object
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .and_then(|number| i32::try_from(number).ok())
+        .unwrap_or(0)
 }
 
 /// A map of texts somewhere in an object; empty if there is none.
 pub(super) fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
     let entries = object.pointer(pointer).and_then(Value::as_object);
-    entries.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// A time somewhere in an object.
@@ -46,8 +57,14 @@ pub(super) fn is_deleting(object: &Value) -> bool {
 /// Kind, name and uid of the controller that owns an object.
 pub(super) fn controller(object: &Value) -> Option<(&str, &str, &str)> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
-    let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
-    Some((text(owner, "/kind"), text(owner, "/name"), text(owner, "/uid")))
+    let owner = owners
+        .iter()
+        .find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
+    Some((
+        text(owner, "/kind"),
+        text(owner, "/name"),
+        text(owner, "/uid"),
+    ))
 }
 
 /// Which object this is, and in which version.
@@ -66,23 +83,46 @@ pub(super) fn condition_holds(object: &Value, kind: &str) -> bool {
 }
 
 fn condition<'o>(object: &'o Value, kind: &str) -> Option<&'o Value> {
-    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| text(condition, "/type") == kind)
+    object
+        .pointer("/status/conditions")?
+        .as_array()?
+        .iter()
+        .find(|condition| text(condition, "/type") == kind)
 }
 
 /// A ReplicaSet; `wanted` is the Rollout's template, to tell what the controller put in from what the user wrote.
 pub(super) fn replica_set(object: &Value, wanted: &PodTemplate) -> ReplicaSet {
     let annotations = map(object, "/metadata/annotations");
-    let template: PodTemplate = object.pointer("/spec/template").cloned().unwrap_or_default().into();
-    let digest = annotations.get(annotation::TEMPLATE_DIGEST).cloned().unwrap_or_else(|| {
-        let record = annotations.get(annotation::EPHEMERAL_METADATA).map_or("{}", String::as_str);
-        let injected: PodTemplateMetadata = serde_json::from_str(record).unwrap_or_default();
-        hash::template_digest(&without_injected(&template, &injected, wanted))
-    });
+    let template: PodTemplate = object
+        .pointer("/spec/template")
+        .cloned()
+        .unwrap_or_default()
+        .into();
+    let digest = annotations
+        .get(annotation::TEMPLATE_DIGEST)
+        .cloned()
+        .unwrap_or_else(|| {
+            let record = annotations
+                .get(annotation::EPHEMERAL_METADATA)
+                .map_or("{}", String::as_str);
+            let injected: PodTemplateMetadata = serde_json::from_str(record).unwrap_or_default();
+            hash::template_digest(&without_injected(&template, &injected, wanted))
+        });
     let failure = condition(object, "ReplicaFailure")
         .filter(|condition| text(condition, "/status") == "True")
-        .map(|condition| (text(condition, "/reason").to_owned(), text(condition, "/message").to_owned()));
+        .map(|condition| {
+            (
+                text(condition, "/reason").to_owned(),
+                text(condition, "/message").to_owned(),
+            )
+        });
     let generation = |pointer| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-    let owned = |entries: BTreeMap<&str, &str>| entries.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let owned = |entries: BTreeMap<&str, &str>| {
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
     ReplicaSet {
         target: target(object),
         created: instant(object, "/metadata/creationTimestamp").unwrap_or_default(),
@@ -107,13 +147,28 @@ pub(super) fn replica_set(object: &Value, wanted: &PodTemplate) -> ReplicaSet {
 /// The version that an injected anti-affinity term keeps away from.
 fn avoided_hash(template: &PodTemplate) -> Option<PodHash> {
     let pods = template.affinity()?.get("podAntiAffinity")?;
-    let required = pods.get("requiredDuringSchedulingIgnoredDuringExecution").and_then(Value::as_array).into_iter().flatten();
-    let preferred = pods.get("preferredDuringSchedulingIgnoredDuringExecution").and_then(Value::as_array).into_iter().flatten();
+    let required = pods
+        .get("requiredDuringSchedulingIgnoredDuringExecution")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let preferred = pods
+        .get("preferredDuringSchedulingIgnoredDuringExecution")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let terms = required.chain(preferred.filter_map(|weighted| weighted.get("podAffinityTerm")));
-    let requirements = terms.filter_map(|term| term.pointer("/labelSelector/matchExpressions")?.as_array()).flatten();
+    let requirements = terms
+        .filter_map(|term| term.pointer("/labelSelector/matchExpressions")?.as_array())
+        .flatten();
     requirements
         .filter(|requirement| text(requirement, "/key") == label::POD_HASH)
-        .find_map(|requirement| requirement.pointer("/values/0")?.as_str().map(PodHash::from))
+        .find_map(|requirement| {
+            requirement
+                .pointer("/values/0")?
+                .as_str()
+                .map(PodHash::from)
+        })
 }
 
 /// A Service.
@@ -145,8 +200,12 @@ pub(super) fn job<'p>(object: &Value, pods: impl Iterator<Item = &'p Value>) -> 
         target: target(object),
         created: instant(object, "/metadata/creationTimestamp").unwrap_or_default(),
         controller: controller(object).map(|(_, _, uid)| uid.to_owned()),
-        run_uid: map(object, "/metadata/labels").remove(label::ANALYSIS_RUN_UID).unwrap_or_default(),
-        metric: map(object, "/metadata/annotations").remove(annotation::ANALYSIS_RUN_METRIC).unwrap_or_default(),
+        run_uid: map(object, "/metadata/labels")
+            .remove(label::ANALYSIS_RUN_UID)
+            .unwrap_or_default(),
+        metric: map(object, "/metadata/annotations")
+            .remove(annotation::ANALYSIS_RUN_METRIC)
+            .unwrap_or_default(),
         complete: condition_holds(object, "Complete"),
         failed: condition_holds(object, "Failed"),
         blocked: pods.filter_map(blocked).next(),
@@ -156,10 +215,14 @@ pub(super) fn job<'p>(object: &Value, pods: impl Iterator<Item = &'p Value>) -> 
 /// Why a pod can never start: a container, those that initialise first, whose image cannot be had.
 fn blocked(pod: &Value) -> Option<BlockedPod> {
     let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"];
-    let containers = statuses.iter().filter_map(|pointer| pod.pointer(pointer)?.as_array()).flatten();
+    let containers = statuses
+        .iter()
+        .filter_map(|pointer| pod.pointer(pointer)?.as_array())
+        .flatten();
     containers
         .filter(|container| {
-            ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"].contains(&text(container, "/state/waiting/reason"))
+            ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"]
+                .contains(&text(container, "/state/waiting/reason"))
         })
         .map(|container| BlockedPod {
             pod: text(pod, "/metadata/name").to_owned(),
@@ -170,50 +233,11 @@ fn blocked(pod: &Value) -> Option<BlockedPod> {
         .next()
 }
 
-/// True if labels match a label selector (`matchLabels`, `matchExpressions`). An empty selector matches everything, none nothing.
-pub(super) fn selected(selector: Option<&Value>, labels: &BTreeMap<String, String>) -> bool {
-    let Some(selector) = selector else { return false };
-    let wanted = map(selector, "/matchLabels");
-    let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && expressions.into_iter().all(|expression| {
-            let value = labels.get(text(expression, "/key"));
-            let values = expression.get("values").and_then(Value::as_array);
-            let listed = value.is_some_and(|value| values.is_some_and(|values| values.iter().any(|one| one == value)));
-            match text(expression, "/operator") {
-                "In" => listed,
-                "NotIn" => !listed,
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn label_selectors_mean_what_kubernetes_says() {
-        let labels: BTreeMap<_, _> = [("app", "web"), ("tier", "front")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let table = [
-            (json!({}), true),
-            (json!({"matchLabels": {"app": "web"}}), true),
-            (json!({"matchLabels": {"app": "api"}}), false),
-            (json!({"matchExpressions": [{"key": "tier", "operator": "In", "values": ["front", "back"]}]}), true),
-            (json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["front"]}]}), false),
-            (json!({"matchExpressions": [{"key": "gone", "operator": "NotIn", "values": ["x"]}]}), true),
-            (json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}), true),
-            (json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}), false),
-        ];
-        for (selector, expected) in table {
-            assert_eq!(selected(Some(&selector), &labels), expected, "{selector}");
-        }
-        assert!(!selected(None, &labels));
-    }
 
     #[test]
     fn a_replica_set_without_a_digest_is_compared_without_what_was_put_into_it() {
@@ -236,6 +260,9 @@ mod tests {
         let view = replica_set(&object, &wanted);
         assert_eq!(view.template_digest, hash::template_digest(&wanted));
         assert_eq!(view.avoids, Some(PodHash::from("old")));
-        assert_eq!((view.replicas, view.available, view.observed), (3, 2, false));
+        assert_eq!(
+            (view.replicas, view.available, view.observed),
+            (3, 2, false)
+        );
     }
 }
