@@ -4,6 +4,8 @@
 //! anything, the few defaults that the API server applies. Those defaults are stored and therefore part of
 //! hashes: exactly these, no more.
 
+use std::sync::OnceLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
@@ -31,6 +33,49 @@ pub fn render_all() -> Vec<(String, String)> {
             (format!("{plural}.yaml"), format!("{head}{body}"))
         })
         .collect()
+}
+
+/// Fills in the defaults that a cluster's API server stores with an object, so that a template has the same hash
+/// on one machine as in a cluster. Kinds without a definition stay as they are.
+pub fn fill_stored_defaults(object: &mut Value) {
+    static SCHEMAS: OnceLock<Vec<(Value, Value)>> = OnceLock::new();
+    let schemas = SCHEMAS.get_or_init(|| {
+        let take = |definition: Value| {
+            let kind = definition["spec"]["names"]["kind"].clone();
+            (
+                kind,
+                definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone(),
+            )
+        };
+        definitions().into_iter().map(take).collect()
+    });
+    if object["apiVersion"] != resource::API_VERSION {
+        return;
+    }
+    if let Some((_, schema)) = schemas.iter().find(|(kind, _)| object["kind"] == *kind) {
+        fill(schema, object);
+    }
+}
+
+fn fill(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                if let Some(default) = property.get("default")
+                    && members.get(name).is_none_or(Value::is_null)
+                {
+                    members.insert(name.clone(), default.clone());
+                }
+                if let Some(member) = members.get_mut(name) {
+                    fill(property, member);
+                }
+            }
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| fill(&schema["items"], item)),
+        _ => {}
+    }
 }
 
 fn definitions() -> [Value; 4] {

@@ -35,8 +35,6 @@ pub enum FieldErrorKind {
     Unsupported,
     /// The field must not be set.
     Forbidden,
-    /// The value is too long.
-    TooLong,
     /// The value occurs twice.
     Duplicate,
     /// The value names something that does not exist.
@@ -51,7 +49,6 @@ impl FieldErrorKind {
             Self::Internal => "Internal error",
             Self::Unsupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
-            Self::TooLong => "Too long",
             Self::Duplicate => "Duplicate value",
             Self::NotFound => "Not found",
         }
@@ -119,11 +116,6 @@ impl FieldError {
         Self::without_value(FieldErrorKind::Forbidden, path, detail)
     }
 
-    /// A value that is too long.
-    pub fn too_long(path: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::without_value(FieldErrorKind::TooLong, path, detail)
-    }
-
     /// A field that cannot be judged together with others.
     pub fn internal(path: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::without_value(FieldErrorKind::Internal, path, detail)
@@ -165,6 +157,9 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
+/// The longest value that is shown whole, in bytes.
+const LONGEST: usize = 4096;
+
 /// Numbers and truth values plainly, texts quoted as Go does, everything else as compact JSON in the order of
 /// declaration, with the characters escaped that Go escapes.
 fn render(value: &(impl Serialize + ?Sized)) -> String {
@@ -172,11 +167,16 @@ fn render(value: &(impl Serialize + ?Sized)) -> String {
         Ok(json) => json,
         Err(error) => return error.to_string(),
     };
-    match serde_json::from_str::<String>(&json) {
+    let mut text = match serde_json::from_str::<String>(&json) {
         Ok(text) => go_text::quote(&text),
         Err(_) => json
             .replace('<', "\\u003c")
             .replace('>', "\\u003e")
             .replace('&', "\\u0026"),
+    };
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
     }
+    text
 }

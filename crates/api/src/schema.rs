@@ -25,7 +25,7 @@ const KEPT_AS_JSON: &str = "x-kept-as-json";
 pub(crate) const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 pub(crate) const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 
-/// The schema of a type, everything in place, without what only JSON Schema knows.
+/// The schema of a type in one piece, without what only JSON Schema knows.
 pub(crate) fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::openapi3().with(|settings| {
         settings.inline_subschemas = true;
@@ -44,15 +44,6 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
 pub(crate) fn kept_as_json<T: JsonSchema>() -> schemars::Schema {
     let mut schema = of::<T>();
     without_descriptions(&mut schema);
-    // Amounts may be written in any way; what they mean is checked by `validate`.
-    for_each_schema(&mut schema, &mut |schema| {
-        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
-        for (name, property) in properties.into_iter().flatten() {
-            if matches!(name.as_str(), "limits" | "requests") {
-                property["additionalProperties"] = json!({PRESERVE: true});
-            }
-        }
-    });
     schema[KEPT_AS_JSON] = json!(true);
     schemars::Schema::try_from(schema).unwrap_or_default()
 }
@@ -95,7 +86,11 @@ fn simplify(schema: &mut Value) {
             }
         }
         let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
-        for property in properties.into_iter().flat_map(Map::values_mut) {
+        for (name, property) in properties.into_iter().flatten() {
+            // Amounts may be written in any way; what they mean is checked by `validate`.
+            if matches!(name.as_str(), "limits" | "requests") {
+                property["additionalProperties"] = json!({PRESERVE: true});
+            }
             let described = property.as_object().is_some_and(|property| {
                 property
                     .keys()

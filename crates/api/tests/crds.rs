@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crossfade_api::crd::{crds, render_all};
+use crossfade_api::canonical_json::Form;
+use crossfade_api::crd::{crds, fill_stored_defaults, render_all};
+use crossfade_api::hash::pod_template_hash;
+use crossfade_api::pod_template::PodTemplate;
 use serde_json::{Value, json};
 
 fn folder() -> PathBuf {
@@ -467,4 +470,43 @@ fn every_schema_is_structural() {
             &kind,
         );
     }
+}
+
+#[test]
+fn a_template_gets_the_defaults_and_hence_the_hash_that_it_has_in_a_cluster() {
+    let mut object = json!({
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Rollout",
+        "metadata": {"name": "app"},
+        "spec": {"replicas": 2, "template": {
+            "metadata": {"labels": {"app": "app"}},
+            "spec": {"containers": [{
+                "name": "main", "image": "registry.example/app:v1",
+                "ports": [{"name": "http", "containerPort": 8080}],
+                "resources": {"requests": {"cpu": "0.1", "memory": "64Mi"}},
+            }]},
+        }},
+    });
+    let before = object.clone();
+    fill_stored_defaults(&mut object);
+    let template = PodTemplate::from(object["spec"]["template"].clone());
+    // As recorded from another controller in a cluster.
+    assert_eq!(
+        pod_template_hash(&template, None, Form::Current).as_str(),
+        "5ccd549765"
+    );
+    let port = object["spec"]["template"]["spec"]["containers"][0]["ports"][0].take();
+    assert_eq!(
+        port,
+        json!({"name": "http", "containerPort": 8080, "protocol": "TCP"})
+    );
+    object["spec"]["template"]["spec"]["containers"][0]["ports"] =
+        json!([{"name": "http", "containerPort": 8080}]);
+    assert_eq!(object, before);
+
+    let mut other =
+        json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}});
+    let before = other.clone();
+    fill_stored_defaults(&mut other);
+    assert_eq!(other, before);
 }

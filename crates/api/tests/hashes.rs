@@ -6,6 +6,7 @@ use crossfade_api::hash::{
     templates_equal,
 };
 use crossfade_api::pod_template::PodTemplate;
+use crossfade_api::rollout::PodTemplateMetadata;
 use crossfade_api::steps::CanaryStep;
 use crossfade_api::template_defaults::without_injected;
 use serde::Deserialize;
@@ -202,4 +203,102 @@ fn what_a_controller_put_into_a_template_is_taken_out_again() {
     }))
     .expect("metadata decodes");
     assert_eq!(without_injected(&stored, &injected, &wanted), wanted);
+}
+
+#[test]
+fn api_04_the_hash_of_a_template_names_its_replica_set_and_differs_after_a_collision() {
+    let demo = template(&json!({"containers": [{"name": "demo", "image": "nginx:1.25"}]}));
+    assert_eq!(
+        pod_template_hash(&demo, None, Form::Current).as_str(),
+        "56459f669d"
+    );
+    assert_eq!(
+        pod_template_hash(&demo, Some(1), Form::Current).as_str(),
+        "77567764bc"
+    );
+}
+
+#[test]
+fn api_05_a_list_of_steps_has_a_hash() {
+    let hash = |steps: Value| {
+        let steps: Vec<CanaryStep> = serde_json::from_value(steps).expect("the steps decode");
+        step_hash(&steps, Form::Current)
+    };
+    assert_eq!(hash(json!([{"setWeight": 50}, {"pause": {}}])), "757f5f97b");
+    assert_eq!(hash(json!([])), "5ffbfbbd64");
+}
+
+#[test]
+fn api_13_spelling_out_a_default_makes_no_new_version() {
+    let short = template(&json!({"containers": [{"name": "demo", "image": "nginx:1.25"}]}));
+    let spelled_out = template(&json!({
+        "containers": [{"name": "demo", "image": "nginx:1.25"}], "dnsPolicy": "ClusterFirst",
+    }));
+    // The hash differs, as it does for the reference; the version is found by what its template means.
+    assert_ne!(
+        pod_template_hash(&short, None, Form::Current),
+        pod_template_hash(&spelled_out, None, Form::Current)
+    );
+    assert!(templates_equal(&short, &spelled_out));
+}
+
+/// What a controller of another make stored, at one moment: a Rollout's template, steps and hashes, and its
+/// ReplicaSets' templates as the API server keeps them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Recorded {
+    from: String,
+    template: Value,
+    current_pod_hash: String,
+    collision_count: Option<i32>,
+    steps: Option<Vec<CanaryStep>>,
+    current_step_hash: Option<String>,
+    replica_sets: Vec<RecordedReplicaSet>,
+}
+
+#[derive(Deserialize)]
+struct RecordedReplicaSet {
+    hash: String,
+    template: Value,
+    #[serde(default)]
+    injected: PodTemplateMetadata,
+}
+
+#[test]
+fn recorded_versions_are_recognised_by_their_hash_or_by_what_their_template_means() {
+    let (mut by_hash, mut by_older_hash, mut by_meaning) = (0, 0, 0);
+    for line in include_str!("data/recorded_hashes.jsonl").lines() {
+        let recorded: Recorded = serde_json::from_str(line).expect("the recording is JSON");
+        let from = &recorded.from;
+        let wanted = PodTemplate::from(recorded.template);
+        let hash = |form| pod_template_hash(&wanted, recorded.collision_count, form).0;
+        if hash(Form::Current) == recorded.current_pod_hash {
+            by_hash += 1;
+        } else if hash(Form::WithCreationTimestamp) == recorded.current_pod_hash {
+            by_older_hash += 1;
+        } else {
+            by_meaning += 1;
+        }
+        let same: Vec<_> = recorded
+            .replica_sets
+            .iter()
+            .filter(|set| {
+                let plain = without_injected(
+                    &PodTemplate::from(set.template.clone()),
+                    &set.injected,
+                    &wanted,
+                );
+                templates_equal(&plain, &wanted)
+            })
+            .map(|set| set.hash.as_str())
+            .collect();
+        assert_eq!(same, [recorded.current_pod_hash.as_str()], "{from}");
+        if let (Some(steps), Some(stored)) = (recorded.steps, recorded.current_step_hash) {
+            assert_eq!(step_hash(&steps, Form::Current), stored, "{from}");
+        }
+    }
+    assert!(
+        by_hash > 20 && by_older_hash > 5 && by_meaning > 2,
+        "{by_hash} {by_older_hash} {by_meaning}"
+    );
 }

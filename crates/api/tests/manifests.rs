@@ -255,6 +255,11 @@ fn objects_of_kubernetes_are_checked_as_well() {
         findings.unknown[0].to_string(),
         "unknown field \"spec.ports[0].targetport\"; did you mean \"targetPort\"?"
     );
+    let amount = "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: a, resources: {limits: {cpu: 0.5}}}]}\n";
+    assert_eq!(
+        read(amount).expect("it is a manifest")[0].findings().wrong,
+        []
+    );
     let other = read("apiVersion: example.com/v1\nkind: Thing\nspec: {any: 1}\n")
         .expect("it is a manifest");
     assert_eq!(

@@ -6,7 +6,7 @@ use crossfade_api::intstr::{PodAmount, count, pause_seconds};
 use crossfade_api::quantity::Quantity;
 use crossfade_api::rollout::RolloutSpec;
 use crossfade_api::steps::CanaryStep;
-use crossfade_api::{IntOrString, LabelSelector, duration, go_text, selector, time};
+use crossfade_api::{FieldError, IntOrString, LabelSelector, duration, go_text, selector, time};
 use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -435,4 +435,11 @@ fn analysis_runs_are_as_healthy_for_argo_cd_as_their_phase() {
         (Health::Degraded, "because".to_owned())
     );
     assert_eq!(of_analysis_run(&json!({})).0, Health::Progressing);
+}
+
+#[test]
+fn a_long_value_is_cut_in_messages() {
+    let error = FieldError::invalid("spec.x", &"é".repeat(5000), "is long");
+    assert!(error.to_string().len() < 4200);
+    assert!(error.to_string().ends_with("…: is long"));
 }
