@@ -10,7 +10,7 @@ use crate::decision::{Halt, Plan};
 use super::facts::{Facts, Set};
 use super::pause::Asks;
 use super::routing::{self, Routing, Weights};
-use super::runs::Runs;
+use super::runs::{self, Runs};
 use super::status::{self, Draft};
 use super::{ephemeral, restart, revisions, scaling, services, steps, waits};
 
@@ -38,7 +38,7 @@ pub(super) fn pass(
     } else {
         routing::apply(facts, plan, &asks)?
     };
-    let runs = Runs::default();
+    let runs = runs::canary(facts, plan, &mut asks)?;
     if !asks.adds_a_pause() && !scaling::canary(facts, plan, &asks, &routing)? {
         steps::begin_pause(facts, plan, &mut asks);
     }
@@ -106,6 +106,7 @@ fn conclude(
         }
     }
     draft.take_routing(routing);
+    draft.error = draft.error.take().or(runs.error.clone());
     draft.finish(facts, plan, asks, false)
 }
 

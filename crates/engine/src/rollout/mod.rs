@@ -6,6 +6,7 @@
 //! is made in [`status`].
 
 mod affinity;
+mod bluegreen;
 mod canary;
 mod conditions;
 mod duration;
@@ -13,6 +14,7 @@ mod ephemeral;
 mod facts;
 mod gates;
 mod invalid;
+mod new_run;
 mod pause;
 mod phase;
 pub mod prepared;
@@ -93,7 +95,10 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     if replicas_changed(&facts) {
         return follow_replicas(&mut facts, plan);
     }
-    canary::pass(&mut facts, plan)
+    match facts.blue_green() {
+        Some(strategy) => bluegreen::pass(&mut facts, plan, strategy),
+        None => canary::pass(&mut facts, plan),
+    }
 }
 
 /// Pauses, resumes and retries show in the conditions before anything else happens.
@@ -122,7 +127,10 @@ fn follow_replicas(
     facts: &mut Facts<'_>,
     plan: &mut Plan<'_>,
 ) -> Result<Option<RolloutStatus>, Halt> {
-    canary::follow_replicas(facts, plan)?;
+    match facts.blue_green() {
+        Some(strategy) => bluegreen::follow_replicas(facts, plan, strategy)?,
+        None => canary::follow_replicas(facts, plan)?,
+    }
     let mut draft = Draft::unchanged(facts);
     draft.judge(facts, plan, &Asks::default());
     Ok(draft.into_change())

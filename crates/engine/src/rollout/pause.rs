@@ -159,7 +159,9 @@ mod tests {
     }
 
     /// Reasons with their start, and `controllerPause`.
-    fn told(settled: &Settled<'_>) -> (Vec<(PauseReason, i64)>, bool) {
+    type Told = (Vec<(PauseReason, i64)>, bool);
+
+    fn told(settled: &Settled<'_>) -> Told {
         let pauses = settled.pauses.iter();
         (
             pauses
@@ -180,43 +182,36 @@ mod tests {
         });
         let all = asks(Asks::resume_all);
         let (step, run) = ((CanaryPauseStep, 5), (InconclusiveAnalysisRun, 5));
-        let cases: [(&[PauseReason], bool, &Asks, Vec<(PauseReason, i64)>, bool); 9] = [
-            (&[], false, &nothing, vec![], false),
-            (&[], true, &nothing, vec![], false),
-            (&[CanaryPauseStep], true, &nothing, vec![step], true),
-            (&[], false, &pause, vec![(CanaryPauseStep, 9)], true),
-            (&[CanaryPauseStep], true, &pause, vec![step], true),
-            (&[CanaryPauseStep], true, &resume, vec![], false),
+        let cases: [(&[PauseReason], bool, &Asks, Told); 9] = [
+            (&[], false, &nothing, (vec![], false)),
+            (&[], true, &nothing, (vec![], false)),
+            (&[CanaryPauseStep], true, &nothing, (vec![step], true)),
+            (&[], false, &pause, (vec![(CanaryPauseStep, 9)], true)),
+            (&[CanaryPauseStep], true, &pause, (vec![step], true)),
+            (&[CanaryPauseStep], true, &resume, (vec![], false)),
             (
                 &[CanaryPauseStep, InconclusiveAnalysisRun],
                 true,
                 &resume,
-                vec![run],
-                true,
+                (vec![run], true),
             ),
             (
                 &[CanaryPauseStep],
                 true,
                 &swap,
-                vec![(BlueGreenPause, 9)],
-                true,
+                (vec![(BlueGreenPause, 9)], true),
             ),
             (
                 &[CanaryPauseStep, InconclusiveAnalysisRun],
                 true,
                 &all,
-                vec![],
-                false,
+                (vec![], false),
             ),
         ];
-        for (stored, controller_pause, asks, pauses, controller_pause_after) in cases {
+        for (stored, controller_pause, asks, expected) in cases {
             let status = paused_for(stored, controller_pause);
             let settled = settle(&status, asks, at(9), false);
-            assert_eq!(
-                told(&settled),
-                (pauses, controller_pause_after),
-                "{stored:?} {asks:?}"
-            );
+            assert_eq!(told(&settled), expected, "{stored:?} {asks:?}");
             assert!(!settled.abort);
         }
     }

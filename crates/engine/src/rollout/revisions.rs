@@ -12,9 +12,7 @@ use crossfade_api::rollout_status::{ConditionStatus, RolloutStatus};
 use crossfade_api::selector;
 use serde_json::{Value, json};
 
-use crate::action::{
-    Action, Done, FailureKind, KeyChanges, NewReplicaSet, ReplicaSetChange, Target,
-};
+use crate::action::{Action, Done, FailureKind, KeyChanges, NewReplicaSet, ReplicaSetChange};
 use crate::decision::{Halt, Plan};
 
 use super::facts::{Facts, Set, SetId, note};
@@ -426,15 +424,5 @@ fn delete(plan: &mut Plan<'_>, action: Action) {
         && failure.kind != FailureKind::NotFound
     {
         plan.fail(failure.message.clone());
-    }
-}
-
-/// Names an object of the Rollout's namespace that is not a ReplicaSet.
-pub(super) fn in_namespace(facts: &Facts<'_>, name: &str, uid: &str, version: &str) -> Target {
-    Target {
-        namespace: facts.namespace().to_owned(),
-        name: name.to_owned(),
-        uid: uid.to_owned(),
-        resource_version: version.to_owned(),
     }
 }

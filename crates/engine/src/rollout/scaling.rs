@@ -304,24 +304,30 @@ fn after_abort(
     routing: &Routing,
     delays: AbortDelay,
 ) -> Result<Option<i32>, Halt> {
-    let may_leave = if facts.is_routed() {
-        let recorded = routing.recorded(facts);
-        let weight = recorded.map_or(0, |weights| weights.canary.weight);
-        let unconfirmed = recorded.is_some_and(|weights| weights.verified == Some(false));
-        !unconfirmed && (!facts.is_dynamic() || weight == 0)
-    } else {
-        true
-    };
-    failed_version(facts, plan, asks, delays, may_leave)
+    let recorded = routing.recorded(facts);
+    let weight = recorded.map_or(0, |weights| weights.canary.weight);
+    let unconfirmed = recorded.is_some_and(|weights| weights.verified == Some(false));
+    let go = weight == 0 && !unconfirmed;
+    let mark = if facts.is_dynamic() { go } else { !unconfirmed };
+    failed_version(facts, plan, asks, delays, MayLeave { mark, go })
 }
 
-/// As [`after_abort`], for both strategies. `may_leave`: nothing but time keeps the pods.
+/// What may happen to a failed version, besides time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MayLeave {
+    /// Its delay may begin.
+    pub(super) mark: bool,
+    /// Nothing sends it requests any more.
+    pub(super) go: bool,
+}
+
+/// As [`after_abort`], for both strategies.
 pub(super) fn failed_version(
     facts: &mut Facts<'_>,
     plan: &mut Plan<'_>,
     asks: &Asks,
     delays: AbortDelay,
-    may_leave: bool,
+    may: MayLeave,
 ) -> Result<Option<i32>, Halt> {
     let Some(id) = facts.new_id().filter(|_| asks.is_aborted(facts.status)) else {
         return Ok(None);
@@ -337,7 +343,7 @@ pub(super) fn failed_version(
         .map_or(0, |stable| stable.observed.available);
     match facts.set(id).deadline {
         None if present == 0 => {}
-        None if stable >= facts.replicas && may_leave => {
+        None if stable >= facts.replicas && may.mark => {
             mark(facts, plan, id, delay)?;
         }
         None => {}
@@ -346,6 +352,7 @@ pub(super) fn failed_version(
             plan.waits
                 .push(waits::scale_down(facts.set(id).name(), time));
         }
+        Some(DeadlineMark::At(_)) if !may.go => {}
         Some(DeadlineMark::At(_)) => return Ok(Some(0)),
         Some(DeadlineMark::Unreadable) => return Ok(None),
     }

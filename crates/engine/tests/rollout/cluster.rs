@@ -3,6 +3,7 @@
 //! It performs what the engine decides, plays the ReplicaSet controller, and makes pods ready when it is told to. Nothing happens by itself:
 //! [`Cluster::settle`] lets everything run until nobody has anything to do, [`Cluster::run_for`] lets time pass.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,14 +11,14 @@ use crossfade_api::analysis::AnalysisTemplateSpec;
 use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::{annotation, condition, label};
 use crossfade_api::pod_template::PodTemplate;
-use crossfade_api::rollout_status::{RolloutPhase, RolloutStatus};
+use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::{AnalysisRun, Resource, Rollout, merge_patch};
 use crossfade_engine::action::{
     Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, Split, Target,
 };
 use crossfade_engine::decision::{Event, Found, Wait};
 use crossfade_engine::pass::{Need, Pass, Standing};
-use crossfade_engine::rollout::prepared::prepare;
+use crossfade_engine::rollout::prepared::{Prepared, prepare};
 use crossfade_engine::rollout::world::{
     Peaks, Pod, ReplicaSet, Router, Service, Settings, TemplateKey, World,
 };
@@ -35,6 +36,9 @@ pub(crate) struct StoredSet {
     pub(crate) template: PodTemplate,
     pub(crate) image: String,
 }
+
+/// Generation and collision count.
+type Generation = (Option<i64>, Option<i32>);
 
 pub(crate) struct Cluster {
     pub(crate) now: Timestamp,
@@ -62,8 +66,11 @@ pub(crate) struct Cluster {
     pub(crate) failing: Vec<(String, Failure)>,
     pub(crate) failed: Option<String>,
     pub(crate) budget: bool,
+    /// How often routers were asked for their split.
+    pub(crate) asked: usize,
     look_again: Option<Timestamp>,
     peaks: Peaks,
+    prepared: RefCell<Option<(Generation, Arc<Prepared>)>>,
     version: u64,
 }
 
@@ -89,8 +96,10 @@ impl Cluster {
             failing: Vec::new(),
             failed: None,
             budget: true,
+            asked: 0,
             look_again: None,
             peaks: Peaks::default(),
+            prepared: RefCell::default(),
             version: 1,
         };
         let mut json = rollout;
@@ -140,10 +149,10 @@ impl Cluster {
     // What people do.
 
     /// Merges a patch into the Rollout's spec or metadata.
-    pub(crate) fn patch(&mut self, patch: Value) -> &mut Self {
+    pub(crate) fn patch(&mut self, patch: &Value) -> &mut Self {
         let mut json = self.rollout.to_json();
         let spec = json["spec"].clone();
-        merge_patch::apply(&mut json, &patch);
+        merge_patch::apply(&mut json, patch);
         if json["spec"] != spec {
             let generation = json["metadata"]["generation"].as_i64().unwrap_or(0);
             json["metadata"]["generation"] = json!(generation + 1);
@@ -155,28 +164,36 @@ impl Cluster {
     }
 
     /// Merges a patch into the Rollout's status, as the commands of people do.
-    pub(crate) fn patch_status(&mut self, patch: Value) -> &mut Self {
-        self.patch(json!({ "status": patch }))
+    pub(crate) fn patch_status(&mut self, patch: &Value) -> &mut Self {
+        self.patch(&json!({ "status": patch }))
     }
 
     pub(crate) fn set_image(&mut self, image: &str) -> &mut Self {
-        self.patch(json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": image}]}}}}))
+        self.patch(&json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": image}]}}}}))
     }
 
     pub(crate) fn resume(&mut self) -> &mut Self {
-        self.patch_status(json!({"pauseConditions": null}))
+        self.patch_status(&json!({"pauseConditions": null}))
     }
 
     pub(crate) fn abort(&mut self) -> &mut Self {
-        self.patch_status(json!({"abort": true}))
+        self.patch_status(&json!({"abort": true}))
     }
 
     pub(crate) fn retry(&mut self) -> &mut Self {
-        self.patch_status(json!({"abort": false}))
+        self.patch_status(&json!({"abort": false}))
     }
 
     pub(crate) fn promote_full(&mut self) -> &mut Self {
-        self.patch_status(json!({"promoteFull": true}))
+        self.patch_status(&json!({"promoteFull": true}))
+    }
+
+    /// Forgets events, actions and statuses so far.
+    pub(crate) fn forget(&mut self) -> &mut Self {
+        self.events.clear();
+        self.performed.clear();
+        self.statuses.clear();
+        self
     }
 
     // What is so.
@@ -194,10 +211,6 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn is_healthy(&self) -> bool {
-        self.status().phase == RolloutPhase::Healthy
-    }
-
     pub(crate) fn index(&self) -> i32 {
         self.status().current_step_index.unwrap_or(-1)
     }
@@ -206,10 +219,6 @@ impl Cluster {
         let mut sets = self.sets.iter();
         sets.find(|set| set.image == image)
             .unwrap_or_else(|| panic!("no ReplicaSet of {image}"))
-    }
-
-    pub(crate) fn has_set(&self, image: &str) -> bool {
-        self.sets.iter().any(|set| set.image == image)
     }
 
     /// Wanted pods of a version; 0 if it has no ReplicaSet.
@@ -290,6 +299,12 @@ impl Cluster {
         self.runs.iter().map(Resource::name).collect()
     }
 
+    /// Seconds until the next timer.
+    pub(crate) fn next_look(&self) -> Option<i64> {
+        self.look_again
+            .map(|next| self.now.duration_until(next).as_secs())
+    }
+
     pub(crate) fn waits_for(&self, text: &str) -> bool {
         self.waits
             .iter()
@@ -330,7 +345,8 @@ impl Cluster {
     pub(crate) fn settle(&mut self) -> &mut Self {
         for _ in 0..MOST_PASSES {
             let moved = self.pass();
-            if !moved && !self.make_pods() && !(self.pods_become_ready && self.ready_pods()) {
+            let more = moved || self.make_pods() || (self.pods_become_ready && self.ready_pods());
+            if !more {
                 return self;
             }
         }
@@ -340,21 +356,29 @@ impl Cluster {
         );
     }
 
+    /// Lets a few passes run while something fails, which would otherwise be tried again for ever.
+    pub(crate) fn settle_failing(&mut self) -> &mut Self {
+        for _ in 0..10 {
+            self.pass();
+            self.make_pods();
+            if self.pods_become_ready {
+                self.ready_pods();
+            }
+        }
+        self
+    }
+
     /// Lets time pass; timers fire as they come due.
     pub(crate) fn run_for(&mut self, seconds: i64) -> &mut Self {
         let end = self.now + SignedDuration::from_secs(seconds);
         self.settle();
         for _ in 0..MOST_PASSES {
-            match self.look_again.filter(|next| *next <= end) {
-                Some(next) => {
-                    self.now = next.max(self.now);
-                    self.settle();
-                }
-                None => {
-                    self.now = end;
-                    return self.settle();
-                }
-            }
+            let Some(next) = self.look_again.filter(|next| *next <= end) else {
+                self.now = end;
+                return self.settle();
+            };
+            self.now = next.max(self.now);
+            self.settle();
         }
         panic!("more than {MOST_PASSES} timers: {:?}", self.waits);
     }
@@ -366,8 +390,10 @@ impl Cluster {
         while let Some(need) = pass.need() {
             match need {
                 Need::Perform(actions) => {
+                    let reads = |action: &Action| matches!(action, Action::VerifyRoute { .. });
+                    self.asked += actions.iter().filter(|action| reads(action)).count();
+                    changed |= !actions.iter().all(reads);
                     let outcomes = actions.iter().map(|action| self.perform(action)).collect();
-                    changed = true;
                     pass.performed(outcomes);
                 }
                 Need::Record(status, events) => {
@@ -394,6 +420,23 @@ impl Cluster {
         changed
     }
 
+    /// What follows from the spec, computed once a generation as worlds do.
+    fn prepared(&self) -> Arc<Prepared> {
+        let key = (
+            self.rollout.metadata.generation,
+            self.rollout.status.collision_count,
+        );
+        let mut known = self.prepared.borrow_mut();
+        match &*known {
+            Some((of, prepared)) if *of == key => prepared.clone(),
+            _ => {
+                let prepared = Arc::new(prepare(&self.rollout));
+                *known = Some((key, prepared.clone()));
+                prepared
+            }
+        }
+    }
+
     pub(crate) fn observe(&self) -> World {
         let found = |service: &Service| Found::Found(service.clone());
         let mut services: BTreeMap<_, _> = crossfade_engine::rollout::named_services(&self.rollout)
@@ -407,7 +450,7 @@ impl Cluster {
         );
         let mut world = World {
             rollout: Arc::new(self.rollout.clone()),
-            prepared: Arc::new(prepare(&self.rollout)),
+            prepared: self.prepared(),
             replica_sets: self.sets.iter().map(|set| set.seen.clone()).collect(),
             services,
             references: BTreeMap::new(),
@@ -521,7 +564,7 @@ impl Cluster {
                 if let Some(replicas) = replicas {
                     patch["spec"] = json!({"replicas": replicas});
                 }
-                self.patch(patch);
+                self.patch(&patch);
                 Ok(Done::Written(self.version.to_string()))
             }
             Action::SwitchService {
@@ -701,6 +744,41 @@ impl Cluster {
         changed
     }
 
+    /// A run by its name.
+    pub(crate) fn run(&self, name: &str) -> &AnalysisRun {
+        let found = self.runs.iter().find(|run| run.name() == name);
+        found.unwrap_or_else(|| panic!("no run {name}, but {:?}", self.run_names()))
+    }
+
+    /// Adds a run of a version.
+    pub(crate) fn add_run(&mut self, name: &str, hash: &str, phase: AnalysisPhase) -> &mut Self {
+        let (run, _) = AnalysisRun::from_json(json!({
+            "metadata": {"name": name, "namespace": "default", "labels": {label::POD_HASH: hash}},
+            "spec": {"metrics": []},
+            "status": {"phase": phase},
+        }));
+        self.runs.push(run);
+        self
+    }
+
+    /// Adds an analysis template with one metric.
+    pub(crate) fn add_template(&mut self, name: &str) -> &mut Self {
+        self.add_template_of(
+            name,
+            &json!({"metrics": [{"name": "errors", "provider": {"web": {"url": "http://x"}}}]}),
+        )
+    }
+
+    pub(crate) fn add_template_of(&mut self, name: &str, spec: &Value) -> &mut Self {
+        let spec = serde_json::from_value(spec.clone()).expect("a template");
+        let key = TemplateKey {
+            cluster_scope: false,
+            name: name.to_owned(),
+        };
+        self.templates.insert(key, Arc::new(spec));
+        self
+    }
+
     /// Ends a run, as whoever carries out analyses would.
     pub(crate) fn end_run(&mut self, name: &str, phase: AnalysisPhase, message: &str) -> &mut Self {
         let run = self
@@ -748,7 +826,7 @@ pub(crate) fn failure(kind: FailureKind, message: &str) -> Failure {
 }
 
 /// A Rollout `web` of `web:1` with this spec merged in.
-pub(crate) fn rollout(spec: Value) -> Value {
+pub(crate) fn rollout(spec: &Value) -> Value {
     let mut json = json!({
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Rollout",
@@ -767,19 +845,19 @@ pub(crate) fn rollout(spec: Value) -> Value {
 }
 
 /// A canary without a router.
-pub(crate) fn canary(replicas: i32, canary: Value) -> Cluster {
+pub(crate) fn canary(replicas: i32, canary: &Value) -> Cluster {
     Cluster::new(rollout(
-        json!({"replicas": replicas, "strategy": {"canary": canary}}),
+        &json!({"replicas": replicas, "strategy": {"canary": canary}}),
     ))
 }
 
 /// A canary of ten pods behind a router, its first version in place.
-pub(crate) fn routed(replicas: i32, strategy: Value) -> Cluster {
+pub(crate) fn routed(replicas: i32, strategy: &Value) -> Cluster {
     let mut all = json!({
         "canaryService": "web-canary",
         "stableService": "web-stable",
         "trafficRouting": {"nginx": {"stableIngress": "web"}},
     });
-    merge_patch::apply(&mut all, &strategy);
-    canary(replicas, all)
+    merge_patch::apply(&mut all, strategy);
+    canary(replicas, &all)
 }

@@ -1,4 +1,9 @@
 //! The numbered scenarios of the specification, on a cluster in memory.
 
+#![expect(clippy::panic, reason = "the cluster of the tests fails loudly")]
+
+mod analysis;
+mod bluegreen;
 mod canary;
 mod cluster;
+mod routed;
