@@ -3,6 +3,7 @@
 pub mod client;
 pub mod control;
 pub mod proxy;
+pub mod server;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

@@ -19,7 +19,7 @@ pub struct Status {
     pub api_version: String,
     /// Always empty; there because every Kubernetes object has it.
     #[serde(default)]
-    pub metadata: serde_json::Map<String, Value>,
+    pub metadata: NoMetadata,
     /// `Success` or `Failure`.
     #[serde(default)]
     pub status: String,
@@ -27,11 +27,11 @@ pub struct Status {
     #[serde(default)]
     pub message: String,
     /// One word for programs, for example `NotFound`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Reason::is_unknown")]
     pub reason: Reason,
     /// Which object, and which of its fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<StatusDetails>,
+    pub details: Option<Box<StatusDetails>>,
     /// The HTTP status code.
     #[serde(default)]
     pub code: u16,
@@ -44,6 +44,10 @@ fn status_kind() -> String {
 fn status_version() -> String {
     "v1".to_owned()
 }
+
+/// The `metadata` of a [`Status`]: an empty object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoMetadata {}
 
 /// Which object a [`Status`] speaks of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -111,6 +115,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
+    }
+
     /// The HTTP status code that goes with the word.
     pub fn code(self) -> u16 {
         match self {
@@ -134,12 +143,22 @@ impl Reason {
 }
 
 impl Status {
+    /// What was asked for has been done.
+    pub fn success(details: StatusDetails) -> Self {
+        Self {
+            status: "Success".to_owned(),
+            details: Some(Box::new(details)),
+            code: 200,
+            ..Self::failure(Reason::Unknown, "")
+        }
+    }
+
     /// A failure without details.
     pub fn failure(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             kind: status_kind(),
             api_version: status_version(),
-            metadata: serde_json::Map::new(),
+            metadata: NoMetadata {},
             status: "Failure".to_owned(),
             message: message.into(),
             reason,
@@ -445,8 +464,8 @@ pub(crate) fn encode(text: &str) -> String {
     encoded
 }
 
-/// Reverses [`encode`]; `plus` says whether `+` is a blank (queries) or itself. `None` when it is not UTF-8 or an escape is broken.
-pub(crate) fn decode(text: &str, plus: Plus) -> Option<String> {
+/// Reverses [`encode`]. `None` when it is not UTF-8 or an escape is broken.
+pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -456,20 +475,10 @@ pub(crate) fn decode(text: &str, plus: Plus) -> Option<String> {
                 let low = char::from(rest.next()?).to_digit(16)?;
                 u8::try_from(high * 16 + low).ok()?
             }
-            b'+' if plus == Plus::IsBlank => b' ',
             other => other,
         });
     }
     String::from_utf8(bytes).ok()
-}
-
-/// What `+` means in an encoded text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plus {
-    /// A blank, as in queries.
-    IsBlank,
-    /// Itself, as in paths and headers.
-    IsPlus,
 }
 
 #[cfg(test)]
@@ -480,11 +489,10 @@ mod tests {
     fn encoding_is_undone_by_decoding() {
         let text = "a b+c/ü%?&=";
         assert_eq!(encode(text), "a%20b%2Bc%2F%C3%BC%25%3F%26%3D");
-        assert_eq!(decode(&encode(text), Plus::IsBlank).as_deref(), Some(text));
-        assert_eq!(decode(&encode(text), Plus::IsPlus).as_deref(), Some(text));
-        assert_eq!(decode("a+b", Plus::IsBlank).as_deref(), Some("a b"));
+        assert_eq!(decode(&encode(text)).as_deref(), Some(text));
+        assert_eq!(decode("a+b").as_deref(), Some("a+b"));
         for broken in ["%", "%4", "%zz", "%ff"] {
-            assert_eq!(decode(broken, Plus::IsPlus), None, "{broken}");
+            assert_eq!(decode(broken), None, "{broken}");
         }
     }
 

@@ -246,7 +246,7 @@ impl StoreError {
         let mut status = Status::failure(self.reason(), self.to_string());
         let causes = self.causes();
         status.details = match self.key() {
-            Some(key) => Some(StatusDetails {
+            Some(key) => Some(Box::new(StatusDetails {
                 name: key.name.clone(),
                 group: key.kind.group().to_owned(),
                 kind: match self {
@@ -255,14 +255,20 @@ impl StoreError {
                 },
                 uid: String::new(),
                 causes,
-            }),
+            })),
             None if causes.is_empty() => None,
-            None => Some(StatusDetails {
+            None => Some(Box::new(StatusDetails {
                 causes,
                 ..StatusDetails::default()
-            }),
+            })),
         };
         status
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        error.to_status()
     }
 }
 

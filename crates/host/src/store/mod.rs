@@ -41,6 +41,7 @@ pub use kind::{Kind, Scope, StatusWrites, api_version, harmless, split_api_versi
 pub use lock::StateFolder;
 pub use memory::Change;
 pub use object::{Key, LAST_APPLIED, Object};
+pub(crate) use rules::scale_of;
 pub use secret::decoded as decode_secret;
 pub use selector::Selector;
 pub use transaction::{Deleted, Transaction};

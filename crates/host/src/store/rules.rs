@@ -244,7 +244,7 @@ fn scale_updated(old: &Object, scale: &Value, admit: Admit<'_>) -> Result<Value>
 ///
 /// # Errors
 /// When its kind has none.
-pub(super) fn scale_of(object: &Object) -> Result<Value> {
+pub(crate) fn scale_of(object: &Object) -> Result<Value> {
     if !object.kind().has_scale() {
         return Err(StoreError::BadRequest(format!(
             "{} have no sub-resource scale",

@@ -122,6 +122,19 @@ impl Watch {
         }
     }
 
+    /// Whether the watch can go on from where it is.
+    ///
+    /// # Errors
+    /// `Expired` when changes have been missed: list again.
+    pub fn check(&self) -> Result<()> {
+        let memory = self
+            .shared
+            .memory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        memory.changes_after(self.position).map(drop)
+    }
+
     /// Up to which resourceVersion everything has been told; none while something found has not been told.
     pub fn position(&self) -> Option<u64> {
         self.found.is_empty().then_some(self.position)
