@@ -1,1 +1,5 @@
+//! The `crossfade` binary.
+
+mod view;
+
 fn main() {}
