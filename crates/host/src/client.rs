@@ -208,6 +208,7 @@ pub struct Client {
     address: Address,
     action: Option<String>,
     reason: Option<String>,
+    answer: Duration,
 }
 
 impl Client {
@@ -217,6 +218,16 @@ impl Client {
             address,
             action: None,
             reason: None,
+            answer: ANSWER,
+        }
+    }
+
+    /// The same client that gives up when an answer does not begin within `limit`.
+    #[must_use]
+    pub fn answered_within(self, limit: Duration) -> Self {
+        Self {
+            answer: limit,
+            ..self
         }
     }
 
@@ -232,6 +243,7 @@ impl Client {
             address: self.address.clone(),
             action: Some(action.to_owned()),
             reason: reason.map(str::to_owned),
+            answer: self.answer,
         }
     }
 
@@ -549,9 +561,9 @@ impl Client {
                 }
             }
         };
-        tokio::time::timeout(ANSWER, exchange)
+        tokio::time::timeout(self.answer, exchange)
             .await
-            .unwrap_or_else(|_| Err(self.late(ANSWER)))
+            .unwrap_or_else(|_| Err(self.late(self.answer)))
     }
 
     async fn opened<S>(&self, connecting: impl Future<Output = std::io::Result<S>>) -> Result<S> {

@@ -118,6 +118,34 @@ impl JsonPath {
         let mut steps = 0;
         first_of(&self.expressions, document, &mut steps)
     }
+
+    /// Every value that the path names in a document, in order. Errors are those of [`JsonPath::first`].
+    pub fn all(&self, document: &Json) -> Result<Vec<Json>, String> {
+        let mut found = Vec::new();
+        all_of(&self.expressions, document, &mut found, &mut 0)?;
+        Ok(found)
+    }
+}
+
+fn all_of(
+    expressions: &[Expression],
+    document: &Json,
+    found: &mut Vec<Json>,
+    steps: &mut usize,
+) -> Result<(), String> {
+    for expression in expressions {
+        match expression {
+            Expression::Pick(path) => {
+                found.extend(walk(path, vec![document], steps)?.into_iter().cloned());
+            }
+            Expression::Range { over, body } => {
+                for item in walk(over, vec![document], steps)? {
+                    all_of(body, item, found, steps)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn first_of(

@@ -5,6 +5,8 @@
 pub(crate) mod age;
 pub(crate) mod analysis;
 pub(crate) mod experiment;
+pub(crate) mod explanation;
+pub(crate) mod generic;
 pub(crate) mod head;
 pub(crate) mod icon;
 pub(crate) mod images;

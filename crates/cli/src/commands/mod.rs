@@ -1,0 +1,96 @@
+//! The commands, one file each: arguments, whose doc comments are the help, then what they do.
+
+pub(crate) mod abort;
+pub(crate) mod apply;
+pub(crate) mod audit;
+pub(crate) mod delete;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod get;
+pub(crate) mod history;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod pause;
+pub(crate) mod promote;
+pub(crate) mod query;
+pub(crate) mod restart;
+pub(crate) mod resume;
+pub(crate) mod retry;
+pub(crate) mod rollback;
+pub(crate) mod set_image;
+pub(crate) mod status;
+pub(crate) mod terminate;
+pub(crate) mod undo;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+use clap::Subcommand;
+use crossfade_api::{Resource, Rollout};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// What to do.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum Command {
+    Apply(apply::Apply),
+    Delete(delete::Delete),
+    Get(get::Get),
+    List(list::List),
+    Status(status::Status),
+    Explain(explain::Explain),
+    Wait(wait::Wait),
+    History(history::History),
+    Events(events::Events),
+    Logs(logs::Logs),
+    Audit(audit::Audit),
+    Query(query::Query),
+    Promote(promote::Promote),
+    Abort(abort::Abort),
+    Retry(retry::Retry),
+    Pause(pause::Pause),
+    Resume(resume::Resume),
+    Undo(undo::Undo),
+    Rollback(rollback::Rollback),
+    Set(set_image::Set),
+    Restart(restart::Restart),
+    Terminate(terminate::Terminate),
+    Version(version::Version),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) async fn run(&self, context: &Context) -> Result<()> {
+        match self {
+            Self::Apply(command) => command.run(context).await,
+            Self::Delete(command) => command.run(context).await,
+            Self::Get(command) => command.run(context).await,
+            Self::List(command) => command.run(context).await,
+            Self::Status(command) => command.run(context).await,
+            Self::Explain(command) => command.run(context).await,
+            Self::Wait(command) => command.run(context).await,
+            Self::History(command) => command.run(context).await,
+            Self::Events(command) => command.run(context).await,
+            Self::Logs(command) => command.run(context).await,
+            Self::Audit(command) => command.run(context).await,
+            Self::Query(command) => command.run(context).await,
+            Self::Promote(command) => command.run(context).await,
+            Self::Abort(command) => command.run(context).await,
+            Self::Retry(command) => command.run(context).await,
+            Self::Pause(command) => command.run(context).await,
+            Self::Resume(command) => command.run(context).await,
+            Self::Undo(command) => command.run(context).await,
+            Self::Rollback(command) => command.run(context).await,
+            Self::Set(command) => command.run(context).await,
+            Self::Restart(command) => command.run(context).await,
+            Self::Terminate(command) => command.run(context).await,
+            Self::Version(command) => command.run(context).await,
+        }
+    }
+}
+
+/// An object of the server as a Rollout; what cannot be read of it is left out.
+pub(crate) fn rollout_of(object: Value) -> Rollout {
+    Rollout::from_json(object).0
+}
