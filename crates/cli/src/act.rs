@@ -20,6 +20,7 @@ use crate::output::{document, object_name};
 use crate::patches::{Change, Place};
 use crate::read;
 use crate::target::{self, Target};
+use crate::terminal;
 
 /// How often a write is repeated when somebody else was faster.
 const MOST_CONFLICTS: u32 = 5;
@@ -149,9 +150,9 @@ impl Action {
             match self.one(context, &client, target, acting, &plan).await {
                 Ok(acted) => {
                     if context.global.output.is_for_people() {
-                        context.terminal.line(&acted.message)?;
+                        terminal::line(&acted.message)?;
                         if let Some(patch) = &acted.patch {
-                            context.terminal.line(&format!("  {patch}"))?;
+                            terminal::line(&format!("  {patch}"))?;
                         }
                     }
                     done.push(acted);
@@ -165,10 +166,7 @@ impl Action {
         if !context.global.output.is_for_people() {
             let names: Vec<_> = done.iter().map(|acted| acted.object.clone()).collect();
             let results = document("ActionResults", &json!({"items": done}))?;
-            context
-                .global
-                .output
-                .print(context.terminal, &results, &names)?;
+            context.global.output.print(&results, &names)?;
         }
         if let Some(mut error) = failed {
             if !done.is_empty() && targets.len() > 1 {
@@ -226,7 +224,7 @@ impl Action {
         if acting.dry_run.is_none() {
             let names: Vec<_> = targets.iter().map(|target| target.name.as_str()).collect();
             let what = format!("{} {} {}", self.verb, names.len(), kind.plural());
-            confirm(context, acting.yes, &what, &names)?;
+            confirm(acting.yes, &what, &names)?;
         }
         Ok(targets)
     }
@@ -312,10 +310,9 @@ impl Action {
                 timeout: acting.timeout,
                 ..Journey::to(&target.name, goal.clone())
             };
-            let terminal = context.terminal;
             journey
                 .follow(context, client, &mut |line| {
-                    terminal.remark(line);
+                    terminal::remark(line);
                     Ok(())
                 })
                 .await?;
@@ -423,7 +420,7 @@ async fn merge(
 ///
 /// # Errors
 /// When the answer is not yes, or nobody can be asked.
-pub(crate) fn confirm(context: &Context, yes: bool, what: &str, names: &[&str]) -> Result<()> {
+pub(crate) fn confirm(yes: bool, what: &str, names: &[&str]) -> Result<()> {
     if yes {
         return Ok(());
     }
@@ -434,11 +431,11 @@ pub(crate) fn confirm(context: &Context, yes: bool, what: &str, names: &[&str]) 
         )
         .hint("add --yes"));
     }
-    context.terminal.remark(&format!("This would {what}:"));
+    terminal::remark(&format!("This would {what}:"));
     for name in names {
-        context.terminal.remark(&format!("  {name}"));
+        terminal::remark(&format!("  {name}"));
     }
-    context.terminal.remark("Go on? [y/N]");
+    terminal::remark("Go on? [y/N]");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     read.map_err(|error| CliError::failure(format!("cannot read the answer: {error}")))?;

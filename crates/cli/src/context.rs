@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use crossfade_host::client::{Address, Client};
-use jiff::Timestamp;
 
 use crate::error::{CliError, Result};
 use crate::exit;
@@ -41,11 +40,6 @@ impl Context {
     /// The namespace to work in.
     pub(crate) fn namespace(&self) -> &str {
         self.global.namespace.as_deref().unwrap_or(NAMESPACE)
-    }
-
-    /// The present time.
-    pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::now()
     }
 
     /// True when everything is on offer, false when only what the reference has.

@@ -6,6 +6,7 @@
 mod act;
 mod cli;
 mod commands;
+mod complete;
 mod context;
 mod documents;
 mod error;
@@ -16,6 +17,7 @@ mod global;
 mod goal;
 mod invocation;
 mod jsonpath;
+mod lint;
 mod output;
 mod patches;
 mod read;
@@ -33,7 +35,7 @@ use clap::error::ErrorKind;
 
 use cli::Cli;
 use context::Context;
-use error::{ARGUMENTS, CliError, Result};
+use error::{ARGUMENTS, CliError};
 use invocation::{Invocation, Mode};
 
 #[global_allocator]
@@ -44,11 +46,38 @@ fn main() -> ExitCode {
     let program = arguments
         .first()
         .map_or(OsStr::new(""), OsString::as_os_str);
-    let mode = match Invocation::of(program) {
-        Invocation::Command(mode) => mode,
-        Invocation::Complete => Mode::Plugin,
+    match (
+        Invocation::of(program),
+        arguments.get(1).and_then(|word| word.to_str()),
+    ) {
+        // One of these runs beside each pod: it starts without anything that it does not need.
+        (_, Some("shim")) => crossfade_host::supervisor::shim::run(arguments.into_iter().skip(2)),
+        (Invocation::Complete, _) => complete(Mode::Plugin, arguments.get(1..)),
+        (Invocation::Command(mode), Some("__complete")) => complete(mode, arguments.get(2..)),
+        (Invocation::Command(mode), _) => ExitCode::from(run(mode, &arguments)),
+    }
+}
+
+/// Answers a shell, or kubectl, that completes a command line.
+fn complete(mode: Mode, words: Option<&[OsString]>) -> ExitCode {
+    let words: Vec<_> = words
+        .unwrap_or_default()
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return ExitCode::FAILURE;
     };
-    ExitCode::from(run(mode, &arguments))
+    let answer = runtime.block_on(complete::answer(mode, &words));
+    let written = std::io::stdout().write_all(answer.as_bytes());
+    if written.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Runs a command line and gives its exit code.
@@ -57,7 +86,7 @@ fn run(mode: Mode, arguments: &[OsString]) -> u8 {
     let matched = command.clone().try_get_matches_from(arguments);
     let parsed = matched.and_then(|matches| Cli::from_arg_matches(&matches));
     let result = match parsed {
-        Ok(cli) => execute(mode, cli),
+        Ok(Cli { global, command }) => command.run(&Context::new(mode, global)),
         Err(found) => match found.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 // Whoever closes the pipe has read enough help.
@@ -85,19 +114,4 @@ fn run(mode: Mode, arguments: &[OsString]) -> u8 {
     // Nobody is left to tell when standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
     error.exit_code(mode)
-}
-
-fn execute(mode: Mode, cli: Cli) -> Result<()> {
-    let Cli { global, command } = cli;
-    let context = Context::new(mode, global);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::failure(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
-        tokio::select! {
-            done = command.run(&context) => done,
-            _ = tokio::signal::ctrl_c() => Err(CliError::silent(exit::INTERRUPTED)),
-        }
-    })
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::error::{CliError, Result};
 use crate::jsonpath::Template;
-use crate::terminal::Terminal;
+use crate::terminal;
+use crate::view::table::ended;
 
 /// Names the form of every JSON document that this command prints. It changes when a member changes its meaning or goes.
 pub(crate) const SCHEMA_VERSION: &str = "crossfade.dev/cli/v1";
@@ -29,6 +30,10 @@ pub(crate) enum Format {
     Name,
     /// What a JSONPath template picks from the JSON document.
     JsonPath(Template),
+    /// Findings for GitHub's checks; for `lint` only.
+    Github,
+    /// Findings for analysis tools; for `lint` only.
+    Sarif,
 }
 
 impl FromStr for Format {
@@ -41,6 +46,8 @@ impl FromStr for Format {
             "json" => Ok(Self::Json),
             "yaml" => Ok(Self::Yaml),
             "name" => Ok(Self::Name),
+            "github" => Ok(Self::Github),
+            "sarif" => Ok(Self::Sarif),
             _ => match text.strip_prefix("jsonpath=") {
                 Some(template) => Template::parse(template).map(Self::JsonPath),
                 None => Err("use table, wide, json, yaml, name or jsonpath=TEMPLATE".to_owned()),
@@ -56,18 +63,18 @@ impl Format {
     }
 
     /// Prints what programs read: a document, and for `-o name` the objects that it is about.
-    pub(crate) fn print(
-        &self,
-        terminal: Terminal,
-        document: &Value,
-        names: &[String],
-    ) -> Result<()> {
-        terminal.print(&match self {
+    pub(crate) fn print(&self, document: &Value, names: &[String]) -> Result<()> {
+        terminal::print(&match self {
             Self::Table | Self::Wide => String::new(),
             Self::Json => pretty(document)?,
             Self::Yaml => yaml(document)?,
-            Self::Name => names.iter().map(|name| format!("{name}\n")).collect(),
+            Self::Name => ended(names),
             Self::JsonPath(template) => template.render(document),
+            Self::Github | Self::Sarif => {
+                return Err(CliError::usage(
+                    "-o github and -o sarif are forms of what \"lint\" finds, of nothing else",
+                ));
+            }
         })
     }
 }

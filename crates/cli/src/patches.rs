@@ -202,7 +202,7 @@ mod tests {
         read
     }
 
-    fn canary(status: Value) -> Value {
+    fn canary(status: &Value) -> Value {
         json!({"spec": {"strategy": {"canary": {"steps": [{"setWeight": 10}, {"pause": {}}, {"analysis": {}}]}}}, "status": status})
     }
 
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn cli_16_at_a_pause_only_the_pause_condition_is_cleared() {
         let at_pause = canary(
-            json!({"currentStepIndex": 1, "controllerPause": true, "pauseConditions": held()}),
+            &json!({"currentStepIndex": 1, "controllerPause": true, "pauseConditions": held()}),
         );
         check(
             &at_pause,
@@ -236,13 +236,13 @@ mod tests {
 
     #[test]
     fn cli_17_in_an_analysis_step_the_index_grows_by_one() {
-        let measuring = canary(json!({"currentStepIndex": 2}));
+        let measuring = canary(&json!({"currentStepIndex": 2}));
         check(
             &measuring,
             Promotion::Next,
             &json!({"status": {"pauseConditions": null, "currentStepIndex": 3}}),
         );
-        let last = canary(json!({"currentStepIndex": 3}));
+        let last = canary(&json!({"currentStepIndex": 3}));
         check(
             &last,
             Promotion::Next,
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn cli_18_out_of_an_inconclusive_analysis_pause_and_index_change_together() {
-        let unsure = canary(json!({"currentStepIndex": 2, "controllerPause": true,
+        let unsure = canary(&json!({"currentStepIndex": 2, "controllerPause": true,
             "pauseConditions": [{"reason": "InconclusiveAnalysisRun", "startTime": "2026-01-01T00:00:00Z"}],
             "canary": {"currentStepAnalysisRunStatus": {"name": "a", "status": "Inconclusive"}}}));
         check(
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_pause_that_somebody_has_just_ended_is_not_ended_twice() {
-        let leaving = canary(json!({"currentStepIndex": 1, "controllerPause": true}));
+        let leaving = canary(&json!({"currentStepIndex": 1, "controllerPause": true}));
         check(&leaving, Promotion::Next, &json!({}));
         assert_eq!(
             nothing_to_promote(&read(&leaving), &Change::default()),
@@ -276,17 +276,17 @@ mod tests {
     fn cli_19_a_full_promotion_is_asked_for_only_when_there_is_something_to_promote() {
         let status = json!({"currentStepIndex": 1, "currentPodHash": "b", "stableRS": "a"});
         check(
-            &canary(status),
+            &canary(&status),
             Promotion::Full,
             &json!({"status": {"promoteFull": true}}),
         );
         let status = json!({"currentStepIndex": 3, "currentPodHash": "b", "stableRS": "b"});
-        check(&canary(status), Promotion::Full, &json!({}));
+        check(&canary(&status), Promotion::Full, &json!({}));
     }
 
     #[test]
     fn the_deprecated_flags_move_the_index_and_suit_only_canaries_with_steps() {
-        let at_first = canary(json!({"currentStepIndex": 0}));
+        let at_first = canary(&json!({"currentStepIndex": 0}));
         check(
             &at_first,
             Promotion::SkipStep,

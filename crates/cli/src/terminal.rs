@@ -18,7 +18,7 @@ pub(crate) enum ColourWish {
     Never,
 }
 
-/// Where results and remarks go.
+/// What standard output is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
     /// How results may look.
@@ -44,33 +44,30 @@ impl Terminal {
             is_terminal,
         }
     }
+}
 
-    /// Writes a result.
-    pub(crate) fn print(self, text: &str) -> Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(|error| unheard(&error))
-    }
+/// Writes a result.
+pub(crate) fn print(text: &str) -> Result<()> {
+    bytes(text.as_bytes())
+}
 
-    /// Writes a line of a result.
-    pub(crate) fn line(self, text: &str) -> Result<()> {
-        self.print(&format!("{text}\n"))
-    }
+/// Writes a line of a result.
+pub(crate) fn line(text: &str) -> Result<()> {
+    print(&format!("{text}\n"))
+}
 
-    /// Writes bytes of a result as they are.
-    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<()> {
-        let mut out = io::stdout().lock();
-        out.write_all(bytes)
-            .and_then(|()| out.flush())
-            .map_err(|error| unheard(&error))
-    }
+/// Writes bytes of a result as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| unheard(&error))
+}
 
-    /// Tells people something beside the result.
-    pub(crate) fn remark(self, text: &str) {
-        // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(io::stderr(), "{text}");
-    }
+/// Tells people something beside the result.
+pub(crate) fn remark(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Whoever closes the pipe has read enough: no error, and nobody to tell it.

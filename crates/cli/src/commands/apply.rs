@@ -17,6 +17,7 @@ use crate::follow::Journey;
 use crate::global::go_duration;
 use crate::goal::Goal;
 use crate::output::{document, object_name};
+use crate::terminal;
 
 /// Make objects as manifests say
 ///
@@ -60,12 +61,14 @@ impl Apply {
             return Err(CliError::failure("there are no objects in the manifests"));
         }
         let values = |read: Vec<documents::Document>| {
-            read.into_iter().map(|document| document.value).collect()
+            read.into_iter()
+                .map(|document| document.source.object)
+                .collect()
         };
         if self.dry_run == Some(DryRun::Client) {
             for document in &documents {
-                let name = documents::name_of(&document.value);
-                context.terminal.line(&format!("{name} read (dry run)"))?;
+                let name = documents::name_of(&document.source.object);
+                terminal::line(&format!("{name} read (dry run)"))?;
             }
             return Ok(());
         }
@@ -93,9 +96,8 @@ impl Apply {
                 timeout: self.timeout,
                 ..Journey::to(&rollout.name, goal.clone())
             };
-            let terminal = context.terminal;
             let mut say = |line: &str| {
-                terminal.remark(&format!("{}: {line}", rollout.name));
+                terminal::remark(&format!("{}: {line}", rollout.name));
                 Ok(())
             };
             journey.follow(&there, &client, &mut say).await?;
@@ -115,9 +117,7 @@ impl Apply {
         };
         for object in applied {
             for warning in &object.warnings {
-                context
-                    .terminal
-                    .remark(&format!("Warning: {}: {warning}", name(object)));
+                terminal::remark(&format!("Warning: {}: {warning}", name(object)));
             }
             if context.global.output.is_for_people() {
                 let result = match object.result {
@@ -125,9 +125,7 @@ impl Apply {
                     ApplyResult::Configured => "configured",
                     ApplyResult::Unchanged => "unchanged",
                 };
-                context
-                    .terminal
-                    .line(&format!("{} {result}{dry}", name(object)))?;
+                terminal::line(&format!("{} {result}{dry}", name(object)))?;
             }
         }
         if context.global.output.is_for_people() {
@@ -135,9 +133,6 @@ impl Apply {
         }
         let names: Vec<_> = applied.iter().map(name).collect();
         let results = document("ApplyResults", &json!({"items": applied}))?;
-        context
-            .global
-            .output
-            .print(context.terminal, &results, &names)
+        context.global.output.print(&results, &names)
     }
 }

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::output::document;
 use crate::target;
+use crate::terminal;
 use crate::view::table::Table;
 
 /// Show who did what, when, and for which reason
@@ -44,13 +45,10 @@ impl Audit {
         if !context.global.output.is_for_people() {
             let names: Vec<_> = rows.iter().map(|row| row.id.to_string()).collect();
             let document = document("AuditRows", &json!({"items": rows}))?;
-            return context
-                .global
-                .output
-                .print(context.terminal, &document, &names);
+            return context.global.output.print(&document, &names);
         }
         if rows.is_empty() {
-            context.terminal.remark("Nothing has been recorded.");
+            terminal::remark("Nothing has been recorded.");
             return Ok(());
         }
         let mut table = Table::new(&["TIME", "ACTOR", "ACTION", "OBJECT", "REASON", "DETAIL"]);
@@ -64,6 +62,6 @@ impl Audit {
                 row.detail,
             ]);
         }
-        context.terminal.print(&table.text())
+        terminal::print(&table.text())
     }
 }

@@ -8,13 +8,14 @@ use crossfade_host::store::Kind;
 use crossfade_host::wire::Deletion;
 use serde_json::json;
 
-use crate::act::confirm;
+use crate::act::{DryRun, confirm};
 use crate::context::Context;
 use crate::documents;
 use crate::error::{CliError, Result};
 use crate::exit;
 use crate::output::{document, object_name};
 use crate::target::{self, Target};
+use crate::terminal;
 
 /// Delete objects, and with them what they own
 ///
@@ -42,9 +43,9 @@ pub(crate) struct Delete {
     /// Seconds that processes get to end
     #[arg(long, value_name = "N")]
     grace_period: Option<u64>,
-    /// Say what would be deleted and delete nothing
-    #[arg(long)]
-    dry_run: bool,
+    /// Show what would be deleted and delete nothing
+    #[arg(long, value_enum, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    dry_run: Option<DryRun>,
     /// Why; kept in the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -75,16 +76,15 @@ impl Delete {
                 targets.push((here.clone(), Target { kind, name }));
             }
             if targets.is_empty() {
-                context.terminal.remark("No resources found.");
+                terminal::remark("No resources found.");
                 return Ok(());
             }
-            if !self.dry_run {
+            if self.dry_run.is_none() {
                 let names: Vec<_> = targets
                     .iter()
                     .map(|(_, target)| target.name.as_str())
                     .collect();
                 confirm(
-                    context,
                     self.yes,
                     &format!("delete {} {}", names.len(), kind.plural()),
                     &names,
@@ -105,7 +105,7 @@ impl Delete {
                     .map(|target| (here.clone(), target)),
             );
             for read in documents::read(&self.filename)? {
-                targets.extend(in_manifest(&read.value, &here));
+                targets.extend(in_manifest(&read.source.object, &here));
             }
         }
         let mut done = Vec::new();
@@ -115,10 +115,7 @@ impl Delete {
                 "ActionResults",
                 &json!({"items": done.iter().map(|name| json!({"object": name, "action": "delete"})).collect::<Vec<_>>()}),
             )?;
-            context
-                .global
-                .output
-                .print(context.terminal, &results, &done)?;
+            context.global.output.print(&results, &done)?;
         }
         result.map_err(|mut error| {
             if !done.is_empty() {
@@ -141,8 +138,12 @@ impl Delete {
         };
         for (namespace, Target { kind, name }) in targets {
             let object = object_name(*kind, name);
-            let dry = if self.dry_run { " (dry run)" } else { "" };
-            let gone = if self.dry_run {
+            let dry = if self.dry_run.is_some() {
+                " (dry run)"
+            } else {
+                ""
+            };
+            let gone = if self.dry_run.is_some() {
                 client.get(*kind, namespace, name).await
             } else {
                 client.delete(*kind, namespace, name, &deletion).await
@@ -157,7 +158,7 @@ impl Delete {
                 Ok(_) => {}
             }
             if context.global.output.is_for_people() {
-                context.terminal.line(&format!("{object} deleted{dry}"))?;
+                terminal::line(&format!("{object} deleted{dry}"))?;
             }
             done.push(object);
         }

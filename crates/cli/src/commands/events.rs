@@ -13,7 +13,9 @@ use crate::feed::{Change, Feed, Scope};
 use crate::output::document;
 use crate::read;
 use crate::target;
+use crate::terminal;
 use crate::view::generic;
+use jiff::Timestamp;
 
 /// Show what happened to a release
 ///
@@ -64,18 +66,18 @@ impl Events {
                 kinds: vec![(Kind::Event, Wanted::default())],
             };
             let mut feed = Feed::open(&client, scope).await?;
-            let first = self.chosen(feed.objects(Kind::Event).cloned().collect(), &subject);
-            let table = generic::events(&first, self.all_namespaces, context.now());
-            context.terminal.print(&table.text())?;
+            let first = chosen(feed.objects(Kind::Event).cloned().collect(), &subject);
+            let table = generic::events(&first, self.all_namespaces, Timestamp::now());
+            terminal::print(&table.text())?;
             loop {
                 if let Change::Set(_, event) = feed.next().await? {
-                    let one = self.chosen(vec![event], &subject);
-                    for line in generic::events(&one, self.all_namespaces, context.now())
+                    let one = chosen(vec![event], &subject);
+                    for line in generic::events(&one, self.all_namespaces, Timestamp::now())
                         .lines()
                         .iter()
                         .skip(1)
                     {
-                        context.terminal.line(line)?;
+                        terminal::line(line)?;
                     }
                 }
             }
@@ -84,32 +86,31 @@ impl Events {
             .list(Kind::Event, namespace.as_deref(), &Wanted::default())
             .await?
             .items;
-        let events = self.chosen(events, &subject);
+        let events = chosen(events, &subject);
         if !context.global.output.is_for_people() {
             let list = document("EventList", &json!({"items": events}))?;
             let names: Vec<_> = events
                 .iter()
                 .filter_map(|event| Some(format!("event/{}", event["metadata"]["name"].as_str()?)))
                 .collect();
-            return context.global.output.print(context.terminal, &list, &names);
+            return context.global.output.print(&list, &names);
         }
         if events.is_empty() {
-            context.terminal.remark("No events found.");
+            terminal::remark("No events found.");
             return Ok(());
         }
-        context
-            .terminal
-            .print(&generic::events(&events, self.all_namespaces, context.now()).text())
+        terminal::print(&generic::events(&events, self.all_namespaces, Timestamp::now()).text())
     }
+}
 
-    fn chosen(&self, events: Vec<Value>, subject: &Subject) -> Vec<Value> {
-        let mut chosen: Vec<_> = events
-            .into_iter()
-            .filter(|event| subject.is_of(&event["involvedObject"]))
-            .collect();
-        chosen.sort_by_key(generic::last_seen);
-        chosen
-    }
+/// The Events of a subject, the oldest first.
+fn chosen(events: Vec<Value>, subject: &Subject) -> Vec<Value> {
+    let mut chosen: Vec<_> = events
+        .into_iter()
+        .filter(|event| subject.is_of(&event["involvedObject"]))
+        .collect();
+    chosen.sort_by_key(generic::last_seen);
+    chosen
 }
 
 enum Subject {

@@ -8,7 +8,9 @@ use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::output::{document, object_name};
 use crate::target;
+use crate::terminal;
 use crate::view::explanation;
+use jiff::Timestamp;
 
 /// Say in words why a release stands where it stands
 ///
@@ -36,14 +38,13 @@ impl Explain {
             }
         };
         if context.global.output.is_for_people() {
-            let text = explanation::text(&found, context.terminal.look, context.now());
-            return context.terminal.print(&text);
+            let text = explanation::text(&found, context.terminal.look, Timestamp::now());
+            return terminal::print(&text);
         }
         let document = document("Explanation", &found)?;
-        context.global.output.print(
-            context.terminal,
-            &document,
-            &[object_name(Kind::Rollout, &name)],
-        )
+        context
+            .global
+            .output
+            .print(&document, &[object_name(Kind::Rollout, &name)])
     }
 }

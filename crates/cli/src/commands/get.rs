@@ -17,10 +17,12 @@ use crate::feed::{Feed, Scope};
 use crate::output::{Format, SCHEMA_VERSION, object_name};
 use crate::read;
 use crate::target::{self, Target};
+use crate::terminal;
 use crate::view::experiment::{ExperimentView, Owned};
 use crate::view::icon::Look;
 use crate::view::rollout::RolloutView;
 use crate::view::{analysis, generic, head};
+use jiff::Timestamp;
 
 /// The least time between two pictures.
 const BETWEEN_PICTURES: Duration = Duration::from_millis(200);
@@ -119,21 +121,19 @@ impl Get {
         let namespace = (namespaced && !self.all_namespaces).then(|| context.namespace());
         let mut objects = client.list(kind, namespace, &self.wanted()).await?.items;
         if !context.global.output.is_for_people() {
-            return print_list(context, kind, objects);
+            return print_list(context, kind, &objects);
         }
         if objects.is_empty() {
-            context.terminal.remark("No resources found.");
+            terminal::remark("No resources found.");
             return Ok(());
         }
         if kind == Kind::Event {
             objects.sort_by_key(generic::last_seen);
-            let table = generic::events(&objects, self.all_namespaces, context.now());
-            return context.terminal.print(&table.text());
+            let table = generic::events(&objects, self.all_namespaces, Timestamp::now());
+            return terminal::print(&table.text());
         }
         let options = self.options(context, &client, kind).await;
-        context
-            .terminal
-            .print(&generic::table(kind, &objects, &options, look, context.now()).text())
+        terminal::print(&generic::table(kind, &objects, &options, look, Timestamp::now()).text())
     }
 
     /// Objects that are named.
@@ -153,21 +153,21 @@ impl Get {
                 return print_one(context, target, object.clone(), None);
             }
             let kind = targets.first().map_or(Kind::Rollout, |target| target.kind);
-            return print_list(context, kind, objects);
+            return print_list(context, kind, &objects);
         }
         for (target, object) in targets.iter().zip(&objects) {
             let text = match target.kind {
                 Kind::AnalysisRun => {
                     let run = AnalysisRun::from_json(object.clone()).0;
-                    analysis::in_full(&run, look, context.now())
+                    analysis::in_full(&run, look, Timestamp::now())
                 }
                 kind => {
                     let options = self.options(context, &client, kind).await;
                     let one = std::slice::from_ref(object);
-                    generic::table(kind, one, &options, look, context.now()).text()
+                    generic::table(kind, one, &options, look, Timestamp::now()).text()
                 }
             };
-            context.terminal.print(&text)?;
+            terminal::print(&text)?;
         }
         Ok(())
     }
@@ -209,22 +209,35 @@ impl Get {
             .await);
         };
         if context.global.output.is_for_people() {
-            return context
-                .terminal
-                .print(&draw(context, target, &feed, look)?.unwrap_or_default());
+            return terminal::print(&draw(target, &feed, look)?.unwrap_or_default());
         }
         let summary = if target.kind == Kind::Rollout {
             let rollout = Rollout::from_json(object.clone()).0;
             json!(RolloutView::of(
                 &rollout,
                 &read::surroundings(&feed)?,
-                context.now()
+                Timestamp::now()
             ))
         } else {
             json!(experiment(&object, &feed)?)
         };
         print_one(context, target, object, Some(summary))
     }
+}
+
+/// Shows an object and keeps the picture up to date until it is gone.
+pub(crate) async fn watched(
+    context: &Context,
+    client: &Client,
+    target: &Target,
+    no_color: bool,
+) -> Result<()> {
+    let look = Look {
+        colour: context.terminal.look.colour && !no_color,
+        ..context.terminal.look
+    };
+    let mut feed = open(context, client, target).await?;
+    watch(context, target, look, &mut feed, None).await
 }
 
 async fn open(context: &Context, client: &Client, target: &Target) -> Result<Feed> {
@@ -263,11 +276,11 @@ fn experiment(object: &Value, feed: &Feed) -> Result<ExperimentView> {
 }
 
 /// The picture at present; `None` when the object is gone.
-fn draw(context: &Context, target: &Target, feed: &Feed, look: Look) -> Result<Option<String>> {
+fn draw(target: &Target, feed: &Feed, look: Look) -> Result<Option<String>> {
     let Some(object) = feed.objects(target.kind).next() else {
         return Ok(None);
     };
-    let now = context.now();
+    let now = Timestamp::now();
     if target.kind == Kind::Rollout {
         let rollout = Rollout::from_json(object.clone()).0;
         return Ok(Some(
@@ -293,22 +306,22 @@ async fn watch(
     let terminal = context.terminal;
     let mut shown = None;
     loop {
-        let Some(picture) = draw(context, target, feed, look)? else {
+        let Some(picture) = draw(target, feed, look)? else {
             if shown.is_none() {
                 return Err(read::not_found(context, target.kind, &target.name));
             }
-            return terminal.line(&format!(
+            return terminal::line(&format!(
                 "{} \"{}\" was deleted",
                 target.kind.singular(),
                 target.name
             ));
         };
         if terminal.is_terminal {
-            terminal.print(&format!("\u{1b}[H\u{1b}[2J\u{1b}[0;0H{picture}"))?;
+            terminal::print(&format!("\u{1b}[H\u{1b}[2J\u{1b}[0;0H{picture}"))?;
         } else if shown.as_ref() != Some(&without_ages(&picture)) {
-            terminal.print(&format!(
+            terminal::print(&format!(
                 "--- {}\n{picture}",
-                crossfade_api::time::text(context.now())
+                crossfade_api::time::text(Timestamp::now())
             ))?;
         }
         shown = Some(without_ages(&picture));
@@ -375,17 +388,14 @@ fn print_one(
         members.extend(summary.map(|summary| ("summary".to_owned(), summary)));
     }
     let name = object_name(target.kind, &target.name);
-    context
-        .global
-        .output
-        .print(context.terminal, &object, &[name])
+    context.global.output.print(&object, &[name])
 }
 
-fn print_list(context: &Context, kind: Kind, objects: Vec<Value>) -> Result<()> {
+fn print_list(context: &Context, kind: Kind, objects: &[Value]) -> Result<()> {
     let name_of = |object: &Value| Some(object_name(kind, object["metadata"]["name"].as_str()?));
     let names: Vec<_> = objects.iter().filter_map(name_of).collect();
     let list = json!({"schemaVersion": SCHEMA_VERSION, "kind": format!("{}List", kind.name()), "apiVersion": kind.api_version(), "items": objects});
-    context.global.output.print(context.terminal, &list, &names)
+    context.global.output.print(&list, &names)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::output::{document, object_name};
 use crate::read;
+use crate::terminal;
 use crate::view::age;
 use crate::view::icon::{Look, Tag};
 use crate::view::phase::Standing;
@@ -73,17 +74,16 @@ impl History {
                 "RolloutHistory",
                 &json!({"rollout": name, "revisions": rows}),
             )?;
-            return context.global.output.print(
-                context.terminal,
-                &document,
-                &[object_name(Kind::Rollout, &name)],
-            );
+            return context
+                .global
+                .output
+                .print(&document, &[object_name(Kind::Rollout, &name)]);
         }
         if rows.is_empty() {
-            context.terminal.remark("No revisions found.");
+            terminal::remark("No revisions found.");
             return Ok(());
         }
-        context.terminal.print(&table(&rows, context.now()).text())
+        terminal::print(&table(&rows, Timestamp::now()).text())
     }
 }
 

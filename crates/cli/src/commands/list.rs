@@ -14,7 +14,10 @@ use crate::feed::{Change, Feed, Scope};
 use crate::output::{Format, SCHEMA_VERSION, object_name};
 use crate::read;
 use crate::target;
+use crate::terminal;
 use crate::view::list::{self, Columns, Row};
+use crate::view::table::ended;
+use jiff::Timestamp;
 
 /// List releases with their state, step and weight
 ///
@@ -119,19 +122,14 @@ impl List {
             return print_objects(context, Kind::Rollout, objects, &rows);
         }
         if rows.is_empty() {
-            context.terminal.remark("No resources found.");
+            terminal::remark("No resources found.");
             return Ok(());
         }
-        let mut table = list::rollouts(&rows, self.columns(), context.now()).lines();
+        let mut table = list::rollouts(&rows, self.columns(), Timestamp::now()).lines();
         if context.global.output == Format::Wide {
             add_message(&mut table, &rows);
         }
-        context.terminal.print(
-            &table
-                .iter()
-                .map(|line| format!("{line}\n"))
-                .collect::<String>(),
-        )
+        terminal::print(&ended(&table))
     }
 
     /// The table, then a line for each change that shows.
@@ -143,8 +141,8 @@ impl List {
         let mut feed = Feed::open(client, scope).await?;
         let key = |row: &Row| (row.namespace.clone(), row.name.clone());
         let first: Vec<_> = feed.objects(Kind::Rollout).map(row).collect();
-        let table = list::rollouts(&first, self.columns(), context.now());
-        context.terminal.print(&table.text())?;
+        let table = list::rollouts(&first, self.columns(), Timestamp::now());
+        terminal::print(&table.text())?;
         let mut shown: BTreeMap<_, _> = first.into_iter().map(|row| (key(&row), row)).collect();
         loop {
             let change = feed.next().await?;
@@ -166,9 +164,7 @@ impl List {
                     .get(&key(&row))
                     .is_some_and(|before| before.shows_the_same(&row));
                 if !same {
-                    context
-                        .terminal
-                        .line(&table.further(&row.cells(self.columns(), context.now())))?;
+                    terminal::line(&table.further(&row.cells(self.columns(), Timestamp::now())))?;
                 }
                 if is_gone {
                     shown.remove(&key(&row));
@@ -190,12 +186,12 @@ impl List {
             return print_objects(context, Kind::Experiment, objects, &none);
         }
         if objects.is_empty() {
-            context.terminal.remark("No resources found.");
+            terminal::remark("No resources found.");
             return Ok(());
         }
         let experiments = read::objects(&objects)?;
-        let table = list::experiments(&experiments, self.columns(), context.now());
-        context.terminal.print(&table.text())
+        let table = list::experiments(&experiments, self.columns(), Timestamp::now());
+        terminal::print(&table.text())
     }
 }
 
@@ -230,5 +226,5 @@ fn print_objects(context: &Context, kind: Kind, objects: Vec<Value>, rows: &[Row
         item["summary"] = json!(row);
     }
     let list = json!({"schemaVersion": SCHEMA_VERSION, "kind": format!("{}List", kind.name()), "apiVersion": kind.api_version(), "items": items});
-    context.global.output.print(context.terminal, &list, &names)
+    context.global.output.print(&list, &names)
 }

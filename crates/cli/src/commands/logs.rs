@@ -15,6 +15,7 @@ use crate::exit;
 use crate::global::go_duration;
 use crate::read;
 use crate::target::{self, Target};
+use crate::terminal;
 use crate::view::icon::Tag;
 use crate::view::replica_set;
 
@@ -98,9 +99,9 @@ impl Logs {
             for (pod, mut stream) in pods.iter().zip(streams) {
                 let mut lines = Lines::of(if alone { "" } else { pod });
                 while let Some(piece) = stream.next().await {
-                    context.terminal.bytes(&lines.take(&piece?))?;
+                    terminal::bytes(&lines.take(&piece?))?;
                 }
-                context.terminal.bytes(&lines.rest())?;
+                terminal::bytes(&lines.rest())?;
             }
             return Ok(());
         }
@@ -112,7 +113,7 @@ impl Logs {
         }
         drop(sender);
         while let Some(text) = texts.recv().await {
-            context.terminal.bytes(&text?)?;
+            terminal::bytes(&text?)?;
         }
         Ok(())
     }

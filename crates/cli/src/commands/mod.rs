@@ -3,15 +3,21 @@
 pub(crate) mod abort;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod completion;
+pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod history;
+pub(crate) mod host;
+pub(crate) mod lint;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod pause;
 pub(crate) mod promote;
+pub(crate) mod proxy;
 pub(crate) mod query;
 pub(crate) mod restart;
 pub(crate) mod resume;
@@ -29,11 +35,13 @@ use crossfade_api::{Resource, Rollout};
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CliError, Result};
+use crate::exit;
 
 /// What to do.
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Command {
+    Host(host::Host),
     Apply(apply::Apply),
     Delete(delete::Delete),
     Get(get::Get),
@@ -56,13 +64,44 @@ pub(crate) enum Command {
     Set(set_image::Set),
     Restart(restart::Restart),
     Terminate(terminate::Terminate),
+    Create(create::Create),
+    Lint(lint::Lint),
+    Completion(completion::Completion),
     Version(version::Version),
+    #[command(hide = true)]
+    Proxy(proxy::Proxy),
+    #[command(hide = true)]
+    Docs(docs::Docs),
 }
 
 impl Command {
     /// Does it.
-    pub(crate) async fn run(&self, context: &Context) -> Result<()> {
+    pub(crate) fn run(self, context: &Context) -> Result<()> {
         match self {
+            Self::Host(role) => role.run(context),
+            Self::Proxy(role) => role.run(),
+            Self::Completion(command) => command.run(context),
+            Self::Docs(command) => command.run(),
+            other => {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let runtime =
+                    runtime.map_err(|error| CliError::failure(format!("cannot start: {error}")))?;
+                runtime.block_on(async {
+                    tokio::select! {
+                        done = other.ask(context) => done,
+                        _ = tokio::signal::ctrl_c() => Err(CliError::silent(exit::INTERRUPTED)),
+                    }
+                })
+            }
+        }
+    }
+
+    /// Does what the host is asked for.
+    async fn ask(&self, context: &Context) -> Result<()> {
+        match self {
+            Self::Host(_) | Self::Proxy(_) | Self::Completion(_) | Self::Docs(_) => Ok(()),
             Self::Apply(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
             Self::Get(command) => command.run(context).await,
@@ -85,6 +124,8 @@ impl Command {
             Self::Set(command) => command.run(context).await,
             Self::Restart(command) => command.run(context).await,
             Self::Terminate(command) => command.run(context).await,
+            Self::Create(command) => command.run(context).await,
+            Self::Lint(command) => command.run(context).await,
             Self::Version(command) => command.run(context).await,
         }
     }

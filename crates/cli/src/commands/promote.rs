@@ -8,6 +8,7 @@ use crate::commands::rollout_of;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::patches::{self, Promotion};
+use crate::terminal;
 
 /// Move a release past its present step
 ///
@@ -51,7 +52,7 @@ impl Promote {
             (self.skip_all_steps, "skip-all-steps", "a"),
         ] {
             if given {
-                context.terminal.remark(&format!(
+                terminal::remark(&format!(
                     "Flag --{flag} (-{letter}) has been deprecated, use without the flag instead ex: {} promote ROLLOUT_NAME",
                     context.mode.command()
                 ));

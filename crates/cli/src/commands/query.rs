@@ -9,6 +9,7 @@ use crate::error::{CliError, Result};
 use crate::exit;
 use crate::global::go_duration;
 use crate::output::document;
+use crate::terminal;
 use crate::view::table::Table;
 
 /// Ask the host's metric store a question in PromQL
@@ -21,7 +22,7 @@ use crate::view::table::Table;
 pub(crate) struct Query {
     /// The question
     #[arg(value_name = "PROMQL")]
-    query: String,
+    promql: String,
     /// For which moment, as RFC 3339 time or Unix seconds; now when not given
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
@@ -37,11 +38,11 @@ impl Query {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
         let at = match &self.time {
-            None => context.now(),
+            None => Timestamp::now(),
             Some(text) => moment(text)?,
         };
         let seconds = |time: Timestamp| format!("{:.3}", time.as_millisecond() as f64 / 1000.0);
-        let mut pairs = vec![("query", self.query.clone())];
+        let mut pairs = vec![("query", self.promql.clone())];
         let path = if let Some(since) = self.since {
             let start = at - jiff::SignedDuration::try_from(since).unwrap_or_default();
             pairs.push(("start", seconds(start)));
@@ -68,7 +69,7 @@ impl Query {
                 .as_str()
                 .or(answer["message"].as_str())
                 .unwrap_or("no reason given");
-            return Err(CliError::new(code, format!("{text}: {}", self.query)));
+            return Err(CliError::new(code, format!("{text}: {}", self.promql)));
         }
         for warning in answer["warnings"]
             .as_array()
@@ -76,21 +77,18 @@ impl Query {
             .flatten()
             .filter_map(Value::as_str)
         {
-            context.terminal.remark(&format!("Warning: {warning}"));
+            terminal::remark(&format!("Warning: {warning}"));
         }
         if !context.global.output.is_for_people() {
             let document = document("QueryResult", &json!({"data": answer["data"]}))?;
-            return context
-                .global
-                .output
-                .print(context.terminal, &document, &[]);
+            return context.global.output.print(&document, &[]);
         }
         let table = table(&answer["data"]);
         if table.lines().len() < 2 {
-            context.terminal.remark("No data.");
+            terminal::remark("No data.");
             return Ok(());
         }
-        context.terminal.print(&table.text())
+        terminal::print(&table.text())
     }
 }
 
@@ -168,13 +166,13 @@ mod tests {
         {}                 NaN
         "#);
         let matrix = json!({"resultType": "matrix", "result": [
-            {"metric": {"a": "b"}, "values": [[1772366400, "1"], [1772366415.5, "2"]]}]});
+            {"metric": {"a": "b"}, "values": [[1_772_366_400, "1"], [1_772_366_415.5, "2"]]}]});
         insta::assert_snapshot!(table(&matrix).text(), @r#"
         SERIES   TIME                  VALUE
         {a="b"}  2026-03-01T12:00:00Z  1
         {a="b"}  2026-03-01T12:00:15Z  2
         "#);
-        let scalar = json!({"resultType": "scalar", "result": [1772366400, "2"]});
+        let scalar = json!({"resultType": "scalar", "result": [1_772_366_400, "2"]});
         insta::assert_snapshot!(table(&scalar).text(), @r"
         VALUE
         2

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use crossfade_host::store::Kind;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::act::{Acting, Action, Plan, Write};
 use crate::context::Context;
@@ -38,7 +38,7 @@ impl Restart {
                 "invalid duration \"{after}\" for --in: use for example 30s, 5m, 1h"
             ))
         })?;
-        let at = context.now() + delay;
+        let at = Timestamp::now() + delay;
         let action = Action {
             verb: "restart",
             kinds: &[Kind::Rollout],

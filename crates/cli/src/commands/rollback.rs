@@ -14,6 +14,7 @@ use crate::commands::undo::{self, History};
 use crate::context::Context;
 use crate::error::Result;
 use crate::read;
+use crate::terminal;
 use crate::view::{age, replica_set};
 
 /// Labels and annotations by which GitOps tools mark what they manage.
@@ -58,17 +59,17 @@ impl Rollback {
         let present =
             undo::plan(context, &client, &name, &object, &history, self.to_revision).await?;
         if let Some(nothing) = present.nothing {
-            return context.terminal.line(&nothing);
+            return terminal::line(&nothing);
         }
         let decoded: Vec<ReplicaSet> = read::objects([set])?;
         for line in decoded
             .iter()
-            .flat_map(|set| outlook(&name, *revision, set, &object, &history, context.now()))
+            .flat_map(|set| outlook(&name, *revision, set, &object, &history, Timestamp::now()))
         {
-            context.terminal.remark(&line);
+            terminal::remark(&line);
         }
         if context.terminal.is_terminal {
-            confirm(context, self.acting.yes, "roll back", &[&name])?;
+            confirm(self.acting.yes, "roll back", &[&name])?;
         }
         let action = Action {
             verb: "rollback",

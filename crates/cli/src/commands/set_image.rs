@@ -39,7 +39,7 @@ pub(crate) struct Image {
     name: String,
     /// Container and its new image; * stands for all containers
     #[arg(value_name = "CONTAINER=IMAGE")]
-    image: String,
+    pair: String,
     #[command(flatten)]
     acting: Acting,
 }
@@ -56,7 +56,7 @@ impl Set {
 impl Image {
     async fn run(&self, context: &Context) -> Result<()> {
         let pair = self
-            .image
+            .pair
             .split_once('=')
             .filter(|(container, image)| !container.is_empty() && !image.is_empty());
         let (container, image) = pair.ok_or_else(CliError::arguments)?;

@@ -14,6 +14,7 @@ use crate::goal::Goal;
 use crate::output::{document, object_name};
 use crate::read;
 use crate::target;
+use crate::terminal;
 use crate::view::phase::Standing;
 use crossfade_host::store::Kind;
 
@@ -71,11 +72,10 @@ impl Status {
             timeout_text: Some("Rollout status watch exceeded timeout"),
             ..Journey::to(&name, Goal::Healthy)
         };
-        let terminal = context.terminal;
         let for_people = context.global.output.is_for_people();
         let mut say = |line: &str| {
             if for_people {
-                terminal.line(line)
+                terminal::line(line)
             } else {
                 Ok(())
             }
@@ -99,17 +99,16 @@ pub(crate) fn one_rollout(words: &[String], context: &Context) -> Result<String>
 }
 
 fn print(context: &Context, name: &str, standing: &Standing) -> Result<()> {
-    let (terminal, output) = (context.terminal, &context.global.output);
+    let output = &context.global.output;
     if output.is_for_people() {
         // The reference prints a lone word for these two, whatever the message.
-        return terminal.line(&match standing.phase {
+        return terminal::line(&match standing.phase {
             RolloutPhase::Healthy | RolloutPhase::Degraded => standing.word().to_owned(),
             _ => format!("{} - {}", standing.word(), standing.message),
         });
     }
     let body = json!({"name": name, "namespace": context.namespace(), "phase": standing.word(), "message": standing.message});
     output.print(
-        terminal,
         &document("RolloutStatus", &body)?,
         &[object_name(Kind::Rollout, name)],
     )

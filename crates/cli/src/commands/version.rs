@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::invocation::Mode;
 use crate::output::document;
+use crate::terminal;
 
 /// Show which build this is, and with --controller that of the host
 #[derive(Args, Clone, Debug)]
@@ -37,11 +38,10 @@ impl Version {
         if !context.global.output.is_for_people() {
             let body = json!({"version": VERSION, "gitCommit": COMMIT, "gitTreeState": TREE_STATE, "buildDate": BUILD_DATE,
                 "compiler": COMPILER, "platform": platform, "host": host});
-            return context.global.output.print(
-                context.terminal,
-                &document("Version", &body)?,
-                &[],
-            );
+            return context
+                .global
+                .output
+                .print(&document("Version", &body)?, &[]);
         }
         let program = match context.mode {
             Mode::Plugin => "kubectl-argo-rollouts",
@@ -63,7 +63,7 @@ impl Version {
         if let Some(host) = host {
             text.push_str(&format!("host: v{host}\n"));
         }
-        context.terminal.print(&text)
+        terminal::print(&text)
     }
 }
 

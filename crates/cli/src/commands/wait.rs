@@ -13,6 +13,7 @@ use crate::follow::Journey;
 use crate::global::go_duration;
 use crate::goal::Goal;
 use crate::output::{document, object_name};
+use crate::terminal;
 use crate::view::phase::Standing;
 
 /// Wait until a release reaches a state
@@ -37,8 +38,8 @@ pub(crate) struct Wait {
     #[arg(short, long, value_name = "DURATION", default_value = "0s", hide_default_value = true, value_parser = go_duration)]
     timeout: Duration,
     /// Do not stop at a pause that only a person ends
-    #[arg(long)]
-    wait_through_pauses: bool,
+    #[arg(long = "wait-through-pauses")]
+    through_pauses: bool,
 }
 
 impl Wait {
@@ -48,15 +49,14 @@ impl Wait {
         let client = context.client()?;
         let journey = Journey {
             timeout: (!self.timeout.is_zero()).then_some(self.timeout),
-            through_pauses: self.wait_through_pauses,
+            through_pauses: self.through_pauses,
             ..Journey::to(&name, self.goal.clone())
         };
-        let terminal = context.terminal;
         let output = &context.global.output;
         let for_people = output.is_for_people();
         let mut say = |line: &str| {
             if for_people {
-                terminal.line(line)
+                terminal::line(line)
             } else {
                 Ok(())
             }
@@ -68,7 +68,6 @@ impl Wait {
         let standing = Standing::of(&rollout);
         let body = json!({"name": name, "namespace": context.namespace(), "phase": standing.word(), "message": standing.message});
         output.print(
-            terminal,
             &document("RolloutStatus", &body)?,
             &[object_name(Kind::Rollout, &name)],
         )

@@ -29,14 +29,14 @@ pub(crate) fn human(duration: SignedDuration) -> String {
         ..-1 => "<invalid>".to_owned(),
         -1 => "0s".to_owned(),
         0..120 => format!("{seconds}s"),
-        ..600 => with_rest(MINUTE, "m", 1, "s"),
-        ..10_800 => format!("{}m", seconds / MINUTE),
-        ..28_800 => with_rest(HOUR, "h", MINUTE, "m"),
-        ..172_800 => format!("{}h", seconds / HOUR),
-        ..691_200 => with_rest(DAY, "d", HOUR, "h"),
-        ..63_072_000 => format!("{}d", seconds / DAY),
-        ..252_288_000 => with_rest(YEAR, "y", DAY, "d"),
-        _ => format!("{}y", seconds / YEAR),
+        120..600 => with_rest(MINUTE, "m", 1, "s"),
+        600..10_800 => format!("{}m", seconds / MINUTE),
+        10_800..28_800 => with_rest(HOUR, "h", MINUTE, "m"),
+        28_800..172_800 => format!("{}h", seconds / HOUR),
+        172_800..691_200 => with_rest(DAY, "d", HOUR, "h"),
+        691_200..63_072_000 => format!("{}d", seconds / DAY),
+        63_072_000..252_288_000 => with_rest(YEAR, "y", DAY, "d"),
+        252_288_000.. => format!("{}y", seconds / YEAR),
     }
 }
 

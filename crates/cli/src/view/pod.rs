@@ -73,7 +73,7 @@ impl PodFacts {
         }
         if pod.metadata.deletion_timestamp.is_some() {
             let lost = status.reason.as_deref() == Some("NodeLost");
-            word = if lost { "Unknown" } else { "Terminating" }.to_owned();
+            if lost { "Unknown" } else { "Terminating" }.clone_into(&mut word);
         }
         Self {
             state: State::new(icon(&word), word),

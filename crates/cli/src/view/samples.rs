@@ -1,6 +1,6 @@
 //! Whole pictures of made-up releases, and the objects they are pictures of.
 
-use crossfade_api::{AnalysisRun, Resource, Rollout};
+use crossfade_api::{AnalysisRun, Rollout};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;

@@ -63,16 +63,23 @@ impl Table {
 
     /// The whole table, each line ended.
     pub(crate) fn text(&self) -> String {
-        self.lines()
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect()
+        ended(&self.lines())
     }
 
     /// One more line in the widths that the table has at present.
     pub(crate) fn further(&self, cells: &[String]) -> String {
         line(cells, &self.widths())
     }
+}
+
+/// Lines as a text, each ended.
+pub(crate) fn ended<T: AsRef<str>>(lines: &[T]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line.as_ref());
+        text.push('\n');
+    }
+    text
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {

@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    fn check(rollout: Value, canary_pods: i32, set: i32, actual: i32) {
+    fn check(rollout: &Value, canary_pods: i32, set: i32, actual: i32) {
         let (read, errors) = Rollout::from_json(rollout.clone());
         assert_eq!(errors, [], "{rollout}");
         let canary: ReplicaSet = serde_json::from_value(json!({
@@ -69,7 +69,7 @@ mod tests {
         );
     }
 
-    fn canary(strategy: Value, mut status: Value) -> Value {
+    fn canary(strategy: &Value, mut status: Value) -> Value {
         status["currentPodHash"] = json!("new");
         status["stableRS"] = json!("old");
         json!({"spec": {"strategy": {"canary": strategy}}, "status": status})
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn cli_02_without_steps_the_weight_is_all() {
         check(
-            canary(json!({}), json!({"availableReplicas": 1})),
+            &canary(&json!({}), json!({"availableReplicas": 1})),
             0,
             100,
             100,
@@ -89,7 +89,7 @@ mod tests {
     fn cli_03_an_aborted_canary_is_to_have_no_weight() {
         let strategy = json!({"steps": [{"setWeight": 20}, {"pause": {}}]});
         check(
-            canary(strategy, json!({"abort": true, "currentStepIndex": 0})),
+            &canary(&strategy, json!({"abort": true, "currentStepIndex": 0})),
             0,
             0,
             0,
@@ -100,8 +100,8 @@ mod tests {
     fn cli_04_one_of_three_pods_is_a_third_of_the_traffic_rounded_down() {
         let strategy = json!({"steps": [{"setWeight": 20}, {"pause": {}}]});
         check(
-            canary(
-                strategy,
+            &canary(
+                &strategy,
                 json!({"availableReplicas": 3, "currentStepIndex": 1}),
             ),
             1,
@@ -114,8 +114,8 @@ mod tests {
     fn cli_05_with_all_steps_done_both_weights_are_the_routers_maximum() {
         let strategy = json!({"trafficRouting": {"maxTrafficWeight": 1000, "nginx": {}}, "steps": [{"setWeight": 200}]});
         check(
-            canary(
-                strategy,
+            &canary(
+                &strategy,
                 json!({"availableReplicas": 1, "currentStepIndex": 1}),
             ),
             0,
@@ -130,8 +130,8 @@ mod tests {
             json!({"trafficRouting": {"nginx": {}}, "steps": [{"setWeight": 20}, {"pause": {}}]});
         let weights = json!({"canary": {"weight": 5}, "stable": {"weight": 95}});
         check(
-            canary(
-                strategy.clone(),
+            &canary(
+                &strategy,
                 json!({"availableReplicas": 1, "currentStepIndex": 1, "canary": {"weights": weights}}),
             ),
             1,
@@ -139,8 +139,8 @@ mod tests {
             5,
         );
         check(
-            canary(
-                strategy,
+            &canary(
+                &strategy,
                 json!({"availableReplicas": 1, "currentStepIndex": 1}),
             ),
             1,
@@ -152,6 +152,6 @@ mod tests {
     #[test]
     fn before_the_first_weight_step_the_weight_is_none() {
         let strategy = json!({"steps": [{"pause": {}}, {"setWeight": 20}]});
-        check(canary(strategy, json!({"availableReplicas": 2})), 0, 0, 0);
+        check(&canary(&strategy, json!({"availableReplicas": 2})), 0, 0, 0);
     }
 }
