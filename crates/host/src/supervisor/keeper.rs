@@ -62,20 +62,18 @@ pub(super) async fn keep(inner: Arc<Inner>, pod: Arc<PodEntry>) {
                 talk(&inner, &pod, stream).await;
                 // The shim has ended: by intent, or it was killed and the pod is on its own.
                 let state = read_state(&pod);
-                if !state.over {
-                    inner.publish(&pod, &without_shim(state, &plan));
-                    quick_deaths = if since.elapsed() < Duration::from_secs(5) {
-                        quick_deaths + 1
-                    } else {
-                        0
-                    };
-                    let pause = Duration::from_millis(20) * 2_u32.pow(quick_deaths.min(9));
-                    tokio::time::sleep(if quick_deaths > 1 {
-                        pause
-                    } else {
-                        Duration::ZERO
-                    })
-                    .await;
+                if state.over {
+                    // Its last words may not have reached us.
+                    inner.publish(&pod, &state);
+                    continue;
+                }
+                inner.publish(&pod, &without_shim(state, &plan));
+                // One death is nobody's fault; a shim that dies again and again gets less and less of our time.
+                let quick = since.elapsed() < Duration::from_secs(5);
+                quick_deaths = if quick { quick_deaths + 1 } else { 0 };
+                if quick_deaths > 1 {
+                    tokio::time::sleep(Duration::from_millis(20) * 2_u32.pow(quick_deaths.min(9)))
+                        .await;
                 }
             }
         }

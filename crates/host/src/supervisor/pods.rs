@@ -185,6 +185,9 @@ pub(super) struct PodEntry {
     settled: watch::Sender<bool>,
 }
 
+/// How long opening waits for shims to say how their pods are.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
 /// How long a state folder may still be locked by a host that has just ended.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -278,12 +281,11 @@ impl Supervisor {
             .into_iter()
             .map(|(folder, request)| self.inner.adopt(folder, request))
             .collect();
+        // A shim that does not answer must not hold up all the others.
+        let patience = tokio::time::Instant::now() + FIRST_LOOK;
         for entry in entries {
             let mut settled = entry.settled.subscribe();
-            // A shim that does not answer must not hold up all the others.
-            let _ =
-                tokio::time::timeout(Duration::from_secs(5), settled.wait_for(|settled| *settled))
-                    .await;
+            let _ = tokio::time::timeout_at(patience, settled.wait_for(|settled| *settled)).await;
         }
         Ok(())
     }

@@ -5,7 +5,8 @@
 //! that one that left its group and session is found too.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::fs::DirEntry;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -123,6 +124,58 @@ pub(super) fn descendants(processes: &[Stat], ancestor: u32) -> BTreeSet<u32> {
             return found;
         }
     }
+}
+
+/// Whether one of these processes listens on a TCP port of this machine. `None` when that cannot be told:
+/// nobody is seen listening, or what a process has open cannot be read.
+pub(super) fn one_listens(processes: &BTreeSet<u32>, port: u16) -> Option<bool> {
+    let sockets: BTreeSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|table| std::fs::File::open(table).ok())
+        .flat_map(|table| listeners(BufReader::new(table), port))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    let mut secret = false;
+    for pid in processes {
+        let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(files) => files,
+            // A process that has just ended has nothing open.
+            Err(error) => {
+                secret |= error.kind() == io::ErrorKind::PermissionDenied;
+                continue;
+            }
+        };
+        let held = |file: io::Result<DirEntry>| {
+            let target = std::fs::read_link(file.ok()?.path()).ok()?;
+            target.to_str().map(|target| sockets.contains(target))
+        };
+        if files.filter_map(held).any(|held| held) {
+            return Some(true);
+        }
+    }
+    (!secret).then_some(false)
+}
+
+/// The inodes of the sockets that listen on a port, from a table like `/proc/net/tcp`. The kernel lists
+/// listeners first, so the connections, of which there may be many, are not read.
+fn listeners(table: impl BufRead, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let fields = |line: String| {
+        let mut fields = line.split_ascii_whitespace().map(str::to_owned);
+        Some((fields.nth(1)?, fields.nth(1)?, fields.nth(5)?))
+    };
+    let suffix = format!(":{port:04X}");
+    table
+        .lines()
+        .skip(1)
+        .map_while(|line| fields(line.ok()?))
+        .take_while(|(_, state, _)| state == LISTEN)
+        .filter(|(local, ..)| local.ends_with(&suffix))
+        .map(|(.., inode)| inode)
+        .collect()
 }
 
 /// Whether the process carries every one of `marks` (`NAME=value`) in the environment it was started with.
@@ -268,5 +321,16 @@ mod tests {
             process(10, 1),
         ];
         assert_eq!(descendants(&list, 10), BTreeSet::from([20, 30]));
+    }
+
+    #[test]
+    fn it_is_known_who_listens_on_a_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        let port = listener.local_addr().expect("address").port();
+        let me = BTreeSet::from([std::process::id()]);
+        assert_eq!(one_listens(&me, port), Some(true));
+        assert_eq!(one_listens(&BTreeSet::new(), port), Some(false));
+        drop(listener);
+        assert_eq!(one_listens(&me, port), None);
     }
 }

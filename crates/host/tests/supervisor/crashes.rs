@@ -8,7 +8,9 @@ use crossfade_host::supervisor::{
 };
 use serde_json::{Value, json};
 
-use super::world::{HELPER, World, end, eventually, get, kill, marked, restarts, runs, script};
+use super::world::{
+    HELPER, World, end, eventually, get, kill, marked, restarts, runs, script, with,
+};
 
 fn server() -> Value {
     json!({"containers": [{
@@ -221,7 +223,12 @@ async fn a_shim_that_is_told_to_end_lets_its_containers_end_and_they_come_back()
         "trap 'echo bye >> {}; exit 0' TERM; while true; do sleep 0.01; done",
         out.display()
     );
-    world.start("p", &script(&text));
+    let spec = with(
+        script(&text),
+        json!({"terminationGracePeriodSeconds": 600}),
+        json!({}),
+    );
+    world.start("p", &spec);
     let before = world.until_ready("p").await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let pid = rustix::process::Pid::from_raw(before.shim_pid.expect("a shim").cast_signed())

@@ -250,6 +250,50 @@ async fn a_container_whose_port_a_stranger_took_gets_another_and_is_started_agai
 }
 
 #[tokio::test]
+async fn a_stranger_that_answers_on_the_port_of_a_pod_does_not_make_it_ready() {
+    let world = World::new().await;
+    let port = json!([{"containerPort": 80, "name": "http"}]);
+    let probe = json!({"tcpSocket": {"port": "http"}, "periodSeconds": 1});
+    world.start(
+        "probed",
+        &with(
+            script("exec sleep 1000"),
+            json!({}),
+            json!({"ports": port, "readinessProbe": probe}),
+        ),
+    );
+    world.start(
+        "plain",
+        &with(script("exec sleep 1000"), json!({}), json!({"ports": port})),
+    );
+    let mut strangers = Vec::new();
+    for uid in ["probed", "plain"] {
+        let pod = world
+            .until(uid, "running", |pod| !pod.ports.is_empty())
+            .await;
+        let listener = TcpListener::bind(pod.address("http").expect("address"))
+            .expect("free for the stranger");
+        listener.set_nonblocking(true).expect("set");
+        strangers.push(listener);
+    }
+    world
+        .until("probed", "found out", |pod| {
+            happened(
+                pod,
+                "Unhealthy",
+                "is held by a process that is not of this pod",
+            )
+        })
+        .await;
+    eventually("the other is tried too", || {
+        strangers.iter().all(|stranger| stranger.accept().is_ok())
+    })
+    .await;
+    assert!(!world.now("probed").is_ready());
+    assert!(!world.now("plain").is_ready());
+}
+
+#[tokio::test]
 async fn many_pods_at_once_share_no_port() {
     let world = World::new().await;
     let spec = json!({"containers": [{

@@ -15,7 +15,14 @@ async fn a_process_hears_sigterm_and_may_finish_its_work() {
         "trap 'sleep 0.1; echo bye > {}; exit 0' TERM; while true; do sleep 0.01; done",
         out.display()
     );
-    world.start("p", &script(&text));
+    world.start(
+        "p",
+        &with(
+            script(&text),
+            json!({"terminationGracePeriodSeconds": 600}),
+            json!({}),
+        ),
+    );
     world.until_ready("p").await;
     eventually("the trap is set", || {
         !marked(&world.pod_folder("p")).is_empty()
@@ -106,7 +113,14 @@ async fn the_prestop_hook_runs_before_sigterm() {
         "env": [{"name": "GREETING", "value": "hi"}],
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", hook]}}},
     });
-    world.start("p", &with(script(&text), json!({}), container));
+    world.start(
+        "p",
+        &with(
+            script(&text),
+            json!({"terminationGracePeriodSeconds": 600}),
+            container,
+        ),
+    );
     eventually("the trap is set", || out.exists()).await;
     world.supervisor().delete_pod("p", None).expect("accepted");
     world.until_gone("p").await;
@@ -118,11 +132,7 @@ async fn the_prestop_hook_runs_before_sigterm() {
 
 #[tokio::test]
 async fn a_prestop_hook_that_fails_or_never_ends_does_not_keep_the_pod() {
-    let world = World::tuned(Tuning {
-        second: Duration::from_millis(250),
-        ..Tuning::default()
-    })
-    .await;
+    let world = World::tuned(Tuning::default()).await;
     for (uid, hook, event) in [
         (
             "fails",

@@ -97,7 +97,7 @@ async fn a_sidecar_starts_before_the_main_container_and_ends_after_it() {
         json!({"exec": {"command": ["test", "-e", format!("{}-web", out.display())]}});
     world.start(
         "p",
-        &json!({"initContainers": [sidecar], "containers": [web]}),
+        &json!({"terminationGracePeriodSeconds": 600, "initContainers": [sidecar], "containers": [web]}),
     );
     let pod = world.until_ready("p").await;
     assert_eq!(pod.word(), "Running");
@@ -185,7 +185,6 @@ async fn a_pod_that_is_active_for_too_long_fails() {
     let world = World::new().await;
     let pod = json!({"restartPolicy": "Never", "activeDeadlineSeconds": 4});
     world.start("p", &with(script("exec sleep 1000"), pod, json!({})));
-    world.until_ready("p").await;
     let pod = world
         .until("p", "failed", |pod| pod.status.phase == PodPhase::Failed)
         .await;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::super::names;
 use super::super::plan::{HttpGet, Probe, ProbeAction, Protocol, Rendered, TargetPort};
+use super::super::procfs::{all, descendants, one_listens};
 use super::super::status::{LOOPBACK, Role};
 use super::exec::{self, Ran};
 use super::pod::Pod;
@@ -192,7 +193,32 @@ impl Tally {
     }
 }
 
+/// One try. While the container is not ready yet, the answer of a stranger who took its port is none.
 async fn attempt(pod: &Pod, index: usize, probe: &Probe, around: &Rendered) -> Result<(), String> {
+    try_once(pod, index, probe, around).await?;
+    let port = match &probe.action {
+        ProbeAction::Http(HttpGet { port, .. }) | ProbeAction::Tcp { port, .. } => port,
+        ProbeAction::Exec { .. } => return Ok(()),
+    };
+    let ready = pod.board.container(index, |record| record.status.ready);
+    match port {
+        TargetPort::Declared { .. } if ready == Some(false) => is_own(local(pod, port)),
+        TargetPort::Declared { .. } | TargetPort::AsItIs(_) => Ok(()),
+    }
+}
+
+/// Fails when a port that answers is known to be held by none of the pod's processes.
+fn is_own(port: u16) -> Result<(), String> {
+    let own = descendants(&all(), std::process::id());
+    match one_listens(&own, port) {
+        Some(false) => Err(format!(
+            "port {port} is held by a process that is not of this pod"
+        )),
+        Some(true) | None => Ok(()),
+    }
+}
+
+async fn try_once(pod: &Pod, index: usize, probe: &Probe, around: &Rendered) -> Result<(), String> {
     let within = pod.plan.tuning.seconds(probe.timeout_seconds);
     let seconds = probe.timeout_seconds;
     let slow = |_| format!("no answer within {seconds} s");
@@ -330,10 +356,8 @@ async fn accepts(pod: &Pod, index: usize) {
     let Some(port) = first else { return };
     let mut pause = EAGER_FIRST;
     loop {
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-            .await
-            .is_ok()
-        {
+        let accepted = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+        if accepted.is_ok() && is_own(port).is_ok() {
             return;
         }
         tokio::time::sleep(pause).await;
