@@ -81,12 +81,13 @@ macro_rules! resource {
 
             fn from_json(json: Value) -> (Self, Vec<FieldError>) {
                 let (Parts { metadata, spec, status }, errors) = Parts::from_json(Shape::$shape, &json);
-                (Self { metadata, spec, status, origin: Origin(Some(Arc::new(json))) }, errors)
+                let origin = Origin { json: Some(Arc::new(json)), faults: errors.as_slice().into() };
+                (Self { metadata, spec, status, origin }, errors)
             }
 
             fn to_json(&self) -> Value {
                 let now = parts_json(Self::KIND, &self.metadata, &self.spec, &self.status);
-                let Some(origin) = &self.origin.0 else {
+                let Some(origin) = &self.origin.json else {
                     return now;
                 };
                 let (Parts::<$spec, $status> { metadata, spec, status }, _) = Parts::from_json(Shape::$shape, origin);
@@ -142,9 +143,20 @@ resource!(
     AnalysisRun, Run, AnalysisRunSpec, AnalysisRunStatus, "analysisruns", "ar", true
 );
 
-/// The JSON that an object came from; none for objects made here.
+/// The JSON that an object came from, and which of its fields could not be read; empty for objects made here.
 #[derive(Clone, Debug, Default)]
-pub struct Origin(Option<Arc<Value>>);
+pub struct Origin {
+    json: Option<Arc<Value>>,
+    faults: Arc<[FieldError]>,
+}
+
+impl Origin {
+    /// The fields of the wrong type. They were left out, so the object must not be acted on;
+    /// [`crate::validate::rollout()`] tells of them first.
+    pub fn faults(&self) -> &[FieldError] {
+        &self.faults
+    }
+}
 
 /// The status of kinds that have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ pub fn matches(selector: Option<&LabelSelector>, of: &BTreeMap<&str, &str>) -> b
     matches_by(selector, |key| of.get(key).copied())
 }
 
-/// As [`matches`], on labels that are looked up one by one.
+/// As [`matches()`], on labels that are looked up one by one.
 pub fn matches_by<'v>(
     selector: Option<&LabelSelector>,
     of: impl Fn(&str) -> Option<&'v str>,

@@ -1,7 +1,7 @@
 //! How resources are read and written.
 
 use crossfade_api::rollout_status::{PauseReason, PingPongRole, RolloutPhase, RolloutStatus};
-use crossfade_api::{AnalysisTemplate, Resource, Rollout};
+use crossfade_api::{AnalysisTemplate, Resource, Rollout, validate};
 use serde_json::json;
 
 #[test]
@@ -72,6 +72,12 @@ fn api_40_a_field_of_the_wrong_type_is_named_and_the_rest_is_read() {
     assert!(canary.steps.is_empty() && canary.max_surge.is_some());
     assert_eq!(rollout.status.phase, RolloutPhase::Healthy);
     assert_eq!(rollout.to_json(), json);
+    let told: Vec<_> = validate::rollout(&rollout)
+        .iter()
+        .take(3)
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(told, texts[..3]);
 }
 
 #[test]

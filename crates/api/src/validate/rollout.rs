@@ -11,12 +11,18 @@ use crate::validate::{canary, names, pod_spec};
 
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
-/// Every fault of a Rollout's spec, the one to show first.
+/// Every fault of a Rollout's spec, the one to show first: fields that could not be read, then broken rules.
 ///
 /// With `workloadRef` the world fills in the template and drops the reference before it asks.
 pub fn rollout(rollout: &Rollout) -> Vec<FieldError> {
     let spec = &rollout.spec;
-    let mut errors = Vec::new();
+    // A status of the wrong type is mended by the next write.
+    let unreadable = rollout
+        .origin
+        .faults()
+        .iter()
+        .filter(|fault| !fault.path.starts_with("status"));
+    let mut errors: Vec<FieldError> = unreadable.cloned().collect();
     if let Some(replicas) = spec.replicas.filter(|replicas| *replicas < 0) {
         errors.push(FieldError::invalid(
             "spec.replicas",
