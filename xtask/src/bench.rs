@@ -10,25 +10,28 @@ use crate::setup;
 pub(crate) enum Name {
     /// Passes a second of the engine, and what an idle pass allocates
     Engine,
+    /// The data plane beside HAProxy and nginx, and how soon a weight is obeyed
+    Proxy,
 }
 
 /// Runs one measurement.
 pub(crate) fn run(name: Name, arguments: &[String]) -> Outcome {
     setup::need(&[setup::COMPILER])?;
     match name {
-        Name::Engine => run::run(
-            cargo()
-                .args([
-                    "run",
-                    "--quiet",
-                    "--release",
-                    "--package",
-                    "crossfade-engine",
-                    "--example",
-                    "bench",
-                    "--",
-                ])
-                .args(arguments),
-        ),
+        Name::Engine => example("crossfade-engine", "bench", arguments),
+        Name::Proxy => {
+            setup::need(&[setup::HAPROXY, setup::NGINX, setup::WRK])?;
+            example("crossfade-host", "bench_proxy", arguments)
+        }
     }
+}
+
+/// Builds and runs the measuring program of a room, as in a release.
+fn example(package: &str, name: &str, arguments: &[String]) -> Outcome {
+    let mut command = cargo();
+    command
+        .args(["run", "--quiet", "--release", "--package", package])
+        .args(["--example", name, "--"])
+        .args(arguments);
+    run::run(&mut command)
 }

@@ -41,7 +41,6 @@ const UPKEEP: Duration = Duration::from_millis(500);
 /// The control side.
 pub(super) struct Control {
     shared: Arc<Shared>,
-    workers: Vec<Handle>,
     inner: Mutex<Inner>,
     /// What is to be kept on disk.
     keep: watch::Sender<Option<Arc<Saved>>>,
@@ -74,16 +73,16 @@ impl Control {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        let count = workers.len();
         Self {
-            shared: Arc::new(Shared::new(limits)),
+            shared: Arc::new(Shared::new(limits, workers)),
             inner: Mutex::new(Inner {
-                maker: Maker::new(workers.len()),
+                maker: Maker::new(count),
                 config: ProxyConfig::default(),
                 open: HashMap::new(),
                 failed: BTreeMap::new(),
                 ports: BTreeMap::new(),
             }),
-            workers,
             keep,
             started: now.as_secs_f64(),
         }
@@ -157,8 +156,8 @@ impl Control {
                 listener.address.port() == 0 && before.ip() == listener.address.ip()
             });
             let result = match before {
-                Some(before) => bind(*before, self.workers.len()),
-                None => bind(listener.address, self.workers.len()),
+                Some(before) => bind(*before, self.shared.workers.len()),
+                None => bind(listener.address, self.shared.workers.len()),
             };
             let (bound, sockets) = match result {
                 Ok(opened) => opened,
@@ -191,11 +190,12 @@ impl Control {
         let closing = CancellationToken::new();
         let name: Arc<str> = name.into();
         let doors = self
+            .shared
             .workers
             .iter()
             .zip(sockets)
             .enumerate()
-            .map(|(worker, (handle, socket))| {
+            .map(|(worker, (load, socket))| {
                 let door = Door {
                     shared: Arc::clone(&self.shared),
                     worker,
@@ -204,7 +204,7 @@ impl Control {
                     connections: Arc::clone(&connections),
                     closing: closing.clone(),
                 };
-                handle.spawn(door.open(socket))
+                load.handle.spawn(door.open(socket))
             })
             .collect();
         OpenListener {

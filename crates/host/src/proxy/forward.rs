@@ -49,8 +49,8 @@ pub(super) struct Caller {
     pub(super) client: Client,
     pub(super) watch: Arc<Watch>,
     pub(super) rules: Mutex<(u64, Arc<Listener>)>,
-    /// Holds the listener's count of connections, also for tunnels.
-    pub(super) open: Open,
+    /// Holds the counts of the listener's and the worker's connections, also for tunnels.
+    pub(super) open: [Open; 2],
 }
 
 impl Caller {
@@ -354,7 +354,7 @@ async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Outp
 }
 
 /// Carries bytes both ways until both sides have ended. The pod counts as busy for that long.
-async fn tunnel(client: OnUpgrade, pod: OnUpgrade, lease: Option<Lease>, open: Open) {
+async fn tunnel(client: OnUpgrade, pod: OnUpgrade, lease: Option<Lease>, open: [Open; 2]) {
     if let Ok((client, pod)) = futures_util::future::try_join(client, pod).await {
         // An end that breaks has nobody left to be told.
         let _ =

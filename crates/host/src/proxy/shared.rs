@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{Limits, pods::lock, table::Table};
 
@@ -19,15 +19,21 @@ pub(super) struct Shared {
     /// table; so a table is obeyed by every request that begins after [`Shared::set`] has returned.
     pub(super) version: AtomicU64,
     pub(super) limits: Limits,
+    pub(super) workers: Vec<Load>,
     pub(super) mirrors: Arc<Semaphore>,
     pub(super) mirrored: AtomicU64,
     pub(super) mirrors_dropped: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, workers: Vec<Handle>) -> Self {
+        let load = |handle| Load {
+            handle,
+            connections: Arc::default(),
+        };
         Self {
             limits,
+            workers: workers.into_iter().map(load).collect(),
             table: Mutex::default(),
             version: AtomicU64::new(0),
             mirrors: Arc::new(Semaphore::new(MIRRORS)),
@@ -44,6 +50,13 @@ impl Shared {
         *lock(&self.table) = Arc::new(table);
         self.version.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// A worker, and how much it has to do.
+pub(super) struct Load {
+    pub(super) handle: Handle,
+    /// Connections of clients that it serves.
+    pub(super) connections: Arc<AtomicUsize>,
 }
 
 /// Counts itself for as long as it lives.

@@ -42,8 +42,6 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest head of an answer that is passed on, in bytes.
 const MAX_HEAD: usize = 128 * 1024;
-/// Most header fields in an answer.
-const MAX_FIELDS: usize = 256;
 
 /// Bytes that went over one connection, counted at the socket.
 #[derive(Default)]
@@ -166,7 +164,6 @@ impl H1 {
             wire: Arc::clone(&wire),
         });
         let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_FIELDS)
             .max_buf_size(MAX_HEAD)
             .handshake(io)
             .await

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -24,16 +27,15 @@ use super::{
     forward::{Caller, serve},
     guard::{Watch, Watched},
     headers::Client,
-    shared::{Open, Shared},
+    shared::{Load, Open, Shared},
     table::Listener as Rules,
 };
 
 /// Connections that wait to be accepted; the kernel may lower it.
 const BACKLOG: i32 = 4096;
-/// Longest head of a request, in bytes. A longer one is answered 431.
+/// Longest head of a request, in bytes. A longer one is answered 431, as is one of more than 100 fields (the library's
+/// own limit; any other costs it two allocations for each request).
 const MAX_HEAD: usize = 64 * 1024;
-/// Most header fields of a request. More are answered 431.
-const MAX_FIELDS: usize = 128;
 /// How often a connection is looked at for its time limits.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
@@ -125,19 +127,49 @@ impl Door {
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
-        while let Some(Ok((stream, from))) =
-            futures_util::FutureExt::now_or_never(listener.accept())
-        {
-            door.admit(stream, from);
+        for _ in 0..BACKLOG {
+            match futures_util::FutureExt::now_or_never(listener.accept()) {
+                Some(Ok((stream, from))) => door.admit(stream, from),
+                _ => return,
+            }
         }
     }
 
+    /// Lets the connection be served: here, or by a worker that has fewer.
+    ///
+    /// The kernel spreads connections by chance. With few that live long, one core would wait for the other.
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
-        let open = Open::new(&self.connections);
-        tokio::spawn(Arc::clone(self).converse(stream, from, open));
+        let count = |worker: &Load| worker.connections.load(Ordering::Relaxed);
+        let workers = &self.shared.workers;
+        let Some(here) = workers.get(self.worker) else {
+            return;
+        };
+        let (number, worker) = workers
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, worker)| count(worker))
+            .filter(|(_, worker)| count(worker) < count(here))
+            .unwrap_or((self.worker, here));
+        let open = [Open::new(&self.connections), Open::new(&worker.connections)];
+        let door = Arc::clone(self);
+        if number == self.worker {
+            tokio::spawn(door.converse(number, stream, from, open));
+        } else if let Ok(stream) = stream.into_std() {
+            worker.handle.spawn(async move {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    door.converse(number, stream, from, open).await;
+                }
+            });
+        }
     }
 
-    async fn converse(self: Arc<Self>, mut stream: TcpStream, from: SocketAddr, open: Open) {
+    async fn converse(
+        self: Arc<Self>,
+        worker: usize,
+        mut stream: TcpStream,
+        from: SocketAddr,
+        open: [Open; 2],
+    ) {
         let Ok(to) = stream.local_addr() else { return };
         if stream.set_nodelay(true).is_err() {
             return;
@@ -156,7 +188,7 @@ impl Door {
         };
         let caller = Arc::new(Caller {
             shared: Arc::clone(&self.shared),
-            worker: self.worker,
+            worker,
             listener: Arc::clone(&self.name),
             client: Client {
                 ip: header(from.ip().to_canonical().to_string()),
@@ -190,7 +222,6 @@ impl Door {
         } else {
             let connection = hyper::server::conn::http1::Builder::new()
                 .max_buf_size(MAX_HEAD)
-                .max_headers(MAX_FIELDS)
                 .serve_connection(io, service)
                 .with_upgrades();
             tokio::pin!(connection);

@@ -150,6 +150,13 @@ async fn counters_name_service_version_route_pod_method_and_status() {
     );
 }
 
+/// Path and header fields of a request, and the pod that gets it.
+type Row = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
+
 fn header(name: &str, value: StringMatch) -> RouteMatch {
     RouteMatch {
         headers: vec![HeaderMatch {
@@ -204,11 +211,6 @@ async fn the_first_route_that_matches_decides() {
         route(vec![version("s", 1, [&stable])]),
     ];
     let mut client = Client::connect(rig.serve(routes).await).await;
-    type Row = (
-        &'static str,
-        &'static [(&'static str, &'static str)],
-        &'static str,
-    );
     let table: [Row; 10] = [
         ("/", &[], "stable"),
         ("/", &[("x-agent", "Mozilla")], "canary"),
