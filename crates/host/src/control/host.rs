@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +18,15 @@ use crossfade_metrics::transport::Transport;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
+use super::answers::Answers;
 use super::data_plane::DataPlane;
 use super::measuring::Measuring;
 use super::objects::{ObjectError, Objects};
 use super::queue::Queue;
 use super::{analysis_runs, metering, pods, rollouts, views};
+use crate::server::{self, Doors};
 use crate::store::{Interest, Kind, Options, Store};
 use crate::supervisor::Supervisor;
 use crate::telemetry::samples::Store as Samples;
@@ -456,9 +459,10 @@ async fn work(context: Arc<Context>) {
 pub struct Host {
     context: Arc<Context>,
     settings: Settings,
-    store: Store,
     metrics: SocketAddr,
-    metrics_api: crate::telemetry::api::Api,
+    socket: PathBuf,
+    loopback: Option<SocketAddr>,
+    closing: CancellationToken,
     tasks: JoinSet<()>,
 }
 
@@ -553,19 +557,27 @@ impl Host {
         let kept_up = Arc::clone(&context);
         tasks.spawn(async move { kept_up.data_plane.keep_up(&kept_up).await });
         tasks.spawn(work(Arc::clone(&context)));
+
+        // The doors open last: whoever is let in finds everything in its place.
+        let doors = Doors::open(&settings.state, settings.listen)
+            .map_err(|why| StartError::Other(why.to_string()))?;
+        let (socket, loopback) = (doors.socket().to_owned(), doors.loopback());
+        let closing = CancellationToken::new();
+        let answers = Arc::new(Answers {
+            context: Arc::clone(&context),
+            metrics,
+            metrics_api,
+        });
+        tasks.spawn(server::serve(store, answers, doors, closing.clone()));
         Ok(Self {
             context,
             settings,
-            store,
             metrics,
-            metrics_api,
+            socket,
+            loopback,
+            closing,
             tasks,
         })
-    }
-
-    /// The objects, for whoever serves them to people.
-    pub fn store(&self) -> &Store {
-        &self.store
     }
 
     /// Where the metric store answers.
@@ -573,18 +585,19 @@ impl Host {
         self.metrics
     }
 
-    /// The metric store's API, for whoever serves it under another address.
-    pub fn metrics_api(&self) -> &crate::telemetry::api::Api {
-        &self.metrics_api
+    /// The socket of the API.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
-    /// Every Service's listeners: name, namespace, address.
-    pub fn listeners(&self) -> Vec<(String, String, SocketAddr)> {
-        self.context.data_plane.listeners()
+    /// The loopback address of the API, if it has one.
+    pub fn loopback(&self) -> Option<SocketAddr> {
+        self.loopback
     }
 
     /// Stops deciding. Pods and data plane go on, unless the host is ephemeral.
     pub async fn stop(mut self) {
+        self.closing.cancel();
         self.context.queue.close();
         self.tasks.shutdown().await;
         if self.settings.ephemeral {

@@ -4,6 +4,7 @@
 //! engine's passes; ReplicaSets, Jobs and pods through plain functions (`workloads`); Services through `routes`.
 
 mod analysis_runs;
+mod answers;
 mod data_plane;
 mod host;
 mod materials;

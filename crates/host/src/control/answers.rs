@@ -1,0 +1,183 @@
+//! What the API server asks the control plane: where things are, what a pod wrote, why a release stands where it stands.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossfade_engine::action::Evidence;
+use crossfade_engine::rollout;
+use futures_util::StreamExt as _;
+use http::{Request, Response};
+use http_body_util::Full;
+use jiff::{SignedDuration, Timestamp};
+
+use super::host::Context;
+use super::{analysis_runs, rollouts, views};
+use crate::server::{Backend, LogStream};
+use crate::store::Kind;
+use crate::supervisor::LogOptions;
+use crate::telemetry::api::Api;
+use crate::wire::{ExplainedStep, Explanation, Info, Listener, LogQuery, Reason, Status, Wait};
+
+/// Answers for a running control plane.
+pub(super) struct Answers {
+    pub(super) context: Arc<Context>,
+    pub(super) metrics: std::net::SocketAddr,
+    pub(super) metrics_api: Api,
+}
+
+impl Backend for Answers {
+    fn info(&self) -> Info {
+        let listeners =
+            self.context
+                .data_plane
+                .listeners()
+                .into_iter()
+                .map(|(service, namespace, address)| Listener {
+                    service,
+                    namespace,
+                    address: address.to_string(),
+                });
+        Info {
+            listeners: listeners.collect(),
+            metrics: Some(self.metrics.to_string()),
+            ..Info::default()
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        wanted: LogQuery,
+    ) -> Result<LogStream, Status> {
+        let missing = || Status::failure(Reason::NotFound, format!("pods \"{pod}\" not found"));
+        let object = self
+            .context
+            .objects
+            .get(Kind::Pod, namespace, pod)
+            .ok_or_else(missing)?;
+        let since = wanted
+            .since_seconds
+            .and_then(|seconds| i64::try_from(seconds).ok());
+        let options = LogOptions {
+            follow: wanted.follow,
+            tail: wanted
+                .tail_lines
+                .and_then(|lines| usize::try_from(lines).ok()),
+            since: since.and_then(|seconds| {
+                Timestamp::now()
+                    .checked_sub(SignedDuration::from_secs(seconds))
+                    .ok()
+            }),
+            previous: wanted.previous,
+        };
+        let uid = views::text(&object, "/metadata/uid").to_owned();
+        let lines = self
+            .context
+            .supervisor
+            .logs(&uid, wanted.container.as_deref(), options)
+            .await;
+        let lines = lines.map_err(|error| Status::failure(Reason::NotFound, error.to_string()))?;
+        let bytes = lines.map(|line| {
+            line.map(|line| {
+                let end = if line.complete { "\n" } else { "" };
+                Bytes::from(format!("{}{end}", line.text))
+            })
+        });
+        Ok(Box::pin(bytes))
+    }
+
+    async fn explain(&self, namespace: &str, name: &str) -> Result<Explanation, Status> {
+        let missing = || {
+            Status::failure(
+                Reason::NotFound,
+                format!("rollouts.argoproj.io \"{name}\" not found"),
+            )
+        };
+        let world = rollouts::observe(&self.context, namespace, name).ok_or_else(missing)?;
+        let now = Timestamp::now();
+        // Decided on what is so now, and not carried out: the reasons are the same as those of the next pass.
+        let decision = rollout::decide(&world, &Evidence::default(), now);
+        let status = &world.rollout.status;
+        let mut waits = decision.waits;
+        let mut details = Vec::new();
+        let slots = [
+            &status.canary.current_step_analysis_run_status,
+            &status.canary.current_background_analysis_run_status,
+            &status.blue_green.pre_promotion_analysis_run_status,
+            &status.blue_green.post_promotion_analysis_run_status,
+        ];
+        for slot in slots
+            .into_iter()
+            .flatten()
+            .filter(|slot| !slot.status.is_completed())
+        {
+            if let Some(run) = analysis_runs::observe(&self.context, namespace, &slot.name) {
+                details.extend(
+                    crossfade_engine::analysis::decide(&run, &Evidence::default(), now).waits,
+                );
+            }
+        }
+        waits.extend(details);
+        let mut would_move: Vec<String> = Vec::new();
+        for command in waits
+            .iter()
+            .flat_map(|wait| &wait.moved_by)
+            .map(|arguments| format!("crossfade {arguments}"))
+        {
+            if !would_move.contains(&command) {
+                would_move.push(command);
+            }
+        }
+        let steps = world
+            .rollout
+            .spec
+            .strategy
+            .canary
+            .as_ref()
+            .map(|canary| &canary.steps);
+        let step = steps
+            .zip(status.current_step_index)
+            .and_then(|(steps, index)| {
+                let index = u32::try_from(index).ok()?;
+                let step = steps.get(usize::try_from(index).ok()?)?;
+                let text = step.to_string();
+                let kind = text
+                    .split([':', '{', ' '])
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
+                Some(ExplainedStep {
+                    index,
+                    total: u32::try_from(steps.len()).unwrap_or(u32::MAX),
+                    kind,
+                    text,
+                })
+            });
+        let shown = |wait: crossfade_engine::decision::Wait| Wait {
+            details: wait
+                .until
+                .map(|until| format!("ends by itself at {}", crossfade_api::time::text(until)))
+                .unwrap_or_default(),
+            what: wait.for_what,
+            since: wait.since,
+        };
+        Ok(Explanation {
+            rollout: name.to_owned(),
+            phase: status.phase.to_string(),
+            message: status.message.clone(),
+            step,
+            waits: waits.into_iter().map(shown).collect(),
+            would_move,
+            gates: Vec::new(),
+        })
+    }
+
+    async fn prometheus(&self, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
+        self.metrics_api.answer(request).await
+    }
+}
