@@ -12,8 +12,18 @@ use super::kind::{Kind, List};
 use super::loops::Loop;
 use super::syntax::{Function, Given, Names, Node, NodeId, Operator, Order, Pointer, Program};
 
+/// The kinds of all nodes, for the few places where the evaluation must know them.
+pub(super) struct Kinds(Vec<Kind>);
+
+impl Kinds {
+    pub(super) fn of(&self, id: NodeId) -> &Kind {
+        // The check has seen every node.
+        &self.0[id.index()]
+    }
+}
+
 /// Fails with the first misfit, for a value of kind `result`.
-pub(super) fn check(program: &Program, names: Names, result: &Kind) -> Result<(), Fault> {
+pub(super) fn check(program: &Program, names: Names, result: &Kind) -> Result<Kinds, Fault> {
     let mut checker = Checker {
         program,
         names,
@@ -26,7 +36,7 @@ pub(super) fn check(program: &Program, names: Names, result: &Kind) -> Result<()
             .map_err(|fault| fault.or_at(program.at(id)))?;
         checker.kinds.push(kind);
     }
-    Ok(())
+    Ok(Kinds(checker.kinds))
 }
 
 struct Checker<'a> {
@@ -37,9 +47,9 @@ struct Checker<'a> {
     kinds: Vec<Kind>,
 }
 
-type Checked = Result<Kind, Fault>;
+type Found = Result<Kind, Fault>;
 
-fn misfit(message: impl Into<String>) -> Checked {
+fn misfit(message: impl Into<String>) -> Found {
     Err(Fault::new(message))
 }
 
@@ -49,7 +59,7 @@ impl Checker<'_> {
         &self.kinds[id.index()]
     }
 
-    fn node(&self, node: &Node) -> Checked {
+    fn node(&self, node: &Node) -> Found {
         Ok(match node {
             Node::Nil => Kind::Nil,
             Node::Bool(_) => Kind::Bool,
@@ -193,7 +203,7 @@ impl Checker<'_> {
     }
 
     /// `$env.name`: without `?` the name must exist.
-    fn member_of_environment(&self, name: Option<&str>, optional: bool) -> Checked {
+    fn member_of_environment(&self, name: Option<&str>, optional: bool) -> Found {
         let Some(name) = name else {
             return Ok(Kind::Unknown);
         };
@@ -204,7 +214,7 @@ impl Checker<'_> {
         }
     }
 
-    fn member(&self, base: NodeId, name: &str, optional: bool) -> Checked {
+    fn member(&self, base: NodeId, name: &str, optional: bool) -> Found {
         if matches!(self.program.node(base), Node::Environment) {
             return self.member_of_environment(Some(name), optional);
         }
@@ -219,7 +229,7 @@ impl Checker<'_> {
         }
     }
 
-    fn method(&self, base: NodeId, name: &str, optional: bool, arguments: &[NodeId]) -> Checked {
+    fn method(&self, base: NodeId, name: &str, optional: bool, arguments: &[NodeId]) -> Found {
         let kinds: Vec<&Kind> = arguments.iter().map(|id| self.kind(*id)).collect();
         let of = self.kind(base);
         if matches!(
@@ -235,7 +245,7 @@ impl Checker<'_> {
         }
     }
 
-    fn index(&self, base: NodeId, key: NodeId, optional: bool) -> Checked {
+    fn index(&self, base: NodeId, key: NodeId, optional: bool) -> Found {
         if matches!(self.program.node(base), Node::Environment) {
             return self.member_of_environment(self.text(key), optional);
         }
@@ -266,7 +276,7 @@ impl Checker<'_> {
         }
     }
 
-    fn slice(&self, base: NodeId, bounds: [Option<NodeId>; 2]) -> Checked {
+    fn slice(&self, base: NodeId, bounds: [Option<NodeId>; 2]) -> Found {
         let base = self.kind(base);
         let sliced = match base {
             unknown if unknown.is_unknown() => Kind::Unknown,
@@ -283,7 +293,7 @@ impl Checker<'_> {
         Ok(sliced)
     }
 
-    fn call(&self, function: Function, arguments: &[NodeId]) -> Checked {
+    fn call(&self, function: Function, arguments: &[NodeId]) -> Found {
         let name = function.name();
         if arguments.len() != function.arity() {
             return misfit(format!(
@@ -309,7 +319,7 @@ impl Checker<'_> {
     }
 }
 
-fn mismatch(operator: &str, left: &Kind, right: &Kind) -> Checked {
+fn mismatch(operator: &str, left: &Kind, right: &Kind) -> Found {
     misfit(format!(
         "invalid operation: {operator} (mismatched types {left} and {right})"
     ))
@@ -353,7 +363,7 @@ fn promoted(left: &Kind, right: &Kind) -> Kind {
     }
 }
 
-fn binary(operator: Operator, left: &Kind, right: &Kind) -> Checked {
+fn binary(operator: Operator, left: &Kind, right: &Kind) -> Found {
     use Kind::{Bool, Bytes, Duration, Float, Int, Text, Time, Unknown};
     let numbers = left.is_number() && right.is_number();
     let number = Kind::is_number;
@@ -409,7 +419,7 @@ fn binary(operator: Operator, left: &Kind, right: &Kind) -> Checked {
 }
 
 /// `left in right`
-fn inside(left: &Kind, right: &Kind) -> Checked {
+fn inside(left: &Kind, right: &Kind) -> Found {
     let fits = match right {
         unknown if unknown.is_unknown() => true,
         map if map.is_map() => left.is_unknown() || !map.has_text_keys() || *left == Kind::Text,
@@ -452,7 +462,7 @@ fn either(yes: &Kind, no: &Kind) -> Kind {
 }
 
 /// The functions that walk a list with a predicate.
-fn looped(kind: Loop, collection: &Kind, body: Option<&Kind>, extra: Option<&Kind>) -> Checked {
+fn looped(kind: Loop, collection: &Kind, body: Option<&Kind>, extra: Option<&Kind>) -> Found {
     let name = kind.name();
     if !collection.is_list() && !collection.is_unknown() {
         return misfit(format!("{name} takes only a list (got {collection})"));
@@ -531,10 +541,10 @@ impl Takes {
     }
 }
 
-fn builtin(function: Builtin, arguments: &[&Kind]) -> Checked {
+fn builtin(function: Builtin, arguments: &[&Kind]) -> Found {
     let name = function.name();
     // All of `takes`, of which the last `optional` may be absent.
-    let signature = |takes: &[Takes], optional: usize, gives: Kind| -> Checked {
+    let signature = |takes: &[Takes], optional: usize, gives: Kind| -> Found {
         if arguments.len() > takes.len() || arguments.len() + optional < takes.len() {
             return misfit(format!(
                 "invalid number of arguments to call {name} (expected {}, got {})",
@@ -654,7 +664,7 @@ fn builtin(function: Builtin, arguments: &[&Kind]) -> Checked {
 }
 
 /// Numbers, or lists of them: what stands behind a list is seen only when it runs.
-fn aggregate(name: &str, arguments: &[&Kind]) -> Checked {
+fn aggregate(name: &str, arguments: &[&Kind]) -> Found {
     for kind in arguments {
         if kind.is_unknown() || kind.is_list() {
             return Ok(Kind::Any);
@@ -669,7 +679,7 @@ fn aggregate(name: &str, arguments: &[&Kind]) -> Checked {
     }
 }
 
-fn get(arguments: &[&Kind]) -> Checked {
+fn get(arguments: &[&Kind]) -> Found {
     let [base, key] = arguments else {
         return misfit(format!(
             "invalid number of arguments to call get (expected 2, got {})",
@@ -689,7 +699,7 @@ fn get(arguments: &[&Kind]) -> Checked {
 }
 
 /// Methods of times, durations and what they are made of.
-fn method(of: &Kind, name: &str, arguments: &[&Kind]) -> Checked {
+fn method(of: &Kind, name: &str, arguments: &[&Kind]) -> Found {
     let Some((takes, gives)) = super::time::signature(of, name) else {
         return misfit(format!("{of} has no method {name}"));
     };

@@ -335,6 +335,21 @@ impl Datum {
         }
     }
 
+    /// The elements that a predicate walks. Nothing is nothing: maps and texts without content count as lists
+    /// without elements, as in the reference.
+    pub(super) fn walked(&self) -> Result<Arc<List>, Fault> {
+        let is_empty = match self {
+            Self::Map(map) => map.len() == 0,
+            Self::Text(text) => text.is_empty(),
+            _ => false,
+        };
+        if is_empty {
+            Self::stored(Vec::new(), Store::Any)?.elements()
+        } else {
+            self.elements()
+        }
+    }
+
     /// A number as a float.
     pub(super) fn as_float(&self) -> Option<f64> {
         match self {

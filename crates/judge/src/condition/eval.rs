@@ -12,9 +12,11 @@ use regex::Regex;
 
 use super::budget::Budget;
 use super::builtin::Builtin;
+use super::check::Kinds;
 use super::datum::Datum;
 use super::error::Fault;
 use super::functions;
+use super::kind::Kind;
 use super::loops::{Frame, From, Loop};
 use super::number;
 use super::operate;
@@ -28,8 +30,11 @@ const PATTERN_STEPS: usize = 100_000;
 
 pub(super) struct Evaluator<'p> {
     program: &'p Program,
+    kinds: &'p Kinds,
     names: Names,
     result: Datum,
+    /// `$env`, once it has been asked for.
+    environment: Option<Datum>,
     pub(super) now: Timestamp,
     pub(super) budget: Budget,
     /// The values of the variables in sight, by slot.
@@ -56,11 +61,19 @@ fn truth(value: bool) -> Step {
 }
 
 impl<'p> Evaluator<'p> {
-    pub(super) fn new(program: &'p Program, names: Names, result: Datum, now: Timestamp) -> Self {
+    pub(super) fn new(
+        program: &'p Program,
+        kinds: &'p Kinds,
+        names: Names,
+        result: Datum,
+        now: Timestamp,
+    ) -> Self {
         Self {
             program,
+            kinds,
             names,
             result,
+            environment: None,
             now,
             budget: Budget::default(),
             variables: Vec::new(),
@@ -167,14 +180,17 @@ impl<'p> Evaluator<'p> {
 
     /// `$env`: every name with what it stands for.
     fn environment(&mut self) -> Result<Datum, Fault> {
-        let names = self.names.all();
-        self.budget.steps(names.len())?;
-        Datum::map(
+        if let Some(environment) = &self.environment {
+            return Ok(environment.clone());
+        }
+        let names = self.names.all().into_iter();
+        let environment = Datum::map(
             names
-                .into_iter()
                 .map(|(name, given)| (name.into(), self.given(given)))
                 .collect(),
-        )
+        )?;
+        self.environment = Some(environment.clone());
+        Ok(environment)
     }
 
     fn all(&mut self, ids: &[NodeId]) -> Result<Vec<Datum>, Fault> {
@@ -252,6 +268,12 @@ impl<'p> Evaluator<'p> {
             Node::Not(_) => Ok(truth(!value.as_bool()?)),
             Node::Signed(Sign::Plus, _) => Ok(Step::Value(value)),
             Node::Signed(Sign::Minus, _) => operate::negated(&value).map(Step::Value),
+            // `x || false` is x, whatever that is: the reference leaves the rest out.
+            Node::Logic { is_or, right, .. }
+                if self.program.constant(*right) == Some(&Constant::Bool(!is_or)) =>
+            {
+                Ok(Step::Value(value))
+            }
             Node::Logic { is_or, right, .. } => Ok(if value.as_bool()? == *is_or {
                 truth(*is_or)
             } else {
@@ -263,8 +285,10 @@ impl<'p> Evaluator<'p> {
                 Step::Value(value)
             }),
             Node::Binary {
-                operator, right, ..
-            } => self.binary(*operator, &value, *right),
+                operator,
+                left,
+                right,
+            } => self.binary(*operator, &value, [*left, *right]),
             Node::MatchesPattern { pattern, .. } => {
                 Self::matched(&mut self.budget, pattern, pattern.as_str().len(), &value).map(truth)
             }
@@ -317,14 +341,17 @@ impl<'p> Evaluator<'p> {
     }
 
     #[inline(never)]
-    fn binary(&mut self, operator: Operator, left: &Datum, right: NodeId) -> Stepped {
+    fn binary(&mut self, operator: Operator, left: &Datum, nodes: [NodeId; 2]) -> Stepped {
         if operator == Operator::In
-            && let Some(found) = self.inside_written(left, right)?
+            && let Some(found) = self.inside_written(left, nodes)?
         {
             return Ok(truth(found));
         }
-        let right = self.eval(right)?;
+        let right = self.eval(nodes[1])?;
         let right = &right;
+        if matches!(operator, Operator::Equal | Operator::NotEqual) {
+            self.no_surprise(left, right, nodes)?;
+        }
         let budget = &mut self.budget;
         Ok(match operator {
             Operator::Equal => truth(operate::equal(left, right, budget)?),
@@ -339,25 +366,57 @@ impl<'p> Evaluator<'p> {
         })
     }
 
-    /// `in` with what is written on its right side, where that shows. In a range of written integers an integer is
-    /// found without making the range. In a list of written texts only a text can be looked for, nil counting as
+    /// Where both sides of `==` are known to be integers, or texts, finding something else, nil above all, is an
+    /// error rather than unequal: `findIndex(l, p) == 0` has no answer when nothing was found.
+    fn no_surprise(&self, left: &Datum, right: &Datum, nodes: [NodeId; 2]) -> Result<(), Fault> {
+        let [one, other] = nodes.map(|node| self.kinds.of(node));
+        let fits = match (one, other) {
+            (Kind::Int, Kind::Int) => left.as_float().is_some() && right.as_float().is_some(),
+            (Kind::Text, Kind::Text) => left.as_text().is_ok() && right.as_text().is_ok(),
+            _ => true,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Fault::new(format!(
+            "invalid operation: {} == {}",
+            left.kind(),
+            right.kind()
+        )))
+    }
+
+    /// `in` with what is written on its right side, where that shows. What is known to be an integer is
+    /// found in a range of written integers without making it. In a list of written texts only a text can be looked for, nil counting as
     /// the empty one.
-    fn inside_written(&mut self, needle: &Datum, right: NodeId) -> Result<Option<bool>, Fault> {
+    fn inside_written(
+        &mut self,
+        needle: &Datum,
+        nodes: [NodeId; 2],
+    ) -> Result<Option<bool>, Fault> {
+        let [left, right] = nodes;
         let constant = |id: &NodeId| self.program.constant(*id);
         match (self.program.node(right), needle) {
             (
                 Node::Binary {
                     operator: Operator::Range,
-                    left,
-                    right,
+                    left: from,
+                    right: to,
                 },
-                Datum::Int(needle),
-            ) => match (constant(left), constant(right)) {
-                (Some(Constant::Int(from)), Some(Constant::Int(to))) => {
-                    Ok(Some(from <= needle && needle <= to))
-                }
-                _ => Ok(None),
-            },
+                needle,
+            ) if *self.kinds.of(left) == Kind::Int => {
+                let bound = |id| match constant(id) {
+                    Some(Constant::Int(bound)) => Some(Datum::Int(*bound)),
+                    _ => None,
+                };
+                let (Some(from), Some(to)) = (bound(from), bound(to)) else {
+                    return Ok(None);
+                };
+                let budget = &mut self.budget;
+                Ok(Some(
+                    operate::compared(&from, Order::LessEqual, needle, budget)?
+                        && operate::compared(needle, Order::LessEqual, &to, budget)?,
+                ))
+            }
             (Node::List(items), needle) if !items.is_empty() => {
                 let is_text = |item: &NodeId| matches!(self.program.node(*item), Node::Text(_));
                 if !items.iter().all(is_text) {
@@ -491,7 +550,7 @@ impl<'p> Evaluator<'p> {
                 // The length of the list is all that is wanted of it.
                 waiting.pop();
             }
-            let count = self.count(&collection.elements()?, body, enough)?;
+            let count = self.count(&collection.walked()?, body, enough)?;
             return Ok(Step::Value(Datum::Int(
                 i64::try_from(count).unwrap_or(i64::MAX),
             )));
@@ -537,7 +596,7 @@ impl<'p> Evaluator<'p> {
             _ => return Ok(None),
         };
         waiting.pop();
-        match self.first_match(&collection.elements()?, body, from)? {
+        match self.first_match(&collection.walked()?, body, from)? {
             Some(found) => Ok(Some(Step::Value(found))),
             None if must_exist => Err(Fault::new("index out of range: 0 (array length is 0)")),
             None => Ok(Some(Step::Value(Datum::Nil))),

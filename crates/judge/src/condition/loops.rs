@@ -111,7 +111,7 @@ impl Evaluator<'_> {
         body: Option<NodeId>,
         extra: Option<&Datum>,
     ) -> Result<Datum, Fault> {
-        let list = collection.elements()?;
+        let list = collection.walked()?;
         match kind {
             Loop::All => self
                 .search(&list, body, From::Start, false)

@@ -87,9 +87,9 @@ impl Condition {
     }
 
     fn answer(&self, result: &Value, now: Timestamp) -> Result<bool, Fault> {
-        check::check(&self.program, Names::OfConditions, &Kind::of(result))?;
+        let kinds = check::check(&self.program, Names::OfConditions, &Kind::of(result))?;
         let result = Datum::of(result)?;
-        match Evaluator::new(&self.program, Names::OfConditions, result, now).run()? {
+        match Evaluator::new(&self.program, &kinds, Names::OfConditions, result, now).run()? {
             Datum::Bool(answer) => Ok(answer),
             other => Err(Fault::new(format!(
                 "expected bool, but got {}",
@@ -104,8 +104,8 @@ impl Condition {
 pub fn evaluate_time(text: &str, now: Timestamp) -> Result<Timestamp, ConditionError> {
     let answer = || {
         let program = parser::parse(text, Names::OfInstants)?;
-        check::check(&program, Names::OfInstants, &Kind::Nil)?;
-        match Evaluator::new(&program, Names::OfInstants, Datum::Nil, now).run()? {
+        let kinds = check::check(&program, Names::OfInstants, &Kind::Nil)?;
+        match Evaluator::new(&program, &kinds, Names::OfInstants, Datum::Nil, now).run()? {
             Datum::Time(time) => Ok(time.timestamp()),
             other => Err(Fault::new(format!(
                 "expected time.Time, but got {}",

@@ -159,7 +159,7 @@ fn scaled(mantissa: u64, beyond: bool, power: i64) -> f64 {
     kept * 2f64.powi(halfway) * 2f64.powi(lowest - halfway)
 }
 
-/// A float as Go prints it (`%v`): shortest digits, an exponent below 1e-4 and from 1e21.
+/// A float as Go prints it (`%v`): shortest digits, an exponent below 1e-4 and from a million.
 pub(super) fn printed(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -168,7 +168,7 @@ pub(super) fn printed(value: f64) -> String {
         return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     match exponent(value) {
-        -4..21 => format!("{value}"),
+        -4..=5 => format!("{value}"),
         _ => with_exponent(value, 2),
     }
 }
@@ -266,7 +266,10 @@ mod tests {
             (5.0, "5", "5"),
             (-0.0, "-0", "-0"),
             (0.1, "0.1", "0.1"),
-            (1e20, "100000000000000000000", "100000000000000000000"),
+            (999_999.0, "999999", "999999"),
+            (1e6, "1e+06", "1000000"),
+            (1_234_567.0, "1.234567e+06", "1234567"),
+            (1e20, "1e+20", "100000000000000000000"),
             (1e21, "1e+21", "1e+21"),
             (1.5e300, "1.5e+300", "1.5e+300"),
             (0.0001, "0.0001", "0.0001"),

@@ -395,16 +395,14 @@ pub(super) fn sliced(
     }
 }
 
-/// `from..to` with both ends.
+/// `from..to` with both ends. How many there are wraps around like all integers, as in the reference: beyond the
+/// range of 64 bits there are none, or too many.
 pub(super) fn range(from: &Datum, to: &Datum, budget: &mut Budget) -> Result<Datum, Fault> {
     let (from, to) = (from.as_int()?, to.as_int()?);
-    if from > to {
-        return Datum::stored(Vec::new(), Store::Ints);
-    }
-    // What does not fit is far beyond the budget, which has the last word before anything is made.
-    let count = usize::try_from(to.abs_diff(from)).unwrap_or(usize::MAX);
-    budget.elements(count.saturating_add(1))?;
-    Datum::stored((from..=to).map(Datum::Int).collect(), Store::Ints)
+    let size = to.wrapping_sub(from).wrapping_add(1).max(0);
+    budget.elements(usize::try_from(size).unwrap_or(usize::MAX))?;
+    let numbers = (0..size).map(|step| Datum::Int(from.wrapping_add(step)));
+    Datum::stored(numbers.collect(), Store::Ints)
 }
 
 pub(super) fn negated(datum: &Datum) -> Result<Datum, Fault> {

@@ -124,10 +124,14 @@ impl Waiting {
         )
     }
 
+    fn is_unary(&self) -> bool {
+        matches!(self, Self::Not | Self::Sign(_))
+    }
+
     /// The loosest operator that its right side may hold.
     fn takes(&self) -> u16 {
         match self {
-            Self::Not | Self::Sign(_) => self.binds(),
+            unary if unary.is_unary() => unary.binds(),
             power if power.is_power() => power.binds(),
             _ => self.binds() + 1,
         }
@@ -135,7 +139,7 @@ impl Waiting {
 
     /// Whether it counts as nesting: a row of these stands inside each other, a row of others does not.
     fn nests(&self) -> bool {
-        matches!(self, Self::Not | Self::Sign(_)) || self.is_power()
+        self.is_unary() || self.is_power()
     }
 }
 
@@ -423,7 +427,12 @@ impl Parser {
     /// `a ?? b < c` is refused: what stands after `??` may be followed by another operator only outside the
     /// operand that the `??` belongs to.
     fn not_mixed(pending: &[Pending], next: &Waiting, at: u32) -> Result<(), Fault> {
-        let mut newest = pending.iter().rev().map(|pending| &pending.waiting);
+        let mut newest = pending
+            .iter()
+            .rev()
+            .map(|pending| &pending.waiting)
+            // `b` may have a sign, which is complete when the next operator binds looser.
+            .skip_while(|waiting| waiting.is_unary() && waiting.binds() >= next.binds());
         if matches!(newest.next(), Some(Waiting::Coalesce)) && !matches!(next, Waiting::Coalesce) {
             let outside = newest.next().map_or(0, Waiting::takes);
             if next.binds() >= outside {

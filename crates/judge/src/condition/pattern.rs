@@ -4,7 +4,6 @@
 //! digit, `[a&&b]` an intersection, `a**` is allowed), so a pattern is read here by RE2's rules and written anew.
 //! Only whether a pattern matches is ever asked, therefore groups do not capture and greed is left out.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::iter::Peekable;
 use std::str::Chars;
@@ -53,7 +52,6 @@ struct Translator<'p> {
     groups: Vec<Group>,
     repeats: u32,
     before: Before,
-    names: BTreeSet<String>,
     /// No `:]` follows any more: spares looking for it again at every bracket.
     no_more_posix: bool,
 }
@@ -66,7 +64,6 @@ impl<'p> Translator<'p> {
             groups: Vec::new(),
             repeats: 1,
             before: Before::Nothing,
-            names: BTreeSet::new(),
             no_more_posix: false,
         }
     }
@@ -221,20 +218,15 @@ impl<'p> Translator<'p> {
         Ok(())
     }
 
-    /// The name of a group up to `>`; two groups may not share one.
+    /// The name of a group up to `>`.
     fn name(&mut self) -> Result<(), Fault> {
-        let mut name = String::new();
+        let mut is_empty = true;
         loop {
             match self.rest.next() {
-                Some('>') if !name.is_empty() => break,
-                Some(c) if c.is_ascii_alphanumeric() || c == '_' => name.push(c),
+                Some('>') if !is_empty => return Ok(()),
+                Some(c) if c.is_ascii_alphanumeric() || c == '_' => is_empty = false,
                 _ => return Err(invalid("invalid named capture")),
             }
-        }
-        if self.names.insert(name) {
-            Ok(())
-        } else {
-            Err(invalid("duplicate capture name"))
         }
     }
 
@@ -593,7 +585,8 @@ mod tests {
     #[test]
     fn groups_and_flags_follow_re2() {
         check("^(?P<x>a)(?<y>b)$", "ab", Some(true));
-        check("(?P<x>a)(?P<x>b)", "ab", None);
+        check("(?P<x>a)(?P<x>b)", "ab", Some(true));
+        check("(?P<>a)", "a", None);
         check("(?i)^AB$", "ab", Some(true));
         check("^(?i:A)b$", "ab", Some(true));
         check("(?x)a b", "ab", None);
