@@ -7,8 +7,9 @@
 use std::sync::OnceLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::field_error::FieldError;
 use crate::resource::{
     self, AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, GROUP, Resource, Rollout,
 };
@@ -38,6 +39,13 @@ pub fn render_all() -> Vec<(String, String)> {
 /// Fills in the defaults that a cluster's API server stores with an object, so that a template has the same hash
 /// on one machine as in a cluster. Kinds without a definition stay as they are.
 pub fn fill_stored_defaults(object: &mut Value) {
+    if let Some(schema) = stored_schema(object) {
+        fill(schema, object);
+    }
+}
+
+/// The schema with which an API server keeps objects of this kind.
+fn stored_schema(object: &Value) -> Option<&'static Value> {
     static SCHEMAS: OnceLock<Vec<(Value, Value)>> = OnceLock::new();
     let schemas = SCHEMAS.get_or_init(|| {
         let take = |definition: Value| {
@@ -50,10 +58,56 @@ pub fn fill_stored_defaults(object: &mut Value) {
         definitions().into_iter().map(take).collect()
     });
     if object["apiVersion"] != resource::API_VERSION {
-        return;
+        return None;
     }
-    if let Some((_, schema)) = schemas.iter().find(|(kind, _)| object["kind"] == *kind) {
-        fill(schema, object);
+    schemas
+        .iter()
+        .find(|(kind, _)| object["kind"] == *kind)
+        .map(|(_, schema)| schema)
+}
+
+/// Entries of lists that a cluster's API server refuses because an earlier entry has the same key, such as a second
+/// `env` of one name. Defaults that are part of a key must have been filled in.
+pub fn duplicate_entries(object: &Value) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    if let Some(schema) = stored_schema(object) {
+        collect_duplicates(schema, object, "", &mut found);
+    }
+    found
+}
+
+fn collect_duplicates(schema: &Value, value: &Value, path: &str, found: &mut Vec<FieldError>) {
+    match value {
+        Value::Object(members) => {
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                if let Some(member) = members.get(name) {
+                    let path = if path.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{path}.{name}")
+                    };
+                    collect_duplicates(property, member, &path, found);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let names = schema["x-kubernetes-list-map-keys"].as_array();
+            let mut keys: Vec<Map<String, Value>> = Vec::new();
+            for (index, item) in items.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                collect_duplicates(&schema["items"], item, &path, found);
+                let Some(names) = names else { continue };
+                let names = names.iter().filter_map(Value::as_str);
+                let key = names
+                    .filter_map(|name| Some((name.to_owned(), item.get(name)?.clone())))
+                    .collect();
+                if keys.contains(&key) {
+                    found.push(FieldError::duplicate(path, &key));
+                }
+                keys.push(key);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crossfade_api::canonical_json::Form;
-use crossfade_api::crd::{crds, fill_stored_defaults, render_all};
+use crossfade_api::crd::{crds, duplicate_entries, fill_stored_defaults, render_all};
 use crossfade_api::hash::pod_template_hash;
 use crossfade_api::pod_template::PodTemplate;
 use serde_json::{Value, json};
@@ -470,6 +470,43 @@ fn every_schema_is_structural() {
             &kind,
         );
     }
+}
+
+#[test]
+fn a_list_with_keys_holds_each_key_once() {
+    let mut object = json!({
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Rollout",
+        "spec": {"template": {"spec": {"containers": [
+            {
+                "name": "main",
+                "env": [{"name": "A", "value": "1"}, {"name": "B"}, {"name": "A", "value": "2"}],
+                "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}, {"containerPort": 80, "protocol": "TCP"}],
+                "args": ["x", "x"],
+            },
+            {"name": "side", "env": [{"name": "A"}]},
+            {"name": "main"},
+        ]}}},
+    });
+    fill_stored_defaults(&mut object);
+    let found: Vec<String> = duplicate_entries(&object)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let containers = "spec.template.spec.containers";
+    assert_eq!(
+        found,
+        [
+            format!(r#"{containers}[0].env[2]: Duplicate value: {{"name":"A"}}"#),
+            format!(
+                r#"{containers}[0].ports[2]: Duplicate value: {{"containerPort":80,"protocol":"TCP"}}"#
+            ),
+            format!(r#"{containers}[2]: Duplicate value: {{"name":"main"}}"#),
+        ]
+    );
+    object["kind"] = json!("Deployment");
+    object["apiVersion"] = json!("apps/v1");
+    assert_eq!(duplicate_entries(&object), []);
 }
 
 #[test]
