@@ -46,6 +46,8 @@ pub mod annotation {
     pub const ANALYSIS_RUN_NAMESPACE: &str = "analysisrun.argoproj.io/namespace";
     /// Name of the metric that a Job measures.
     pub const ANALYSIS_RUN_METRIC: &str = "analysisrun.argoproj.io/metric-name";
+    /// How a routed canary grows: `max-surge` for so many pods at a time.
+    pub const CANARY_GROWTH: &str = "crossfade.dev/canary-growth";
     /// Longest time that an analysis run may take, as a Go duration.
     pub const MAX_DURATION: &str = "crossfade.dev/max-duration";
 }

@@ -82,6 +82,11 @@ pub enum Action {
         /// Name of the Rollout to record as manager, where the annotation is missing.
         managed_by: Option<String>,
     },
+    /// Let go of a Service that no Rollout names any more: remove the hash from its selector, and the annotation that names its manager.
+    ReleaseService {
+        /// Which one.
+        target: Target,
+    },
     /// Make one router carry a split of traffic; a router that carries it already is left alone.
     Route {
         /// The router's type, for example `Istio`.

@@ -133,6 +133,13 @@ impl Cluster {
                 self.wake(Subject::Rollout);
                 Ok(Done::Written(version))
             }
+            Action::ReleaseService { target } => {
+                if let Some(service) = self.services.get_mut(&target.name) {
+                    service.selector.remove(label::POD_HASH);
+                    service.managed_by = None;
+                }
+                Ok(Done::Written(self.next_version()))
+            }
             Action::Route { split, .. } => {
                 self.split = Some(split.as_ref().clone());
                 self.wake(Subject::Rollout);

@@ -63,6 +63,19 @@ pub(super) fn pass<'w>(
     Ok(conclude(facts, plan, asks, strategy, runs, false))
 }
 
+/// What still happens while something that the spec refers to is missing or unfit: an abort goes on, and old versions go in their time.
+pub(super) fn go_back<'w>(
+    facts: &mut Facts<'w>,
+    plan: &mut Plan<'_>,
+    strategy: &'w BlueGreenStrategy,
+) -> Result<(), Halt> {
+    if facts.status.abort && !facts.is_fully_promoted() {
+        switch_back(facts, plan, strategy)?;
+        return scale(facts, plan, &Asks::default(), strategy);
+    }
+    let_old_go(facts, plan, strategy, AbortDelay::None)
+}
+
 /// Follows a change of `spec.replicas`, and nothing else.
 pub(super) fn follow_replicas(
     facts: &mut Facts<'_>,

@@ -167,6 +167,23 @@ fn promotion(
     })
 }
 
+/// What still happens while something that the spec refers to is missing or unfit: an abort goes on, and old versions go in their time.
+pub(super) fn go_back(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<Routing, Halt> {
+    let asks = Asks::default();
+    if !facts.status.abort || facts.is_fully_promoted() {
+        scaling::leftovers(facts, plan, &Routing::default())?;
+        return Ok(Routing::default());
+    }
+    services::canary(facts, plan, &asks)?;
+    let routing = if plan.has_failed() {
+        Routing::default()
+    } else {
+        routing::apply(facts, plan, &asks)?
+    };
+    scaling::canary(facts, plan, &asks, &routing)?;
+    Ok(routing)
+}
+
 /// Follows a change of `spec.replicas`, and nothing else.
 pub(super) fn follow_replicas(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
     let asks = Asks::default();

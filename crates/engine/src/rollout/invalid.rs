@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use crate::decision::Plan;
 
 use super::facts::Facts;
+use super::routing::Routing;
 use super::status::Draft;
 use super::{conditions, waits};
 
@@ -28,6 +29,7 @@ pub(super) fn tell(
     facts: &Facts<'_>,
     plan: &mut Plan<'_>,
     errors: &[FieldError],
+    routing: Routing,
 ) -> Option<RolloutStatus> {
     let first = errors.first()?.to_string();
     plan.look_again_in(LOOK_AGAIN);
@@ -41,6 +43,7 @@ pub(super) fn tell(
     draft.available_replicas = facts.status.available_replicas;
     draft.hpa_replicas = facts.status.hpa_replicas;
     conditions::tell_invalid(&mut draft.conditions, facts.name(), &first, facts.now);
+    draft.take_routing(routing);
     draft.tell_phase(facts);
     draft.into_change()
 }

@@ -43,6 +43,8 @@ use crate::pass::Subject;
 use facts::{Facts, Set};
 use pause::Asks;
 pub use phase::seen_by_client;
+use routing::Routing;
+pub use services::release;
 use status::Draft;
 use world::World;
 
@@ -78,7 +80,8 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     }
     let errors = invalid::errors(&facts);
     if !errors.is_empty() {
-        return Ok(invalid::tell(&facts, plan, errors));
+        let routing = go_back(&mut facts, plan)?;
+        return Ok(invalid::tell(&facts, plan, errors, routing));
     }
     if facts.new_id().is_none() {
         return revisions::create(&mut facts, plan);
@@ -98,6 +101,20 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     match facts.blue_green() {
         Some(strategy) => bluegreen::pass(&mut facts, plan, strategy),
         None => canary::pass(&mut facts, plan),
+    }
+}
+
+/// With a spec that is sound in itself but for what it refers to, the way back stays open.
+fn go_back(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<Routing, Halt> {
+    if !facts.prepared.errors.is_empty() || facts.new_id().is_none() || facts.is_changed() {
+        return Ok(Routing::default());
+    }
+    match facts.blue_green() {
+        Some(strategy) => {
+            bluegreen::go_back(facts, plan, strategy)?;
+            Ok(Routing::default())
+        }
+        None => canary::go_back(facts, plan),
     }
 }
 

@@ -232,13 +232,17 @@ fn with_values(spec: &AnalysisRunSpec) -> Vec<Metric> {
         .collect()
 }
 
-/// A run that has the name already is ours, under way, and measures the same.
+/// A run that has the name already is ours, under way, and measures the same. One that was asked to end would end well without having
+/// measured.
 fn can_be_taken_over(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> bool {
     let owners = run.metadata.owner_references.iter().flatten();
     let is_ours = owners
         .into_iter()
         .any(|owner| owner.controller == Some(true) && owner.uid == facts.uid());
-    is_ours && !run.status.phase.is_completed() && measures(&run.spec) == measures(spec)
+    is_ours
+        && !run.status.phase.is_completed()
+        && !run.spec.terminate
+        && measures(&run.spec) == measures(spec)
 }
 
 /// What a run measures, without the empty members that other controllers store.

@@ -71,6 +71,18 @@ pub fn prepare(rollout: &Rollout) -> Prepared {
     }
 }
 
+impl Prepared {
+    /// Puts first what could not even be read of the spec ([`crossfade_api::Resource::from_json`] tells it).
+    #[must_use]
+    pub fn with_unread(mut self, unread: Vec<FieldError>) -> Self {
+        let mut errors = unread;
+        errors.retain(|error| error.path.starts_with("spec"));
+        errors.append(&mut self.errors);
+        self.errors = errors;
+        self
+    }
+}
+
 fn scaled(amount: Option<&IntOrString>) -> Scaled<'_> {
     match amount {
         None => Scaled::DEFAULT,

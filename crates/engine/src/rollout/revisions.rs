@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crossfade_api::FieldError;
 use crossfade_api::names::{annotation, condition, label, reason};
 use crossfade_api::rollout_status::{ConditionStatus, RolloutStatus};
 use crossfade_api::selector;
@@ -36,7 +37,10 @@ const LONGEST_HISTORY: usize = 2048;
 pub(super) fn claim<'w>(world: &'w World, plan: &mut Plan<'_>) -> Result<Vec<Set<'w>>, Halt> {
     let owner_uid = world.rollout.metadata.uid.as_deref().unwrap_or_default();
     let selector = world.rollout.spec.selector.as_ref();
-    let selector = selector.filter(|selector| !selector::is_empty(selector));
+    let faulty = |error: &FieldError| error.path.starts_with("spec.selector");
+    let selector = selector
+        .filter(|selector| !selector::is_empty(selector))
+        .filter(|_| !world.prepared.errors.iter().any(faulty));
     let mut sets = Vec::with_capacity(world.replica_sets.len());
     for observed in &world.replica_sets {
         let label = |key: &str| observed.labels.get(key).map(String::as_str);

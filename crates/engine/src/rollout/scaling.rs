@@ -52,7 +52,8 @@ pub(super) fn canary(
         }
     }
     if let Some(id) = facts.new_id() {
-        let wanted = after_abort(facts, plan, asks, routing, delays)?.unwrap_or(sizes.canary);
+        let kept = after_abort(facts, plan, asks, routing, delays)?;
+        let wanted = kept.unwrap_or_else(|| growing(facts, sizes.canary));
         let size = fits(facts.set(id), wanted);
         if resize(facts, plan, id, size, delays)? {
             return Ok(true);
@@ -65,6 +66,19 @@ pub(super) fn canary(
         leftovers_of_routed(facts, plan, routing, delays)
     } else {
         leftovers_of_basic(facts, plan, delays)
+    }
+}
+
+/// Scales down only what is neither new nor stable. True if one was scaled, or could not be.
+pub(super) fn leftovers(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    routing: &Routing,
+) -> Result<bool, Halt> {
+    if facts.is_routed() {
+        leftovers_of_routed(facts, plan, routing, AbortDelay::None)
+    } else {
+        leftovers_of_basic(facts, plan, AbortDelay::None)
     }
 }
 
@@ -253,6 +267,20 @@ fn routed(facts: &Facts<'_>, routing: &Routing) -> Sizes {
     Sizes {
         canary: retreat.canary_size(target, set),
         stable: scale.dynamic_stable(target, stored_stable),
+    }
+}
+
+/// The next size on the way to `wanted`, where a routed canary is asked to grow by `maxSurge` pods at a time.
+fn growing(facts: &Facts<'_>, wanted: i32) -> i32 {
+    let annotations = facts.world.rollout.metadata.annotations.as_ref();
+    let growth = annotations.and_then(|notes| notes.get(annotation::CANARY_GROWTH));
+    let limited = facts.is_routed() && growth.is_some_and(|growth| growth == "max-surge");
+    match facts.new_set().map(Set::pods) {
+        Some(new) if limited && facts.other_stable().is_some() => {
+            let surge = facts.prepared.fence.surge.max(1);
+            wanted.min(new.available.saturating_add(surge).max(new.spec))
+        }
+        _ => wanted,
     }
 }
 

@@ -4,17 +4,19 @@
 //! without an available pod, and is taken over for the first time only when that version is complete; the few exceptions are called
 //! unchecked, and are those of the specification.
 
+use crossfade_api::Rollout;
 use crossfade_api::rollout::{CanaryStrategy, PingPong};
 use crossfade_api::rollout_status::PingPongRole;
 use crossfade_api::words::PodHash;
 
-use crate::action::Action;
+use crate::action::{Action, Target};
 use crate::decision::{Halt, Plan};
 
 use super::facts::{Facts, SetId};
 use super::pause::Asks;
 use super::routing;
 use super::waits;
+use super::world::Service;
 
 /// Whether the pods of the version are asked for before a Service is pointed at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +142,11 @@ pub(super) fn point<'w>(
         .is_none()
         .then(|| facts.name().to_owned());
     let action = Action::SwitchService {
-        target: observed.target.clone(),
+        target: Target {
+            // Only the hash is written, whatever else has changed.
+            resource_version: String::new(),
+            ..observed.target.clone()
+        },
         hash: hash.clone(),
         managed_by,
     };
@@ -155,4 +161,27 @@ pub(super) fn point<'w>(
         )),
     }
     Ok(())
+}
+
+/// Lets go of a Service that no Rollout names any more: its selector loses the hash. `rollouts` are all of the namespace, as they were
+/// read; a Service is left alone where that is not certain.
+pub fn release<'r>(
+    service: &Service,
+    rollouts: impl IntoIterator<Item = &'r Rollout>,
+) -> Option<Action> {
+    let name = service.target.name.as_str();
+    let uses = |rollout: &Rollout| {
+        let going = rollout.metadata.deletion_timestamp.is_some();
+        !going && super::named_services(rollout).contains(&name)
+    };
+    let manages = |rollout: &Rollout| {
+        let manager = service.managed_by.as_deref();
+        manager.is_none() || rollout.metadata.name.as_deref() == manager
+    };
+    let is_used = rollouts
+        .into_iter()
+        .any(|rollout| manages(rollout) && uses(rollout));
+    (!is_used && !service.selected().is_empty()).then(|| Action::ReleaseService {
+        target: service.target.clone(),
+    })
 }

@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, canary, failure};
 use crossfade_engine::action::FailureKind;
 
 fn settled(strategy: &Value) -> Cluster {
-    let mut cluster = canary(4, &strategy);
+    let mut cluster = canary(4, strategy);
     cluster.add_template("smoke");
     cluster.settle();
     assert_eq!(cluster.phase(), "Healthy");

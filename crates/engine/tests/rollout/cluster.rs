@@ -12,7 +12,7 @@ use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::{annotation, condition, label};
 use crossfade_api::pod_template::PodTemplate;
 use crossfade_api::rollout_status::RolloutStatus;
-use crossfade_api::{AnalysisRun, Resource, Rollout, merge_patch};
+use crossfade_api::{AnalysisRun, FieldError, Resource, Rollout, merge_patch};
 use crossfade_engine::action::{
     Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, Split, Target,
 };
@@ -66,6 +66,11 @@ pub(crate) struct Cluster {
     pub(crate) failing: Vec<(String, Failure)>,
     pub(crate) failed: Option<String>,
     pub(crate) budget: bool,
+    /// ReplicaSets that exist but are not observed yet.
+    pub(crate) hidden: Vec<StoredSet>,
+    /// A Service that cannot be read.
+    pub(crate) unreadable: Option<String>,
+    unread: Vec<FieldError>,
     /// How often routers were asked for their split.
     pub(crate) asked: usize,
     look_again: Option<Timestamp>,
@@ -96,6 +101,9 @@ impl Cluster {
             failing: Vec::new(),
             failed: None,
             budget: true,
+            hidden: Vec::new(),
+            unreadable: None,
+            unread: Vec::new(),
             asked: 0,
             look_again: None,
             peaks: Peaks::default(),
@@ -123,8 +131,9 @@ impl Cluster {
 
     fn read(&mut self, json: Value) {
         let (rollout, errors) = Rollout::from_json(json);
-        assert!(errors.is_empty(), "{errors:?}");
+        assert!(errors.is_empty() || !self.unread.is_empty(), "{errors:?}");
         self.rollout = rollout;
+        self.unread = errors;
     }
 
     pub(crate) fn add_service(&mut self, name: &str) {
@@ -390,10 +399,14 @@ impl Cluster {
         while let Some(need) = pass.need() {
             match need {
                 Need::Perform(actions) => {
-                    let reads = |action: &Action| matches!(action, Action::VerifyRoute { .. });
-                    self.asked += actions.iter().filter(|action| reads(action)).count();
-                    changed |= !actions.iter().all(reads);
-                    let outcomes = actions.iter().map(|action| self.perform(action)).collect();
+                    let outcomes = actions.iter().map(|action| {
+                        let reads = matches!(action, Action::VerifyRoute { .. });
+                        let outcome = self.perform(action);
+                        self.asked += usize::from(reads);
+                        changed |= outcome.is_ok() && !reads;
+                        outcome
+                    });
+                    let outcomes = outcomes.collect();
                     pass.performed(outcomes);
                 }
                 Need::Record(status, events) => {
@@ -430,7 +443,7 @@ impl Cluster {
         match &*known {
             Some((of, prepared)) if *of == key => prepared.clone(),
             _ => {
-                let prepared = Arc::new(prepare(&self.rollout));
+                let prepared = Arc::new(prepare(&self.rollout).with_unread(self.unread.clone()));
                 *known = Some((key, prepared.clone()));
                 prepared
             }
@@ -448,10 +461,14 @@ impl Cluster {
                 .iter()
                 .map(|(name, service)| (name.clone(), found(service))),
         );
+        if let Some(name) = &self.unreadable {
+            let why = "the API server does not answer".to_owned();
+            services.insert(name.clone(), Found::Unreadable(why));
+        }
         let mut world = World {
             rollout: Arc::new(self.rollout.clone()),
             prepared: self.prepared(),
-            replica_sets: self.sets.iter().map(|set| set.seen.clone()).collect(),
+            replica_sets: self.sets.iter().filter_map(StoredSet::visible).collect(),
             services,
             references: BTreeMap::new(),
             templates: self
@@ -583,6 +600,13 @@ impl Cluster {
                 service.target.resource_version.clone_from(&version);
                 Ok(Done::Written(version))
             }
+            Action::ReleaseService { target } => {
+                let service = self.services.get_mut(&target.name);
+                let service = service.ok_or(failure(FailureKind::NotFound, "gone"))?;
+                service.selector.remove(label::POD_HASH);
+                service.managed_by = None;
+                Ok(Done::Written(version))
+            }
             Action::Route { router, split } => {
                 let split = Some((**split).clone());
                 let routers = self.routers.iter_mut().filter(|(kind, _)| kind == router);
@@ -640,11 +664,8 @@ impl Cluster {
     }
 
     fn create_set(&mut self, new: &NewReplicaSet) -> Outcome {
-        if let Some(there) = self
-            .sets
-            .iter()
-            .find(|set| set.seen.target.name == new.name)
-        {
+        let mut sets = self.sets.iter().chain(&self.hidden);
+        if let Some(there) = sets.find(|set| set.seen.target.name == new.name) {
             let kind = FailureKind::ReplicaSetExists(Some(Box::new(there.seen.clone())));
             return Err(failure(
                 kind,
@@ -744,6 +765,34 @@ impl Cluster {
         changed
     }
 
+    /// Writes a value that the API server should have refused.
+    pub(crate) fn break_spec(&mut self, pointer: &str, value: Value) -> &mut Self {
+        let mut json = self.rollout.to_json();
+        let (parent, member) = pointer.rsplit_once('/').expect("a pointer");
+        json.pointer_mut(parent).expect("the parent is there")[member] = value;
+        let generation = self.rollout.metadata.generation.unwrap_or(0);
+        json["metadata"]["generation"] = json!(generation + 1);
+        (self.rollout, self.unread) = Rollout::from_json(json);
+        self
+    }
+
+    /// A ReplicaSet that somebody else made.
+    pub(crate) fn add_foreign_set(&mut self, name: &str) -> &mut Self {
+        let target = self.target(name, &format!("uid-{name}"));
+        let set = StoredSet {
+            seen: ReplicaSet {
+                target,
+                created: self.now,
+                controller: Some("foreign".to_owned()),
+                ..ReplicaSet::default()
+            },
+            template: PodTemplate::default(),
+            image: name.to_owned(),
+        };
+        self.sets.push(set);
+        self
+    }
+
     /// A run by its name.
     pub(crate) fn run(&self, name: &str) -> &AnalysisRun {
         let found = self.runs.iter().find(|run| run.name() == name);
@@ -793,6 +842,14 @@ impl Cluster {
 }
 
 impl StoredSet {
+    /// What a world shows of it: nothing without the hash label, or under another controller.
+    fn visible(&self) -> Option<ReplicaSet> {
+        let owner = self.seen.controller.as_deref();
+        let shows = self.seen.labels.contains_key(label::POD_HASH)
+            && owner.is_none_or(|owner| owner == "rollout-uid");
+        shows.then(|| self.seen.clone())
+    }
+
     /// Brings what is known of the template up to date.
     pub(crate) fn look(&mut self) {
         self.seen.template_digest = stored::digest(&self.template, &self.seen.annotations);

@@ -6,4 +6,7 @@ mod analysis;
 mod bluegreen;
 mod canary;
 mod cluster;
+mod restart;
 mod routed;
+mod status;
+mod versions;

@@ -77,8 +77,9 @@ impl PreparedRollouts {
         if let Some((_, rollout, prepared)) = known.get(uid).filter(|(of, _, _)| of == version) {
             return (Arc::clone(rollout), Arc::clone(prepared));
         }
-        let rollout = Arc::new(Rollout::from_json(object.clone()).0);
-        let prepared = Arc::new(prepare(&rollout));
+        let (rollout, unread) = Rollout::from_json(object.clone());
+        let rollout = Arc::new(rollout);
+        let prepared = Arc::new(prepare(&rollout).with_unread(unread));
         known.insert(
             uid.to_owned(),
             (

@@ -292,6 +292,19 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
             obeyed(context).await?;
             Ok(written(&object))
         }
+        Action::ReleaseService { target } => {
+            let patch = json!({
+                "metadata": {"annotations": {annotation::MANAGED_BY: null}},
+                "spec": {"selector": {label::POD_HASH: null}},
+            });
+            let object = context
+                .objects
+                .patch(Kind::Service, target, Part::Object, patch)
+                .await
+                .map_err(failure)?;
+            obeyed(context).await?;
+            Ok(written(&object))
+        }
         Action::Route { split, .. } => {
             let Some(service) = entry(rollout) else {
                 let message = "no Service is named whose requests could be split: set spec.strategy.canary.stableService".to_owned();
