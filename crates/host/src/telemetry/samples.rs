@@ -7,6 +7,10 @@
 //! displaces the derived ones of both, so that no query counts a request twice. Start at
 //! [`Store::batch`] for writing and [`Store::snapshot`] for reading.
 //!
+//! Samples older than a quarter of an hour are thinned out to one each 15 seconds. Only those go
+//! that lie on the way from the sample before to the sample after, so increases, resets, highest
+//! and lowest values stay what they were.
+//!
 //! One lock guards everything: a batch holds it while it appends (no allocation for a known
 //! column), a query only while it copies out what it needs, so no query sees half a batch. Old
 //! samples go when new ones come; nothing runs in the background. Nothing is kept over a restart.
@@ -27,8 +31,12 @@ const SERIES_BYTES: usize = 768;
 /// Cost of a sample: a queue has room for up to twice what is in it.
 const SAMPLE_BYTES: usize = size_of::<Sample>() * 3 / 2;
 
-/// How often, in time of the samples, columns without new samples are looked through.
+/// How often, in time of the samples, all columns are looked through for what may go.
 const SWEEP_EVERY_MS: i64 = 60_000;
+/// How long samples are kept as they came.
+const FINE_MS: i64 = 15 * 60_000;
+/// Longest gap that is made between older samples.
+const COARSE_MS: i64 = 15_000;
 
 /// The value that marks the end of a series; see [`is_stale`].
 pub const fn stale() -> f64 {
@@ -232,34 +240,37 @@ impl Batch<'_> {
         Some(id)
     }
 
-    /// A new column, shown as derived series: under each of the label sets, its values times the
-    /// factor. Left out are label sets that exist already or of which the pod has first-hand
-    /// series. `None` when the store has no room for as many series.
-    pub fn column(
-        &mut self,
-        shown_as: impl IntoIterator<Item = (Labels, f64)>,
-    ) -> Option<ColumnId> {
-        let mut wanted: Vec<_> = shown_as.into_iter().collect();
-        wanted.retain(|(labels, _)| {
-            let displaced = Origin::of(labels)
-                .is_some_and(|origin| self.inner.first_hand.contains_key(&origin));
-            !displaced && !self.inner.series.contains_key(labels)
-        });
-        if !self.has_room_for(wanted.len()) {
+    /// New columns, each shown as derived series: under each of its label sets, its values times
+    /// the factor. Left out are label sets that exist already or of which the pod has first-hand
+    /// series. `None`, and nothing is made, when the store has no room for as many series.
+    pub fn columns(&mut self, shown_as: Vec<Vec<(Labels, f64)>>) -> Option<Vec<ColumnId>> {
+        let mut wanted = shown_as;
+        for names in &mut wanted {
+            names.retain(|(labels, _)| {
+                let of = Origin::of(labels);
+                let displaced =
+                    of.is_some_and(|origin| self.inner.first_hand.contains_key(&origin));
+                !displaced && !self.inner.series.contains_key(labels)
+            });
+        }
+        if !self.has_room_for(wanted.iter().map(Vec::len).sum()) {
             return None;
         }
-        let id = self.inner.add_column();
-        for (labels, scale) in wanted {
-            self.inner.show(
-                &labels,
-                Shown {
-                    column: id,
-                    scale,
-                    derived: true,
-                },
-            );
-        }
-        Some(id)
+        let made = wanted.into_iter().map(|names| {
+            let column = self.inner.add_column();
+            for (labels, scale) in names {
+                self.inner.show(
+                    &labels,
+                    Shown {
+                        column,
+                        scale,
+                        derived: true,
+                    },
+                );
+            }
+            column
+        });
+        Some(made.collect())
     }
 
     fn has_room_for(&mut self, series: usize) -> bool {
@@ -309,6 +320,7 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if self.newest > self.inner.last_sweep.saturating_add(SWEEP_EVERY_MS) {
             self.inner.last_sweep = self.newest;
+            self.inner.thin_before(self.newest.saturating_sub(FINE_MS));
             self.inner
                 .forget_before(self.newest.saturating_sub(millis(self.settings.retention)));
         }
@@ -508,6 +520,12 @@ impl Inner {
         self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
 
+    fn thin_before(&mut self, cutoff: i64) {
+        for column in self.columns.iter_mut().flatten() {
+            self.samples -= thin(&mut column.samples, cutoff);
+        }
+    }
+
     fn remove_column(&mut self, slot: usize) {
         let Some(column) = self.columns.get_mut(slot).and_then(Option::take) else {
             return;
@@ -540,229 +558,41 @@ impl Inner {
     }
 }
 
+/// Removes samples before `cutoff` that lie between their neighbours in value, as far as no gap
+/// above [`COARSE_MS`] arises. Gives how many went.
+fn thin(samples: &mut VecDeque<Sample>, cutoff: i64) -> usize {
+    let older = samples.partition_point(|sample| sample.at < cutoff);
+    let mut kept = 0usize;
+    for at in 0..older {
+        let Some(sample) = samples.get(at).copied() else {
+            break;
+        };
+        let before = kept.checked_sub(1).and_then(|at| samples.get(at));
+        let goes = before
+            .zip(samples.get(at + 1))
+            .is_some_and(|(before, after)| {
+                let (low, high) = (before.value.min(after.value), before.value.max(after.value));
+                // NaN, and so the mark of an end, has no place between others and stays.
+                let comparable = !before.value.is_nan() && !after.value.is_nan();
+                comparable
+                    && (low..=high).contains(&sample.value)
+                    && after.at - before.at <= COARSE_MS
+            });
+        if !goes {
+            if let Some(place) = samples.get_mut(kept) {
+                *place = sample;
+            }
+            kept += 1;
+        }
+    }
+    samples.drain(kept..older);
+    older - kept
+}
+
 /// A duration in whole milliseconds.
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn named(name: &str) -> Labels {
-        Labels::new([(METRIC_NAME, name)])
-    }
-
-    fn values(store: &Store, labels: &Labels) -> Vec<(i64, f64)> {
-        store
-            .snapshot()
-            .samples(labels, i64::MIN, i64::MAX)
-            .iter()
-            .map(|s| (s.at, s.value))
-            .collect()
-    }
-
-    #[test]
-    fn a_sample_that_is_not_newer_than_the_last_is_refused() {
-        let store = Store::default();
-        let mut batch = store.batch();
-        assert!(batch.append(&named("a"), Sample { at: 10, value: 1.0 }));
-        assert!(!batch.append(&named("a"), Sample { at: 10, value: 2.0 }));
-        assert!(!batch.append(&named("a"), Sample { at: 9, value: 3.0 }));
-        drop(batch);
-        assert_eq!(values(&store, &named("a")), [(10, 1.0)]);
-    }
-
-    #[test]
-    fn one_column_is_shown_under_several_names_and_scaled() {
-        let store = Store::default();
-        let mut batch = store.batch();
-        let column = batch
-            .column([(named("seconds"), 1.0), (named("milliseconds"), 1000.0)])
-            .expect("room");
-        batch.push(column, Sample { at: 1, value: 0.25 });
-        batch.push(
-            column,
-            Sample {
-                at: 2,
-                value: stale(),
-            },
-        );
-        drop(batch);
-        assert_eq!(values(&store, &named("milliseconds"))[0], (1, 250.0));
-        assert!(is_stale(values(&store, &named("milliseconds"))[1].1));
-        assert_eq!(values(&store, &named("seconds"))[0], (1, 0.25));
-        assert_eq!((store.usage().series, store.usage().samples), (2, 2));
-    }
-
-    #[test]
-    fn what_a_pod_says_of_itself_displaces_what_is_derived() {
-        let of = |metric, pod, job| {
-            Labels::new([
-                (METRIC_NAME, metric),
-                ("namespace", "n"),
-                ("pod", pod),
-                ("job", job),
-            ])
-        };
-        let store = Store::default();
-        let seen = |metric| {
-            store
-                .snapshot()
-                .labels_of(Some(metric))
-                .map(|l| format!("{} {}", l.get("pod"), l.get("job")))
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
-        };
-        let mut batch = store.batch();
-        for (at, pod) in [(1, "a"), (2, "b")] {
-            let column = batch.column([
-                (of("requests", pod, "proxy"), 1.0),
-                (of("other", pod, "proxy"), 1.0),
-            ]);
-            batch.push(column.expect("room"), Sample { at, value: 1.0 });
-        }
-        batch.append(&of("requests", "a", "own"), Sample { at: 3, value: 1.0 });
-        let late = batch
-            .column([(of("requests", "a", "proxy"), 1.0)])
-            .expect("room");
-        batch.push(late, Sample { at: 4, value: 1.0 });
-        drop(batch);
-        assert_eq!(seen("requests"), ["a own", "b proxy"]);
-        assert_eq!(seen("other"), ["a proxy", "b proxy"]);
-        // When all of it is old, the pod's name is free again.
-        let after = SWEEP_EVERY_MS + millis(Settings::default().retention) + 10;
-        store.batch().append(
-            &named("clock"),
-            Sample {
-                at: after,
-                value: 0.0,
-            },
-        );
-        let back = store
-            .batch()
-            .column([(of("requests", "a", "proxy"), 1.0)])
-            .expect("room");
-        store.batch().push(
-            back,
-            Sample {
-                at: after + 1,
-                value: 1.0,
-            },
-        );
-        assert_eq!(seen("requests"), ["a proxy"]);
-    }
-
-    #[test]
-    fn old_samples_go_and_so_do_series_without_samples() {
-        let store = Store::new(Settings {
-            retention: Duration::from_mins(1),
-            ..Settings::default()
-        });
-        let mut batch = store.batch();
-        let ended = batch.series(&named("ended")).expect("room");
-        batch.push(ended, Sample { at: 0, value: 1.0 });
-        drop(batch);
-        for at in [30_000, 60_000, 90_000, 150_000] {
-            store
-                .batch()
-                .append(&named("going"), Sample { at, value: 1.0 });
-        }
-        assert_eq!(
-            values(&store, &named("going")),
-            [(90_000, 1.0), (150_000, 1.0)]
-        );
-        assert_eq!((store.usage().series, store.usage().samples), (1, 2));
-        assert!(
-            !store.batch().push(
-                ended,
-                Sample {
-                    at: 200_000,
-                    value: 1.0
-                }
-            ),
-            "the handle outlived its column"
-        );
-    }
-
-    #[test]
-    fn more_series_than_allowed_are_refused_and_counted() {
-        let store = Store::new(Settings {
-            max_series: 2,
-            ..Settings::default()
-        });
-        let accepted: Vec<bool> = ["a", "b", "c", "a"]
-            .iter()
-            .zip(1..)
-            .map(|(name, at)| {
-                store
-                    .batch()
-                    .append(&named(name), Sample { at, value: 0.0 })
-            })
-            .collect();
-        assert_eq!(accepted, [true, true, false, true]);
-        assert_eq!(store.usage().refused_series, 1);
-    }
-
-    #[test]
-    fn memory_stays_within_its_bound_and_the_newest_samples_stay() {
-        let max_bytes = 64 * 1024;
-        let store = Store::new(Settings {
-            max_bytes,
-            ..Settings::default()
-        });
-        for at in 0..20_000 {
-            store.batch().append(
-                &named("a"),
-                Sample {
-                    at,
-                    value: at as f64,
-                },
-            );
-            assert!(
-                store.usage().bytes <= max_bytes,
-                "{:?} after {at}",
-                store.usage()
-            );
-        }
-        assert_eq!(
-            values(&store, &named("a")).last(),
-            Some(&(19_999, 19_999.0))
-        );
-    }
-
-    #[test]
-    fn a_reader_sees_a_batch_whole_or_not_at_all() {
-        let store = Arc::new(Store::default());
-        let writer = {
-            let store = store.clone();
-            std::thread::spawn(move || {
-                for at in 1..2_000 {
-                    let mut batch = store.batch();
-                    batch.append(
-                        &named("a"),
-                        Sample {
-                            at,
-                            value: at as f64,
-                        },
-                    );
-                    batch.append(
-                        &named("b"),
-                        Sample {
-                            at,
-                            value: at as f64,
-                        },
-                    );
-                }
-            })
-        };
-        while !writer.is_finished() {
-            let snapshot = store.snapshot();
-            let both = [named("a"), named("b")]
-                .map(|name| snapshot.samples(&name, i64::MIN, i64::MAX).last().copied());
-            assert_eq!(both[0], both[1]);
-        }
-        writer.join().expect("the writer does not panic");
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use crossfade_host::telemetry::promql::{AGGREGATIONS, FUNCTIONS, Function, Kind,
 use super::samples::AT_SECONDS;
 
 /// How many expressions are enough where all combinations would be many.
-const SOME: usize = 40;
+const SOME: usize = 30;
 
 /// One expression to compare.
 pub(crate) struct Case {

@@ -112,11 +112,10 @@ async fn every_supported_expression_answers_as_prometheus_does() {
 /// beyond the edges matter to selectors and windows; to the rest an instant is like another.
 fn requests(case: &Case) -> Vec<String> {
     let query: String = form_urlencoded::byte_serialize(case.query.as_bytes()).collect();
-    let looks_at_times = case.of == "selector" || case.query.contains('[');
-    let instants = if looks_at_times {
-        &samples::INSTANTS[..]
-    } else {
-        &samples::INSTANTS[..2]
+    let instants = match case {
+        Case { of: "selector", .. } => &samples::INSTANTS[..],
+        Case { query, .. } if query.contains('[') => &samples::INSTANTS[..3],
+        Case { .. } => &samples::INSTANTS[..2],
     };
     let mut requests: Vec<String> = instants
         .iter()

@@ -13,13 +13,13 @@ const MINUTE: i64 = 60 * SECOND;
 /// A series and its samples.
 pub(crate) type Series = (Labels, Vec<Sample>);
 
-/// When expressions are asked at one time: on a sample, between two, exactly and just beyond the
-/// edge of a window and of visibility after the last samples (minute 40).
+/// When expressions are asked at one time: on a sample; exactly at the edge of windows and of
+/// visibility after the last samples (minute 40); between two samples; just before and beyond edges.
 pub(crate) const INSTANTS: [i64; 5] = [
     T0 + 30 * MINUTE,
+    T0 + 45 * MINUTE,
     T0 + 17 * MINUTE + 7_300,
     T0 + 41 * MINUTE,
-    T0 + 45 * MINUTE,
     T0 + 45 * MINUTE + 1,
 ];
 

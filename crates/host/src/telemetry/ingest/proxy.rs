@@ -9,7 +9,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::labels::Labels;
 use super::super::samples::{Batch, ColumnId, Sample, Store, stale};
 use super::names;
 
@@ -295,14 +294,13 @@ impl Shown {
 
 fn register(batch: &mut Batch<'_>, sample: &ProxySample, bounds: &[f64]) -> Option<Vec<ColumnId>> {
     let names = names::columns(sample, bounds);
-    let all: Vec<Vec<(Labels, f64)>> = [names.count]
-        .into_iter()
-        .chain(names.buckets)
-        .chain([names.sum])
-        .collect();
-    all.into_iter()
-        .map(|shown_as| batch.column(shown_as))
-        .collect()
+    batch.columns(
+        [names.count]
+            .into_iter()
+            .chain(names.buckets)
+            .chain([names.sum])
+            .collect(),
+    )
 }
 
 /// Appends a value to each column, not before what it has.
