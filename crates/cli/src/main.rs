@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod complete;
 mod context;
+mod demo;
 mod documents;
 mod error;
 mod exit;

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use crossfade_host::control;
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::context::{self, Context};
+use crate::context;
 use crate::error::{CliError, Result};
 
 /// Run releases on this machine
@@ -23,6 +25,9 @@ pub(crate) struct Host {
     /// Also listen on this loopback address, for clients with the token in the state folder
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+    /// End all pods and the proxy with the host, and leave nothing running
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
     /// How much is logged
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LogLevel,
@@ -52,7 +57,7 @@ pub(crate) enum LogFormat {
 
 impl Host {
     /// Does it.
-    pub(crate) fn run(self, context: &Context) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         if let Some(listen) = self.listen.filter(|listen| !listen.ip().is_loopback()) {
             return Err(CliError::usage(format!(
                 "--listen takes a loopback address such as 127.0.0.1:7000, not {listen}"
@@ -67,7 +72,7 @@ impl Host {
                 CliError::usage("no folder for the state: neither XDG_STATE_HOME nor HOME is set")
                     .hint("crossfade host --state FOLDER")
             })?;
-        start(&self, state, context.namespace())
+        start(&self, state)
     }
 }
 
@@ -90,7 +95,22 @@ fn log_to_stderr(level: LogLevel, format: LogFormat) {
 }
 
 /// Runs the control plane until it is told to end.
-fn start(host: &Host, state: PathBuf, namespace: &str) -> Result<()> {
-    let _ = (host, state, namespace);
-    Err(CliError::failure("this build has no control plane"))
+fn start(host: &Host, state: PathBuf) -> Result<()> {
+    let mut settings = control::Settings::usual(state).map_err(|why| CliError::failure(format!("cannot find this program: {why}")))?;
+    settings.metrics = host.metrics_address;
+    settings.listen = host.listen;
+    settings.ephemeral = host.ephemeral;
+    let runtime = tokio::runtime::Runtime::new().map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
+    runtime.block_on(async {
+        let signals = || -> std::io::Result<_> { Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) };
+        let (mut terminate, mut interrupt) = signals().map_err(|why| CliError::failure(format!("cannot wait for signals: {why}")))?;
+        let running = control::Host::start(settings).await.map_err(|why| CliError::failure(why.to_string()))?;
+        tracing::info!(socket = %running.socket().display(), metrics = %running.metrics(), "the host is ready");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        running.stop().await;
+        Ok(())
+    })
 }

@@ -68,6 +68,9 @@ pub(crate) enum Command {
     Lint(lint::Lint),
     Completion(completion::Completion),
     Version(version::Version),
+    Demo(crate::demo::Demo),
+    #[command(hide = true)]
+    Sample(crate::demo::Sample),
     #[command(hide = true)]
     Proxy(proxy::Proxy),
     #[command(hide = true)]
@@ -78,7 +81,9 @@ impl Command {
     /// Does it.
     pub(crate) fn run(self, context: &Context) -> Result<()> {
         match self {
-            Self::Host(role) => role.run(context),
+            Self::Host(role) => role.run(),
+            Self::Demo(demo) => demo.run(),
+            Self::Sample(sample) => sample.run(),
             Self::Proxy(role) => role.run(),
             Self::Completion(command) => command.run(context),
             Self::Docs(command) => command.run(),
@@ -101,7 +106,12 @@ impl Command {
     /// Does what the host is asked for.
     async fn ask(&self, context: &Context) -> Result<()> {
         match self {
-            Self::Host(_) | Self::Proxy(_) | Self::Completion(_) | Self::Docs(_) => Ok(()),
+            Self::Host(_)
+            | Self::Demo(_)
+            | Self::Sample(_)
+            | Self::Proxy(_)
+            | Self::Completion(_)
+            | Self::Docs(_) => Ok(()),
             Self::Apply(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
             Self::Get(command) => command.run(context).await,

@@ -4,14 +4,19 @@
 
 mod load;
 mod report;
-pub(crate) mod sample;
+mod sample;
 mod stage;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use report::{Outcome, Release, Report};
+use crate::error::{CliError, Result};
+use crate::exit;
+
+#[cfg(test)]
+use report::Release;
+use report::{Outcome, Report};
+pub(crate) use sample::Sample;
 use stage::{Stage, Update};
 
 /// The whole demo ends within this time, come what may.
@@ -56,24 +61,22 @@ fn plans() -> [Plan; 4] {
     ]
 }
 
-/// Runs the demo.
-pub(crate) async fn run(demo: Demo) -> ExitCode {
-    match tokio::time::timeout(LIMIT, perform(&demo)).await {
-        Ok(Ok(true)) => ExitCode::SUCCESS,
-        Ok(Ok(false)) => ExitCode::from(3),
-        Ok(Err(why)) => {
-            anstream::eprintln!("Error: {why}");
-            ExitCode::FAILURE
-        }
-        Err(_) => {
-            anstream::eprintln!("Error: the demo did not end within {} s", LIMIT.as_secs());
-            ExitCode::from(4)
+impl Demo {
+    /// Runs the demo.
+    pub(crate) fn run(self) -> Result<()> {
+        let runtime = tokio::runtime::Runtime::new().map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
+        let performed = runtime.block_on(async { tokio::time::timeout(LIMIT, perform(&self)).await });
+        match performed {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(CliError::silent(exit::DEGRADED)),
+            Ok(Err(why)) => Err(CliError::failure(why)),
+            Err(_) => Err(CliError::new(exit::TIMED_OUT, format!("the demo did not end within {} s", LIMIT.as_secs()))),
         }
     }
 }
 
 /// Goes through all releases; true if each ended as it should.
-async fn perform(demo: &Demo) -> Result<bool, String> {
+async fn perform(demo: &Demo) -> std::result::Result<bool, String> {
     let mut stage = Stage::set_up(demo.rate).await?;
     let mut report = Report::default();
     for plan in plans() {

@@ -17,6 +17,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::error::{CliError, Result};
+
 /// Names the version that answered.
 pub(crate) const VERSION_HEADER: &str = "x-sample-version";
 /// Marks a failure that was made on purpose; any other failure is the platform's.
@@ -38,7 +40,7 @@ pub(crate) struct Sample {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
     error_percent: u64,
     /// Port to listen on
-    #[arg(long, env = "PORT", default_value_t = 8080)]
+    #[arg(long, default_value_t = 8080)]
     port: u16,
 }
 
@@ -59,8 +61,16 @@ impl State {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub(crate) async fn run(sample: Sample) -> Result<(), String> {
+impl Sample {
+    /// Serves until SIGTERM or SIGINT.
+    pub(crate) fn run(self) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
+        runtime.block_on(serve(self)).map_err(CliError::failure)
+    }
+}
+
+async fn serve(sample: Sample) -> std::result::Result<(), String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, sample.port));
     let listener = TcpListener::bind(address).await.map_err(|why| format!("cannot listen on {address}: {why}"))?;
     let version = HeaderValue::from_str(&sample.version).map_err(|_| "the version must be plain text".to_owned())?;
@@ -99,7 +109,7 @@ pub(crate) async fn run(sample: Sample) -> Result<(), String> {
     Ok(())
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::new(state.answer.clone()));
     response.headers_mut().insert(VERSION_HEADER, state.version.clone());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossfade_api::rollout_status::RolloutPhase;
 use crossfade_api::{Resource as _, Rollout};
 use crossfade_host::client::{Address, ApplyMode, Client};
-use crossfade_host::store::kind::Kind;
+use crossfade_host::store::Kind;
 use crossfade_host::wire::ApplyRequest;
 use hyper::Uri;
 use tempfile::TempDir;
@@ -96,9 +96,11 @@ impl Stage {
         let program = std::env::current_exe().map_err(|why| why.to_string())?;
         let text = manifest
             .replace("[\"crossfade\", \"sample\"]", &format!("[{:?}, \"sample\"]", program.display().to_string()))
+            .replace("sample:v1", &format!("sample:{}", update.version))
             .replace("--version=v1", &format!("--version={}", update.version))
             .replace("--error-percent=0", &format!("--error-percent={}", update.error_percent));
-        let documents = crossfade_api::manifest::documents(&text).map_err(|why| format!("the demo's manifest: {why}"))?;
+        let documents = crossfade_api::manifest::read(&text).map_err(|why| format!("the demo's manifest: {why}"))?;
+        let documents = documents.into_iter().map(|document| document.object).collect();
         let request = ApplyRequest { documents, ..ApplyRequest::default() };
         self.client.apply(&request, NAMESPACE, ApplyMode::default()).await.map_err(|why| why.to_string())?;
         Ok(())
