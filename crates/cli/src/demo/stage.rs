@@ -72,6 +72,8 @@ impl Stage {
         for (rollout, _) in MANIFESTS {
             if rollout != "shop" {
                 stage.apply(Update { rollout, version: "v1", error_percent: 0 }).await?;
+                stage.settled(rollout).await?;
+                stage.load(rollout).await?;
             }
         }
         Ok(stage)
@@ -134,12 +136,30 @@ impl Stage {
             release.max_weight = 100;
         }
         release.seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-        if !self.loads.contains_key(update.rollout) {
-            let load = Load::start(&self.address(update.rollout).await?, self.rate, CONNECTIONS);
-            self.loads.insert(update.rollout, load);
-        }
+        self.load(update.rollout).await?;
         release.requests = self.tally(update.rollout).since(&before);
         Ok(release)
+    }
+
+    /// Waits until a first version is up.
+    async fn settled(&self, name: &str) -> Result<(), String> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some((Outcome::Promoted, _)) = ended(&self.rollout(name).await?) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(format!("{name} did not come up within {} s", PATIENCE.as_secs()))
+    }
+
+    /// Sends a steady stream of requests to a Service, unless it gets one already.
+    async fn load(&mut self, service: &'static str) -> Result<(), String> {
+        if !self.loads.contains_key(service) {
+            let load = Load::start(&self.address(service).await?, self.rate, CONNECTIONS);
+            self.loads.insert(service, load);
+        }
+        Ok(())
     }
 
     async fn rollout(&self, name: &str) -> Result<Rollout, String> {
