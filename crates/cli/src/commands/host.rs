@@ -96,11 +96,13 @@ fn log_to_stderr(level: LogLevel, format: LogFormat) {
 
 /// Runs the control plane until it is told to end.
 fn start(host: &Host, state: PathBuf) -> Result<()> {
-    let mut settings = control::Settings::usual(state).map_err(|why| CliError::failure(format!("cannot find this program: {why}")))?;
+    let mut settings = control::Settings::usual(state)
+        .map_err(|why| CliError::failure(format!("cannot find this program: {why}")))?;
     settings.metrics = host.metrics_address;
     settings.listen = host.listen;
     settings.ephemeral = host.ephemeral;
-    let runtime = tokio::runtime::Runtime::new().map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
     runtime.block_on(async {
         let signals = || -> std::io::Result<_> { Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) };
         let (mut terminate, mut interrupt) = signals().map_err(|why| CliError::failure(format!("cannot wait for signals: {why}")))?;

@@ -68,14 +68,26 @@ impl Load {
         let mut workers = JoinSet::new();
         let pause = Duration::from_secs(1) * connections / per_second.max(1);
         for _ in 0..connections {
-            workers.spawn(worker(address.clone(), pause, Arc::clone(&counts), stopped.clone()));
+            workers.spawn(worker(
+                address.clone(),
+                pause,
+                Arc::clone(&counts),
+                stopped.clone(),
+            ));
         }
-        Self { counts, stop, workers }
+        Self {
+            counts,
+            stop,
+            workers,
+        }
     }
 
     /// All requests so far.
     pub(crate) fn counts(&self) -> Counts {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Sends no more requests, waits for those under way, and tells what became of all.
@@ -87,7 +99,12 @@ impl Load {
     }
 }
 
-async fn worker(address: Uri, pause: Duration, counts: Arc<Mutex<Counts>>, mut stopped: watch::Receiver<bool>) {
+async fn worker(
+    address: Uri,
+    pause: Duration,
+    counts: Arc<Mutex<Counts>>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         // A repeated request would hide a failure.
@@ -101,11 +118,15 @@ async fn worker(address: Uri, pause: Duration, counts: Arc<Mutex<Counts>>, mut s
             _ = stopped.changed() => return,
         }
         let outcome = tokio::time::timeout(PATIENCE, ask(&client, &address)).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
         let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.tally.total += 1;
         match outcome {
-            Ok(Answer { version, deliberate_failure }) => {
+            Ok(Answer {
+                version,
+                deliberate_failure,
+            }) => {
                 *counts.by_version.entry(version).or_default() += 1;
                 counts.tally.failed_by_app += u64::from(deliberate_failure);
             }
@@ -122,17 +143,36 @@ struct Answer {
     deliberate_failure: bool,
 }
 
-async fn ask(client: &Client<HttpConnector, Empty<Bytes>>, address: &Uri) -> Result<Answer, String> {
-    let request = Request::get(address.clone()).body(Empty::new()).map_err(|why| why.to_string())?;
+async fn ask(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    address: &Uri,
+) -> Result<Answer, String> {
+    let request = Request::get(address.clone())
+        .body(Empty::new())
+        .map_err(|why| why.to_string())?;
     let response = client.request(request).await.map_err(|why| in_full(&why))?;
     let (head, body) = response.into_parts();
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |name: &str| {
+        head.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
     let version = text(VERSION_HEADER);
     let deliberate_failure = text(DELIBERATE_HEADER).is_some();
-    body.collect().await.map_err(|why| format!("broken body: {}", in_full(&why)))?;
+    body.collect()
+        .await
+        .map_err(|why| format!("broken body: {}", in_full(&why)))?;
     match version {
-        Some(version) if head.status.is_success() || deliberate_failure => Ok(Answer { version, deliberate_failure }),
-        _ => Err(format!("status {}{}", head.status, text("x-crossfade-error").map_or(String::new(), |why| format!(" ({why})")))),
+        Some(version) if head.status.is_success() || deliberate_failure => Ok(Answer {
+            version,
+            deliberate_failure,
+        }),
+        _ => Err(format!(
+            "status {}{}",
+            head.status,
+            text("x-crossfade-error").map_or(String::new(), |why| format!(" ({why})"))
+        )),
     }
 }
 

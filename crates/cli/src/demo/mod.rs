@@ -50,13 +50,29 @@ struct Plan {
 
 fn plans() -> [Plan; 4] {
     let release = |name, rollout, version, error_percent| {
-        let outcome = if error_percent == 0 { Outcome::Promoted } else { Outcome::Aborted };
-        Plan { name, update: Update { rollout, version, error_percent }, outcome, most_weight: None }
+        let outcome = if error_percent == 0 {
+            Outcome::Promoted
+        } else {
+            Outcome::Aborted
+        };
+        Plan {
+            name,
+            update: Update {
+                rollout,
+                version,
+                error_percent,
+            },
+            outcome,
+            most_weight: None,
+        }
     };
     [
         release("first version", "shop", "v1", 0),
         release("good canary", "shop", "v2", 0),
-        Plan { most_weight: Some(20), ..release("bad canary", "shop", "v3", 30) },
+        Plan {
+            most_weight: Some(20),
+            ..release("bad canary", "shop", "v3", 30)
+        },
         release("blue-green", "checkout", "v2", 0),
     ]
 }
@@ -64,13 +80,18 @@ fn plans() -> [Plan; 4] {
 impl Demo {
     /// Runs the demo.
     pub(crate) fn run(self) -> Result<()> {
-        let runtime = tokio::runtime::Runtime::new().map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
-        let performed = runtime.block_on(async { tokio::time::timeout(LIMIT, perform(&self)).await });
+        let runtime = tokio::runtime::Runtime::new()
+            .map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
+        let performed =
+            runtime.block_on(async { tokio::time::timeout(LIMIT, perform(&self)).await });
         match performed {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(CliError::silent(exit::DEGRADED)),
             Ok(Err(why)) => Err(CliError::failure(why)),
-            Err(_) => Err(CliError::new(exit::TIMED_OUT, format!("the demo did not end within {} s", LIMIT.as_secs()))),
+            Err(_) => Err(CliError::new(
+                exit::TIMED_OUT,
+                format!("the demo did not end within {} s", LIMIT.as_secs()),
+            )),
         }
     }
 }
@@ -87,7 +108,8 @@ async fn perform(demo: &Demo) -> std::result::Result<bool, String> {
     let faults = faults(&report);
     if let Some(path) = &demo.report {
         let text = serde_json::to_string_pretty(&report).map_err(|why| why.to_string())?;
-        std::fs::write(path, text + "\n").map_err(|why| format!("cannot write {}: {why}", path.display()))?;
+        std::fs::write(path, text + "\n")
+            .map_err(|why| format!("cannot write {}: {why}", path.display()))?;
     }
     anstream::println!("\n{}", report.table());
     for fault in &faults {
@@ -110,10 +132,19 @@ fn faults(report: &Report) -> Vec<String> {
     let mut faults = Vec::new();
     for (plan, release) in plans().iter().zip(&report.releases) {
         if plan.outcome != release.outcome {
-            faults.push(format!("{} was {} ({})", release.name, release.outcome, release.reason));
+            faults.push(format!(
+                "{} was {} ({})",
+                release.name, release.outcome, release.reason
+            ));
         }
-        if plan.most_weight.is_some_and(|most| release.max_weight > most) {
-            faults.push(format!("{} had {} % of the requests", release.name, release.max_weight));
+        if plan
+            .most_weight
+            .is_some_and(|most| release.max_weight > most)
+        {
+            faults.push(format!(
+                "{} had {} % of the requests",
+                release.name, release.max_weight
+            ));
         }
         if release.revision > 1 && release.requests.total == 0 {
             faults.push(format!("{} saw no requests", release.name));
@@ -123,7 +154,10 @@ fn faults(report: &Report) -> Vec<String> {
         faults.push("not every release took place".to_owned());
     }
     if report.platform_failures > 0 {
-        faults.push(format!("{} requests failed that should not have", report.platform_failures));
+        faults.push(format!(
+            "{} requests failed that should not have",
+            report.platform_failures
+        ));
     }
     faults
 }
@@ -140,11 +174,17 @@ mod tests {
                 revision: 2,
                 outcome: plan.outcome,
                 max_weight: plan.most_weight.unwrap_or(100),
-                requests: super::load::Tally { total: 10, ..Default::default() },
+                requests: super::load::Tally {
+                    total: 10,
+                    ..Default::default()
+                },
                 ..Release::default()
             })
             .collect();
-        Report { releases, platform_failures: 0 }
+        Report {
+            releases,
+            platform_failures: 0,
+        }
     }
 
     #[test]

@@ -58,7 +58,17 @@ impl fmt::Display for Outcome {
 impl Report {
     /// The table at the end.
     pub(crate) fn table(&self) -> String {
-        let head = ["RELEASE", "REVISION", "OUTCOME", "MOST WEIGHT", "REQUESTS", "FAILED BY APP", "FAILED BY PLATFORM", "SECONDS", "REASON"];
+        let head = [
+            "RELEASE",
+            "REVISION",
+            "OUTCOME",
+            "MOST WEIGHT",
+            "REQUESTS",
+            "FAILED BY APP",
+            "FAILED BY PLATFORM",
+            "SECONDS",
+            "REASON",
+        ];
         let rows = self.releases.iter().map(|release| {
             [
                 release.name.clone(),
@@ -72,11 +82,22 @@ impl Report {
                 release.reason.clone(),
             ]
         });
-        let rows: Vec<[String; 9]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let rows: Vec<[String; 9]> = std::iter::once(head.map(str::to_owned))
+            .chain(rows)
+            .collect();
+        let width = |column: usize| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..9).map(width).collect();
         let line = |row: &[String; 9]| {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
             cells.join("  ").trim_end().to_owned()
         };
         rows.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -64,7 +64,9 @@ impl State {
 impl Sample {
     /// Serves until SIGTERM or SIGINT.
     pub(crate) fn run(self) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
         runtime.block_on(serve(self)).map_err(CliError::failure)
     }
@@ -72,8 +74,11 @@ impl Sample {
 
 async fn serve(sample: Sample) -> std::result::Result<(), String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, sample.port));
-    let listener = TcpListener::bind(address).await.map_err(|why| format!("cannot listen on {address}: {why}"))?;
-    let version = HeaderValue::from_str(&sample.version).map_err(|_| "the version must be plain text".to_owned())?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|why| format!("cannot listen on {address}: {why}"))?;
+    let version = HeaderValue::from_str(&sample.version)
+        .map_err(|_| "the version must be plain text".to_owned())?;
     let state = Arc::new(State {
         version,
         answer: Bytes::from(format!("hello from {}\n", sample.version)),
@@ -81,8 +86,14 @@ async fn serve(sample: Sample) -> std::result::Result<(), String> {
         error_percent: sample.error_percent,
         requests: AtomicU64::new(0),
     });
-    let signals = || -> std::io::Result<_> { Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) };
-    let (mut terminate, mut interrupt) = signals().map_err(|why| format!("cannot wait for signals: {why}"))?;
+    let signals = || -> std::io::Result<_> {
+        Ok((
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ))
+    };
+    let (mut terminate, mut interrupt) =
+        signals().map_err(|why| format!("cannot wait for signals: {why}"))?;
     let open = GracefulShutdown::new();
     loop {
         let stream = tokio::select! {
@@ -98,7 +109,11 @@ async fn serve(sample: Sample) -> std::result::Result<(), String> {
         let state = Arc::clone(&state);
         let service = service_fn(move |request| answer(Arc::clone(&state), request));
         let server = auto::Builder::new(TokioExecutor::new());
-        let connection = open.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
+        let connection = open.watch(
+            server
+                .serve_connection(TokioIo::new(stream), service)
+                .into_owned(),
+        );
         tokio::spawn(async move {
             // A client that goes away is not our fault.
             let _ = connection.await;
@@ -109,10 +124,17 @@ async fn serve(sample: Sample) -> std::result::Result<(), String> {
     Ok(())
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::new(state.answer.clone()));
-    response.headers_mut().insert(VERSION_HEADER, state.version.clone());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+        .headers_mut()
+        .insert(VERSION_HEADER, state.version.clone());
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     // Probes ask here; whether the service can be reached says nothing about how well it works.
     if request.uri().path() == "/healthz" {
         return Ok(response);
@@ -122,7 +144,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> std::result::R
     }
     if state.fails_now() {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response.headers_mut().insert(DELIBERATE_HEADER, HeaderValue::from_static("on purpose"));
+        response
+            .headers_mut()
+            .insert(DELIBERATE_HEADER, HeaderValue::from_static("on purpose"));
     }
     Ok(response)
 }
