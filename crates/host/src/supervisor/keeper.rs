@@ -33,6 +33,14 @@ pub(super) struct StopWish {
 }
 
 impl StopWish {
+    /// The wish of this moment.
+    pub(super) fn now(grace_seconds: Option<u32>) -> Self {
+        Self {
+            asked_at: Timestamp::now(),
+            grace_seconds,
+        }
+    }
+
     /// When the grace is over, given what the template allows.
     pub(super) fn ends(&self, usual_seconds: u32) -> Timestamp {
         let grace =
@@ -49,7 +57,7 @@ pub(super) async fn keep(inner: Arc<Inner>, pod: Arc<PodEntry>) {
     let mut quick_deaths = 0;
     loop {
         match next(&inner, &pod).await {
-            Step::Gone => return,
+            Step::Gone => return gone(&inner, &pod).await,
             Step::Wait(longest) => {
                 pod.settle();
                 tokio::select! {
@@ -59,12 +67,17 @@ pub(super) async fn keep(inner: Arc<Inner>, pod: Arc<PodEntry>) {
             }
             Step::Talk(stream, plan) => {
                 let since = Instant::now();
-                talk(&inner, &pod, stream).await;
+                let told = talk(&inner, &pod, stream).await;
                 // The shim has ended: by intent, or it was killed and the pod is on its own.
-                let state = read_state(&pod);
+                let state = told
+                    .filter(|state| state.over)
+                    .unwrap_or_else(|| read_state(&pod));
                 if state.over {
                     // Its last words may not have reached us.
                     inner.publish(&pod, &state);
+                    if pod.is_ending() {
+                        return gone(&inner, &pod).await;
+                    }
                     continue;
                 }
                 inner.publish(&pod, &without_shim(state, &plan));
@@ -89,7 +102,7 @@ enum Step {
 async fn next(inner: &Arc<Inner>, pod: &Arc<PodEntry>) -> Step {
     let plan = match plan(inner, pod).await {
         Ok(plan) => plan,
-        Err(_) if pod.is_ending() => return gone(inner, pod),
+        Err(_) if pod.is_ending() => return Step::Gone,
         Err(faults) => {
             inner.publish_faults(pod, &faults);
             return Step::Wait(LOOK_AGAIN);
@@ -109,7 +122,7 @@ async fn next(inner: &Arc<Inner>, pod: &Arc<PodEntry>) -> Step {
     }
     if state.over || (pod.is_ending() && state.shim.is_none()) {
         if pod.is_ending() {
-            return gone(inner, pod);
+            return Step::Gone;
         }
         inner.publish(pod, &state);
         return Step::Wait(Duration::MAX);
@@ -229,14 +242,20 @@ fn start_shim(inner: &Inner, pod: &PodEntry) -> io::Result<UnixStream> {
     connect(pod)
 }
 
-/// Hears the shim until it ends.
-async fn talk(inner: &Inner, pod: &PodEntry, stream: UnixStream) {
+/// Hears the shim until it ends; returns what it said last.
+async fn talk(inner: &Inner, pod: &PodEntry, stream: UnixStream) -> Option<PodState> {
     let (from, mut to) = stream.into_split();
     let mut lines = BufReader::new(from).split(b'\n');
-    if pod.is_ending() && to.write_all(b"end\n").await.is_err() {
-        return;
-    }
+    let mut last = None;
+    // Told at once to a shim that was not there when it was wished.
+    let mut wish = pod.wish();
     loop {
+        if let Some(wish) = wish.take() {
+            let mut line = serde_json::to_vec(&wish).unwrap_or_default();
+            line.push(b'\n');
+            // If it cannot be told, the end of the stream says why; it is written down as well.
+            let _ = to.write_all(&line).await;
+        }
         tokio::select! {
             line = lines.next_segment() => match line {
                 Ok(Some(line)) => {
@@ -244,26 +263,25 @@ async fn talk(inner: &Inner, pod: &PodEntry, stream: UnixStream) {
                     if let Ok(state) = serde_json::from_slice(&line) {
                         inner.publish(pod, &state);
                         pod.settle();
+                        last = Some(state);
                     }
                 }
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) => return last,
             },
-            () = pod.nudged() => {
-                if to.write_all(b"end\n").await.is_err() {
-                    return;
-                }
-            }
+            () = pod.nudged() => wish = pod.wish(),
         }
     }
 }
 
 /// Removes all that is left of a pod.
-fn gone(inner: &Inner, pod: &PodEntry) -> Step {
-    if let Err(error) = std::fs::remove_dir_all(pod.folder.path())
+async fn gone(inner: &Inner, pod: &PodEntry) {
+    let folder = pod.folder.path().to_owned();
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&folder)).await;
+    if let Ok(Err(error)) = removed
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(folder = %pod.folder.path().display(), %error, "what is left of a pod cannot be removed");
+        let folder = pod.folder.path().display();
+        tracing::warn!(%folder, %error, "what is left of a pod cannot be removed");
     }
     inner.forget(pod);
-    Step::Gone
 }

@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::Stream;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -167,9 +167,12 @@ pub(super) struct Inner {
     folder: PathBuf,
     ports: PortRegistry,
     pods: Mutex<BTreeMap<String, Arc<PodEntry>>>,
+    making: Mutex<()>,
     changes: broadcast::Sender<PodChange>,
     closing: CancellationToken,
     keepers: TaskTracker,
+    /// Where keepers run, whichever thread asks for a pod.
+    runtime: Handle,
     /// Locked as long as this supervisor works.
     _lock: File,
 }
@@ -179,7 +182,8 @@ pub(super) struct PodEntry {
     pub(super) folder: PodFolder,
     request: Mutex<PodRequest>,
     snapshot: Mutex<PodSnapshot>,
-    ending: AtomicBool,
+    /// The wish that it ends, if there is one.
+    wish: Mutex<Option<StopWish>>,
     nudge: Notify,
     /// Whether its keeper has had a first look.
     settled: watch::Sender<bool>,
@@ -201,7 +205,8 @@ impl Supervisor {
     /// Takes charge of the pods below a state folder: those that run are found again and not interrupted,
     /// those that lost their shim are cleaned up and go on by their restart policy.
     ///
-    /// Returns when every pod has been looked at once. Needs a tokio runtime.
+    /// Returns when every pod has been looked at once. The tokio runtime it is called in runs the supervision;
+    /// everything else may be called from any thread.
     ///
     /// # Errors
     /// When another supervisor has the folder, or it cannot be used.
@@ -247,9 +252,11 @@ impl Supervisor {
             folder,
             ports,
             pods: Mutex::default(),
+            making: Mutex::default(),
             changes: broadcast::Sender::new(1024),
             closing: CancellationToken::new(),
             keepers: TaskTracker::new(),
+            runtime: Handle::current(),
             _lock: lock,
         });
         let supervisor = Self { inner };
@@ -302,6 +309,8 @@ impl Supervisor {
         if !identity.has_usable_uid() {
             return Err(SupervisorError::BadUid(identity.uid.clone()));
         }
+        // Two who ask for the same pod at once must not both make it.
+        let _making = hold(&self.inner.making);
         if let Some(pod) = self.inner.entry(&identity.uid) {
             return self.inner.relabel(&pod, identity);
         }
@@ -322,26 +331,31 @@ impl Supervisor {
     /// Asked again with a shorter grace, the shorter one holds. A uid that is not known is no error.
     ///
     /// # Errors
-    /// When the wish cannot be written down.
+    /// When the wish cannot be written down. The pod has been told all the same, so that a full disk keeps none
+    /// from ending; but should its shim or this process die now, it must be asked again.
     pub fn delete_pod(&self, uid: &str, grace_seconds: Option<u32>) -> Result<(), SupervisorError> {
         let Some(pod) = self.inner.entry(uid) else {
             return Ok(());
         };
-        let path = pod.folder.stop();
-        let wish = StopWish {
-            asked_at: Timestamp::now(),
-            grace_seconds,
-        };
+        let wish = StopWish::now(grace_seconds);
         let usual = hold(&pod.request).grace_seconds();
-        let earlier: Option<StopWish> = read_json(&path).ok().flatten();
-        if earlier.is_none_or(|earlier| wish.ends(usual) < earlier.ends(usual)) {
-            write_json(&path, &wish).map_err(|source| SupervisorError::Folder { path, source })?;
-        }
-        pod.ending.store(true, Ordering::Release);
+        let path = pod.folder.stop();
+        let written = {
+            let mut known = hold(&pod.wish);
+            let earlier = known
+                .clone()
+                .filter(|known| known.ends(usual) <= wish.ends(usual));
+            if earlier.is_some() && path.exists() {
+                return Ok(());
+            }
+            let chosen = earlier.unwrap_or(wish);
+            *known = Some(chosen.clone());
+            write_json(&path, &chosen)
+        };
         hold(&pod.snapshot).terminating = true;
         self.inner.tell(uid, false);
         pod.nudge.notify_one();
-        Ok(())
+        written.map_err(|source| SupervisorError::Folder { path, source })
     }
 
     /// All pods, by uid.
@@ -448,7 +462,11 @@ impl Inner {
     /// Takes a pod into the list and gives it its keeper.
     fn adopt(self: &Arc<Self>, folder: PodFolder, request: PodRequest) -> Arc<PodEntry> {
         let uid = request.identity.uid.clone();
-        let ending = folder.stop().exists();
+        // A file that cannot be read is a wish all the same: nobody writes it who wants the pod to stay.
+        let wish = folder.stop().exists().then(|| {
+            let written = read_json(&folder.stop()).ok().flatten();
+            written.unwrap_or_else(|| StopWish::now(None))
+        });
         let entry = Arc::new(PodEntry {
             snapshot: Mutex::new(PodSnapshot {
                 identity: request.identity.clone(),
@@ -456,12 +474,12 @@ impl Inner {
                 ports: Vec::new(),
                 warnings: Vec::new(),
                 events: Vec::new(),
-                terminating: ending,
+                terminating: wish.is_some(),
                 shim_pid: None,
             }),
             folder,
             request: Mutex::new(request),
-            ending: AtomicBool::new(ending),
+            wish: Mutex::new(wish),
             nudge: Notify::new(),
             settled: watch::Sender::new(false),
         });
@@ -472,13 +490,14 @@ impl Inner {
         hold(&self.pods).insert(uid.clone(), Arc::clone(&entry));
         self.tell(&uid, false);
         let (inner, pod) = (Arc::clone(self), Arc::clone(&entry));
-        self.keepers.spawn(async move {
+        let keeper = async move {
             let closing = inner.closing.clone();
             tokio::select! {
                 () = keep(inner, pod) => {}
                 () = closing.cancelled() => {}
             }
-        });
+        };
+        self.keepers.spawn_on(keeper, &self.runtime);
         entry
     }
 
@@ -568,8 +587,12 @@ impl PodSnapshot {
 }
 
 impl PodEntry {
+    pub(super) fn wish(&self) -> Option<StopWish> {
+        hold(&self.wish).clone()
+    }
+
     pub(super) fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Acquire)
+        hold(&self.wish).is_some()
     }
 
     pub(super) fn request(&self) -> PodRequest {

@@ -301,6 +301,18 @@ async fn a_full_disk_stops_no_pod_and_is_made_up_for_when_there_is_room_again() 
         })
         .await;
     assert_eq!(saved(), Some(2));
+
+    // A full disk keeps no pod from ending either: that is how room is made.
+    for file in ["state.json.new", "stop.json.new"] {
+        std::os::unix::fs::symlink("/dev/full", folder.join(file)).expect("linked");
+    }
+    let refused = world
+        .supervisor()
+        .delete_pod("p", None)
+        .expect_err("cannot be written down");
+    assert!(refused.to_string().ends_with("stop.json"), "{refused}");
+    world.until_gone("p").await;
+    assert_eq!(marked(&folder), Vec::<u32>::new());
 }
 
 #[tokio::test]
@@ -324,4 +336,32 @@ async fn half_a_file_after_a_power_cut_does_not_keep_a_pod_from_running() {
         marked(&world.pod_folder("p")).len() == 2
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_ask_for_the_same_pod_at_once_get_one() {
+    let world = World::new().await;
+    let identity = PodIdentity {
+        name: "p".to_owned(),
+        uid: "p".to_owned(),
+        ..PodIdentity::default()
+    };
+    let request = PodRequest::new(identity, json!({"spec": server()}));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                world
+                    .supervisor()
+                    .ensure_pod(request.clone())
+                    .expect("accepted");
+            });
+        }
+    });
+    world.until_ready("p").await;
+    assert_eq!(marked(&world.pod_folder("p")).len(), 2);
+    world
+        .supervisor()
+        .delete_pod("p", Some(0))
+        .expect("accepted");
+    world.until_gone("p").await;
 }

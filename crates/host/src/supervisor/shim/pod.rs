@@ -1,15 +1,16 @@
 //! The life of the pod: init containers in their order, sidecars beside, then the main ones, and the end of all.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::super::folder::{PodFolder, read_json};
 use super::super::keeper::StopWish;
@@ -29,6 +30,12 @@ pub(super) struct Pod {
     pub(super) board: Board,
     pub(super) reaper: Reaper,
     pub(super) ports: PortRegistry,
+    /// Set when all is done but the last words.
+    pub(super) closing: CancellationToken,
+    /// The wish for the end that was told and not only written down.
+    told: RefCell<Option<StopWish>>,
+    /// Somebody has a wish.
+    nudge: Notify,
     http: OnceCell<reqwest::Client>,
 }
 
@@ -46,6 +53,9 @@ impl Pod {
             board,
             reaper,
             ports,
+            closing: CancellationToken::new(),
+            told: RefCell::default(),
+            nudge: Notify::new(),
             http: OnceCell::new(),
         }
     }
@@ -118,26 +128,28 @@ impl Pod {
         matches!(self.folder.path().try_exists(), Ok(false))
     }
 
-    /// The wish that the pod ends, with the moment until which its containers may take their time.
+    /// Hears the wish that the pod ends.
+    pub(super) fn wish(&self, wish: StopWish) {
+        *self.told.borrow_mut() = Some(wish);
+        self.nudge.notify_one();
+    }
+
+    /// The moment until which the containers may take their time to end, if the pod shall end.
     fn wished_end(&self) -> Option<Instant> {
-        let abandoned = || {
-            self.is_abandoned().then(|| StopWish {
-                asked_at: Timestamp::now(),
-                grace_seconds: None,
-            })
-        };
+        let usual = self.plan.grace_seconds;
         // A file that cannot be read says nothing: the wish comes again.
-        let wish: StopWish = read_json(&self.folder.stop())
-            .ok()
+        let written: Option<StopWish> = read_json(&self.folder.stop()).ok().flatten();
+        let removed = self.is_abandoned().then(|| StopWish::now(None));
+        let wishes = [written, self.told.borrow().clone(), removed];
+        let soonest = wishes
+            .into_iter()
             .flatten()
-            .or_else(abandoned)?;
-        let passed = Timestamp::now()
-            .duration_since(wish.asked_at)
-            .max(SignedDuration::ZERO);
+            .min_by_key(|wish| wish.ends(usual))?;
         let grace = self
             .plan
             .tuning
-            .seconds(wish.grace_seconds.unwrap_or(self.plan.grace_seconds));
+            .seconds(soonest.grace_seconds.unwrap_or(usual));
+        let passed = Timestamp::now().duration_since(soonest.asked_at);
         Some(Instant::now() + grace.saturating_sub(Duration::try_from(passed).unwrap_or_default()))
     }
 }
@@ -149,7 +161,6 @@ pub(super) async fn run(
     ended: SignalStream,
     left: Vec<ProcessId>,
 ) -> io::Result<()> {
-    let nudge = Rc::new(Notify::new());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Started, not raced: what is spawned goes on while the life below waits.
@@ -157,8 +168,7 @@ pub(super) async fn run(
         let pod = Rc::clone(&pod);
         async move { pod.reaper.run(ended).await }
     });
-    let serving =
-        tokio::task::spawn_local(serve(listener, pod.board.subscribe(), Rc::clone(&nudge)));
+    let serving = tokio::task::spawn_local(serve(Rc::clone(&pod), listener));
     sweep_marked(&pod, &left).await;
 
     let orders = watch::Sender::new(None);
@@ -166,7 +176,7 @@ pub(super) async fn run(
     let wishes = async {
         loop {
             tokio::select! {
-                () = nudge.notified() => {}
+                () = pod.nudge.notified() => {}
                 // A folder that somebody removed is a wish too: nobody could ever find this pod again.
                 _ = look.tick() => if !pod.is_abandoned() { continue },
                 _ = terminate.recv() => { shut_down(&pod, &orders); continue; }
@@ -183,12 +193,20 @@ pub(super) async fn run(
     sweep_below(&pod).await;
     if ran_out || pod.board.read(|state| state.ending) {
         pod.board.change(|state| state.over = true);
-        // What is not written would be done again after a crash; a full disk may have room in a moment.
-        while !pod.board.save() && !pod.is_abandoned() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        // What is not written would be done again after a crash, and a full disk may have room in a moment.
+        // A pod that was asked to end needs no record: its folder goes next, which may be what makes the room.
+        while !pod.board.read(|state| state.ending) && !pod.board.save() {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = pod.nudge.notified() => {}
+            }
+            if pod.wished_end().is_some() {
+                pod.board.change(|state| state.ending = true);
+            }
         }
     }
-    serving.abort();
+    pod.closing.cancel();
+    let _ = serving.await;
     reaping.abort();
     Ok(())
 }

@@ -335,10 +335,11 @@ fn local(pod: &Pod, port: &TargetPort) -> u16 {
         } => pod
             .board
             .read(|state| {
-                let found = state
-                    .ports
-                    .iter()
-                    .find(|p| p.container == *container && p.container_port == *container_port);
+                let found = state.ports.iter().find(|p| {
+                    p.container == *container
+                        && p.container_port == *container_port
+                        && p.protocol == Protocol::Tcp
+                });
                 found.map(|port| port.local_port)
             })
             .unwrap_or(*container_port),

@@ -1,45 +1,58 @@
-//! The shim's socket: every connection hears the state now and after each change, and may nudge.
+//! The shim's socket: every connection hears the state now and after each change, and may wish for the end.
 //!
-//! A message from the shim is one line of JSON, the whole `PodState`. A line from the other side, whatever it
-//! says, means: look again whether the pod shall end. The wish itself is a file, so that it outlives both.
+//! A message from the shim is one line of JSON, the whole `PodState`; a message to it is one line too, the
+//! `StopWish`. The wish is also a file, so that it outlives both sides; the message makes it work at once, and
+//! when the disk takes no file.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
-pub(super) async fn serve(
-    listener: UnixListener,
-    state: watch::Receiver<Rc<Vec<u8>>>,
-    nudge: Rc<Notify>,
-) {
+use super::super::keeper::StopWish;
+use super::pod::Pod;
+
+/// Serves until the pod is over, and until those who listen have heard the last words.
+pub(super) async fn serve(pod: Rc<Pod>, listener: UnixListener) {
+    let mut talks = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::task::spawn_local(talk(stream, state.clone(), Rc::clone(&nudge)));
-            }
-            // Out of file descriptors, most likely: others may be given back soon.
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    talks.spawn_local(talk(Rc::clone(&pod), stream));
+                }
+                // Out of file descriptors, most likely: others may be given back soon.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            Some(_) = talks.join_next() => {}
+            () = pod.closing.cancelled() => break,
         }
     }
+    let heard = async { while talks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_millis(500), heard).await;
 }
 
-async fn talk(stream: UnixStream, mut state: watch::Receiver<Rc<Vec<u8>>>, nudge: Rc<Notify>) {
-    let (mut from, mut to) = stream.into_split();
+async fn talk(pod: Rc<Pod>, stream: UnixStream) {
+    let (from, mut to) = stream.into_split();
     let tell = async {
+        let mut state = pod.board.subscribe();
         state.mark_changed();
         while state.changed().await.is_ok() {
             let line = Rc::clone(&state.borrow_and_update());
-            if to.write_all(&line).await.is_err() || to.write_all(b"\n").await.is_err() {
+            let last = pod.board.read(|state| state.over);
+            if to.write_all(&line).await.is_err() || to.write_all(b"\n").await.is_err() || last {
                 return;
             }
         }
     };
     let hear = async {
-        let mut buffer = [0; 64];
-        while from.read(&mut buffer).await.is_ok_and(|count| count > 0) {
-            nudge.notify_one();
+        let mut lines = BufReader::new(from).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            if let Ok(wish) = serde_json::from_slice::<StopWish>(&line) {
+                pod.wish(wish);
+            }
         }
     };
     tokio::select! {
