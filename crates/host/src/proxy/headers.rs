@@ -87,7 +87,7 @@ pub(super) fn take_in(head: &mut Parts, client: &Client) -> Result<Option<Header
     Ok(upgrade)
 }
 
-/// Makes the request one for this protocol.
+/// Makes the request one for this protocol; also one that was made for the other before.
 pub(super) fn speak(head: &mut Parts, protocol: Protocol, upgrade: Option<&HeaderValue>) {
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = Some(
@@ -99,6 +99,11 @@ pub(super) fn speak(head: &mut Parts, protocol: Protocol, upgrade: Option<&Heade
     match protocol {
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
+            if let Some(authority) = head.uri.authority()
+                && let Ok(host) = HeaderValue::from_str(authority.as_str())
+            {
+                head.headers.entry(header::HOST).or_insert(host);
+            }
             if let Some(upgrade) = upgrade {
                 head.headers.insert(header::UPGRADE, upgrade.clone());
                 head.headers
@@ -110,9 +115,13 @@ pub(super) fn speak(head: &mut Parts, protocol: Protocol, upgrade: Option<&Heade
         }
         Protocol::H2c => {
             head.version = Version::HTTP_2;
-            head.headers.remove(header::EXPECT);
+            for field in [header::CONNECTION, header::UPGRADE, header::EXPECT] {
+                head.headers.remove(field);
+            }
             let host = head.headers.remove(header::HOST);
-            uri.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+            uri.authority = host
+                .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+                .or_else(|| head.uri.authority().cloned());
             uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
         }
     }
@@ -327,6 +336,29 @@ mod tests {
         assert!(
             !h2c.headers.contains_key("upgrade") && !h2c.headers.contains_key("http2-settings")
         );
+    }
+
+    #[test]
+    fn a_request_can_be_made_for_one_protocol_after_the_other() {
+        let request = Request::get("/x?y").header("host", "a.example:80");
+        let mut head = head(request.header("te", "trailers"));
+        assert_eq!(take_in(&mut head, &client()), Ok(None));
+        for _ in 0..2 {
+            speak(&mut head, Protocol::Http1, None);
+            assert_eq!(head.uri, "/x?y");
+            assert_eq!(
+                head.headers.get("host").map(HeaderValue::as_bytes),
+                Some(&b"a.example:80"[..])
+            );
+            assert!(head.headers.contains_key("connection"));
+            for _ in 0..2 {
+                speak(&mut head, Protocol::H2c, None);
+                assert_eq!(head.uri, "http://a.example:80/x?y");
+                assert!(
+                    !head.headers.contains_key("host") && !head.headers.contains_key("connection")
+                );
+            }
+        }
     }
 
     #[test]

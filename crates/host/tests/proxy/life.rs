@@ -18,7 +18,9 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixStream},
 };
 
-use crate::rig::{Client, Pod, Rig, address, config, route, until, version};
+use crate::rig::{
+    Client, Pod, Rig, address, config, read_all, read_to, route, scripted, to, until, version,
+};
 
 #[tokio::test]
 async fn a_request_sees_one_configuration_and_the_acknowledged_one_at_least() {
@@ -215,6 +217,41 @@ async fn a_pod_that_drains_gets_nothing_new_and_its_end_is_reported() {
             .is_empty()
     );
     assert_eq!(pending.await.unwrap().pod(), "slow");
+}
+
+#[tokio::test]
+async fn idle_connections_to_a_pod_are_closed_when_it_drains() {
+    let rig = Rig::start().await;
+    let closed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&closed);
+    let pod = scripted("old", move |_, mut stream| {
+        let count = Arc::clone(&count);
+        async move {
+            read_to(&mut stream, "\r\n\r\n").await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await
+                .unwrap();
+            read_all(&mut stream).await;
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    assert_eq!(
+        Client::connect(addr).await.get("/").await.status.as_u16(),
+        200
+    );
+    assert_eq!(
+        closed.load(Ordering::SeqCst),
+        0,
+        "kept for the next request"
+    );
+    rig.control
+        .drain(&["old".into()], Duration::ZERO)
+        .await
+        .unwrap();
+    until(async || closed.load(Ordering::SeqCst) == 1).await;
 }
 
 #[tokio::test]
