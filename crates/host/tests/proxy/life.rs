@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::rig::{
-    Client, Pod, Rig, address, config, read_all, read_to, route, scripted, to, until, version,
+    Client, Pod, Rig, address, config, one_pod, read_all, read_to, route, scripted, until, version,
 };
 
 #[tokio::test]
@@ -237,7 +237,7 @@ async fn idle_connections_to_a_pod_are_closed_when_it_drains() {
         }
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     assert_eq!(
         Client::connect(addr).await.get("/").await.status.as_u16(),
         200
@@ -275,9 +275,7 @@ async fn a_version_gets_no_request_after_the_weight_that_takes_it_away() {
 
 #[tokio::test]
 async fn the_death_of_the_control_plane_changes_nothing() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (rig, _pod, addr) = one_pod().await;
     let mut client = Client::connect(addr).await;
     client.get("/").await;
     drop(rig.control);

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::rig::{
-    Client, Pod, Rig, exchange, get, read_all, read_to, route, scripted, to, version,
+    Client, Pod, Rig, exchange, get, one_pod, read_all, read_to, route, scripted, to, version,
 };
 
 type Frames =
@@ -48,9 +48,7 @@ fn h2c(pods: &[Pod]) -> Destination {
 
 #[tokio::test]
 async fn large_bodies_arrive_whole_both_ways() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, _pod, addr) = one_pod().await;
     let body: Vec<u8> = (0..8_000_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
@@ -84,7 +82,7 @@ async fn bodies_stream_both_ways_at_the_same_time() {
         read_all(&mut stream).await;
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let mut client = TcpStream::connect(addr).await.unwrap();
     let head = "POST / HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n";
     client.write_all(head.as_bytes()).await.unwrap();
@@ -112,7 +110,7 @@ async fn answers_without_a_body_keep_the_connection_in_step() {
         read_all(&mut stream).await;
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let mut client = Client::connect(addr).await;
     let head = || {
         Request::head("/")
@@ -140,9 +138,7 @@ async fn answers_without_a_body_keep_the_connection_in_step() {
 
 #[tokio::test]
 async fn a_pod_is_told_who_asks_and_not_what_concerns_one_connection_only() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     let mut client = Client::connect(addr).await;
     let headers = [
         ("connection", "x-mine"),
@@ -169,9 +165,7 @@ async fn a_pod_is_told_who_asks_and_not_what_concerns_one_connection_only() {
 
 #[tokio::test]
 async fn clients_of_http_1_0_and_requests_in_absolute_form_are_served() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     let answer = exchange(addr, "POST /x HTTP/1.0\r\ncontent-length: 2\r\n\r\nhi").await;
     assert!(
         answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\nhi"),
@@ -198,9 +192,7 @@ async fn clients_of_http_1_0_and_requests_in_absolute_form_are_served() {
 
 #[tokio::test]
 async fn requests_sent_without_waiting_are_answered_in_order() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, _pod, addr) = one_pod().await;
     let post = |body: &str| {
         format!(
             "POST / HTTP/1.1\r\nhost: web\r\ncontent-length: {}\r\n\r\n{body}",
@@ -232,7 +224,7 @@ async fn trailers_reach_a_client_that_wants_them() {
         read_all(&mut stream).await;
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let request = "GET / HTTP/1.1\r\nhost: web\r\nte: trailers\r\nconnection: te, close\r\n\r\n";
     let answer = exchange(addr, request).await;
     assert!(
@@ -368,7 +360,7 @@ async fn a_web_socket_passes_in_both_directions_and_counts_as_in_flight() {
         tokio::io::copy(&mut read, &mut write).await.unwrap();
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let mut client = TcpStream::connect(addr).await.unwrap();
     let ask = "GET /chat HTTP/1.1\r\nhost: web\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: abc\r\n\r\n";
     client.write_all(ask.as_bytes()).await.unwrap();
@@ -418,9 +410,7 @@ async fn a_web_socket_passes_in_both_directions_and_counts_as_in_flight() {
 
 #[tokio::test]
 async fn a_pod_may_refuse_an_upgrade() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, _pod, addr) = one_pod().await;
     let mut client = Client::connect(addr).await;
     let headers = [("connection", "upgrade"), ("upgrade", "websocket")];
     let reply = client.get_with("/", &headers).await;
@@ -469,7 +459,7 @@ async fn a_body_waits_for_the_pod_to_ask_for_it() {
         }
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let ask = |path: &str| {
         format!(
             "POST {path} HTTP/1.1\r\nhost: web\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n"
@@ -506,7 +496,7 @@ async fn a_pod_that_never_says_continue_gets_the_body_all_the_same() {
         read_all(&mut stream).await;
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let ask =
         "POST / HTTP/1.1\r\nhost: web\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\nhello";
     let mut client = TcpStream::connect(addr).await.unwrap();
@@ -531,7 +521,7 @@ async fn an_answer_that_ends_too_early_ends_the_clients_connection_too() {
         }
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let mut client = TcpStream::connect(addr).await.unwrap();
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
@@ -563,7 +553,7 @@ async fn a_client_that_goes_away_frees_the_pod_and_is_counted() {
         }
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let mut client = TcpStream::connect(addr).await.unwrap();
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
@@ -622,9 +612,7 @@ async fn a_pod_that_is_too_slow_costs_a_504_and_its_connection() {
 
 #[tokio::test]
 async fn header_fields_keep_their_order_and_their_bytes() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     let odd = HeaderValue::from_bytes(b"caf\xe9").unwrap();
     let request = get("/")
         .header("x-many", "1")

@@ -268,7 +268,7 @@ async fn a_post_does_not_meet_a_connection_that_the_pod_has_closed() {
         }
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let mut client = Client::connect(addr).await;
     for _ in 0..50 {
         assert_eq!(send(&mut client, &Method::POST).await.body, "ok");
@@ -284,7 +284,7 @@ async fn what_is_no_http_is_a_bad_answer() {
         stream.write_all(b"SSH-2.0-OpenSSH\r\n\r\n").await.unwrap();
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let reply = send(&mut Client::connect(addr).await, &Method::GET).await;
     assert_eq!(
         (reply.status.as_u16(), reply.header("x-crossfade-error")),

@@ -71,10 +71,23 @@ impl Rig {
         }
     }
 
+    /// All requests go to this pod.
+    pub(crate) async fn serve_only(&self, pod: Endpoint) -> SocketAddr {
+        self.serve(vec![route(vec![to(vec![pod])])]).await
+    }
+
     /// Applies one listener with these routes and tells where it listens.
     pub(crate) async fn serve(&self, routes: Vec<RouteConfig>) -> SocketAddr {
         address(&self.control.apply(&config(routes)).await.unwrap())
     }
+}
+
+/// A proxy that sends all requests to one pod, `a`.
+pub(crate) async fn one_pod() -> (Rig, Pod, SocketAddr) {
+    let rig = Rig::start().await;
+    let pod = Pod::start("a").await;
+    let addr = rig.serve_only(pod.endpoint()).await;
+    (rig, pod, addr)
 }
 
 pub(crate) fn address(applied: &Applied) -> SocketAddr {

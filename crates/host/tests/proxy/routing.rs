@@ -7,7 +7,7 @@ use crossfade_host::proxy::{
 };
 use http::StatusCode;
 
-use crate::rig::{Client, Pod, Rig, route, spread, version};
+use crate::rig::{Client, Pod, Rig, one_pod, route, spread, version};
 
 fn counts(pods: &[(&str, usize)]) -> BTreeMap<String, usize> {
     pods.iter()
@@ -349,9 +349,7 @@ async fn a_cookie_keeps_a_client_on_its_version_while_that_has_weight() {
 
 #[tokio::test]
 async fn a_configuration_with_a_fault_is_refused_and_changes_nothing() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (rig, _pod, addr) = one_pod().await;
     let mut bad = route(vec![]);
     bad.matches = vec![header("x", StringMatch::Regex("(".into()))];
     let refused = rig

@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::rig::{Pod, Rig, exchange, read_to, route, scripted, to, version};
+use crate::rig::{Pod, Rig, exchange, one_pod, read_to, route, scripted, version};
 
 /// A request that must never arrive anywhere.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nhost: web\r\n\r\n";
 
 #[tokio::test]
 async fn ambiguous_or_malformed_requests_are_refused_and_nothing_after_them_is_read() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (rig, pod, addr) = one_pod().await;
     let post = |fields: &str, body: &str| {
         format!("POST / HTTP/1.1\r\nhost: web\r\n{fields}\r\n{body}{HIDDEN}")
     };
@@ -174,9 +172,7 @@ async fn ambiguous_or_malformed_requests_are_refused_and_nothing_after_them_is_r
 
 #[tokio::test]
 async fn ambiguity_is_seen_behind_other_requests_on_the_connection() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     let good = "POST /good HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let text = "POST /text HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\n\r\n13\r\nContent-Length: 5\r\n\r\n0\r\n\r\n";
     let bad = "POST /bad HTTP/1.1\r\nhost: web\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
@@ -197,9 +193,7 @@ async fn ambiguity_is_seen_behind_other_requests_on_the_connection() {
 
 #[tokio::test]
 async fn equal_lengths_said_twice_are_one_length() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     let request = "POST / HTTP/1.1\r\nhost: web\r\ncontent-length: 5\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
     let answer = exchange(addr, request).await;
     assert!(answer.ends_with("hello"), "{answer}");
@@ -217,9 +211,7 @@ async fn equal_lengths_said_twice_are_one_length() {
 
 #[tokio::test]
 async fn a_pod_never_sees_a_body_that_went_wrong_as_a_whole_one() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     for body in ["5\r\nhello\r\n", "5\r\nhello\r\nzz\r\n"] {
         let mut client = TcpStream::connect(addr).await.unwrap();
         let request =
@@ -241,7 +233,7 @@ async fn an_answer_with_both_lengths_reaches_the_client_with_one() {
         crate::rig::read_all(&mut stream).await;
     })
     .await;
-    let addr = rig.serve(vec![route(vec![to(vec![pod])])]).await;
+    let addr = rig.serve_only(pod).await;
     let answer = exchange(
         addr,
         "GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n",
@@ -253,9 +245,7 @@ async fn an_answer_with_both_lengths_reaches_the_client_with_one() {
 
 #[tokio::test]
 async fn http2_by_upgrade_is_not_passed_on() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     let request = "GET / HTTP/1.1\r\nhost: web\r\nconnection: upgrade, http2-settings, close\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n";
     let answer = exchange(addr, request).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -268,9 +258,7 @@ async fn http2_by_upgrade_is_not_passed_on() {
 
 #[tokio::test]
 async fn heads_without_end_are_refused() {
-    let rig = Rig::start().await;
-    let pod = Pod::start("a").await;
-    let addr = rig.serve(vec![route(vec![version("v", 1, [&pod])])]).await;
+    let (_rig, pod, addr) = one_pod().await;
     let long = format!(
         "GET / HTTP/1.1\r\nhost: web\r\nx-long: {}\r\n\r\n",
         "x".repeat(70_000)
