@@ -8,8 +8,8 @@ use crate::invocation::Mode;
 
 /// Release new versions gradually, on evidence, and take them back when the evidence is bad
 ///
-/// Crossfade runs the same Rollouts and AnalysisTemplates on one machine (`crossfade host`) as on Kubernetes. Apply manifests, change a
-/// version, and watch it take over step by step:
+/// Crossfade runs the same Rollouts and AnalysisTemplates on one machine (`crossfade host`) as on
+/// Kubernetes. Apply manifests, change a version, and watch it take over step by step:
 ///
 ///   crossfade host
 ///   crossfade apply -f web.yaml

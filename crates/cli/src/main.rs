@@ -36,7 +36,7 @@ use clap::error::ErrorKind;
 
 use cli::Cli;
 use context::Context;
-use error::{ARGUMENTS, CliError};
+use error::ARGUMENTS;
 use invocation::{Invocation, Mode};
 
 #[global_allocator]
@@ -83,6 +83,11 @@ fn complete(mode: Mode, words: Option<&[OsString]>) -> ExitCode {
 
 /// Runs a command line and gives its exit code.
 fn run(mode: Mode, arguments: &[OsString]) -> u8 {
+    let words: Vec<_> = arguments
+        .iter()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let command = cli::command(mode);
     let matched = command.clone().try_get_matches_from(arguments);
     let parsed = matched.and_then(|matches| Cli::from_arg_matches(&matches));
@@ -94,20 +99,15 @@ fn run(mode: Mode, arguments: &[OsString]) -> u8 {
                 let _ = found.print();
                 Ok(())
             }
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(CliError::arguments()),
-            _ => Err(usage::error(&found, mode)),
+            _ => Err(usage::error(&found, mode, &command, &words)),
         },
     };
     let Err(error) = result else {
         return exit::DONE;
     };
-    let words: Vec<_> = arguments
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
     let text = if usage::wants_json(&words) && !error.silent {
         error.json(mode)
-    } else if error.reason == ARGUMENTS && (mode == Mode::Plugin || arguments.len() < 2) {
+    } else if error.reason == ARGUMENTS && (mode == Mode::Plugin || words.is_empty()) {
         usage::of_command(&command, &words)
     } else {
         error.text(mode)

@@ -21,9 +21,11 @@ use crate::terminal;
 
 /// Make objects as manifests say
 ///
-/// Applying again changes only what the manifests change: fields that others own stay, fields that left the manifest leave the object.
-/// All documents are applied or none. An overlay changes documents of the same kind and name before they are applied, as a JSON merge
-/// patch: members are merged, null removes, lists are replaced whole. So one manifest can serve a cluster and this machine:
+/// Applying again changes only what the manifests change: fields that others own stay, fields that
+/// left the manifest leave the object. All documents are applied or none. An overlay changes
+/// documents of the same kind and name before they are applied, as a JSON merge patch: members are
+/// merged, null removes, lists are replaced whole. So one manifest can serve a cluster and this
+/// machine:
 ///
 ///   crossfade apply -f rollout.yaml --overlay local.yaml
 #[derive(Args, Clone, Debug)]

@@ -82,7 +82,12 @@ fn section(command: &mut clap::Command, name: &str, page: &mut String) {
         .collect();
     for sub in names {
         if let Some(found) = command.find_subcommand_mut(&sub) {
-            section(found, &format!("{name} {sub}"), page);
+            // They stand once, at the top.
+            let mut own = found.clone().mut_args(|arg| {
+                let is_global = arg.is_global_set();
+                if is_global { arg.hide(true) } else { arg }
+            });
+            section(&mut own, &format!("{name} {sub}"), page);
         }
     }
 }
