@@ -12,8 +12,6 @@ use serde_json::{Value, json};
 use crate::cluster::{Answer, Cluster, Life};
 use crate::visible::{Visible, courses};
 
-/// How much longer the replay runs than the recording, for what was under way at its end.
-const A_MOMENT: SignedDuration = SignedDuration::from_millis(300);
 /// Normal events of one object that the reference's recorder keeps; it loses later ones.
 const EVENTS_KEPT: usize = 25;
 /// Reasons of events about router objects, which this cluster does not have.
@@ -92,9 +90,15 @@ impl Recording {
             }
             cluster.apply(&manifest);
         }
-        for line in self.lines.iter() {
-            if line["kind"] == "Action" {
-                cluster.advance(at(line));
+        // Where the recording stands, and how far behind it we are.
+        let mut there = BTreeMap::new();
+        let mut late = SignedDuration::ZERO;
+        for line in &self.lines {
+            if line["kind"] == "Rollout" {
+                rollout_aspects(&line["status"], &|_| String::new(), &mut there);
+            } else if line["kind"] == "Action" {
+                cluster.advance(at(line) + late);
+                late += catch_up(&mut cluster, &there);
                 let words = line["do"].as_str().unwrap_or_default();
                 act(&mut cluster, words);
             } else if line["type"] == "ADDED" {
@@ -107,13 +111,15 @@ impl Recording {
                     .cloned()
                     .collect();
                 for manifest in arrived {
-                    cluster.advance(at(line));
+                    cluster.advance(at(line) + late);
                     cluster.apply(&manifest);
                 }
             }
         }
         let end = self.lines.last().map_or(begun, at);
-        cluster.advance(end + A_MOMENT);
+        cluster.advance(end + late);
+        let (recorded, recorded_events) = self.seen();
+        settle(&mut cluster, &recorded);
         let mut replayed_events: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let hashes: Vec<String> = cluster.hashes.iter().cloned().collect();
         for (object, event) in &cluster.events {
@@ -123,7 +129,6 @@ impl Recording {
                 .or_default()
                 .push(text);
         }
-        let (recorded, recorded_events) = self.seen();
         Comparison {
             recorded,
             replayed: courses(&cluster.seen),
@@ -197,7 +202,12 @@ impl Recording {
         for line in &self.lines {
             let name = line["name"].as_str().unwrap_or_default();
             match line["kind"].as_str().unwrap_or_default() {
-                "Rollout" => rollout_aspects(&line["status"], &image, &mut now),
+                "Rollout" => {
+                    rollout_aspects(&line["status"], &image, &mut now);
+                    if let Some(phase) = now.get_mut("phase") {
+                        *phase = anonymous(phase, &hashes);
+                    }
+                }
                 "ReplicaSet" if line["type"] == "DELETED" => {}
                 "ReplicaSet" => {
                     let hash = &line["labels"]["rollouts-pod-template-hash"];
@@ -283,6 +293,39 @@ fn anonymous(text: &str, hashes: &[String]) -> String {
     hashes.iter().fold(text.to_owned(), |text, hash| {
         text.replace(hash.as_str(), "HASH")
     })
+}
+
+/// Lets what was under way at the end of the recording come to the same end, for a few seconds at most.
+fn settle(cluster: &mut Cluster, recorded: &BTreeMap<String, Vec<String>>) {
+    for _ in 0..50 {
+        let here = Visible::of(cluster).0;
+        if recorded
+            .iter()
+            .all(|(aspect, course)| here.get(aspect) == course.last())
+        {
+            return;
+        }
+        cluster.advance(cluster.now + SignedDuration::from_millis(100));
+    }
+}
+
+/// People act on what they see: waits until our Rollout stands where the recorded one stood, for a few seconds at most.
+fn catch_up(cluster: &mut Cluster, there: &BTreeMap<String, String>) -> SignedDuration {
+    const STEP: SignedDuration = SignedDuration::from_millis(100);
+    const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+    let mut waited = SignedDuration::ZERO;
+    while waited < PATIENCE {
+        let here = Visible::of(cluster).0;
+        if ["step", "pauses", "abort"]
+            .iter()
+            .all(|aspect| here.get(*aspect) == there.get(*aspect))
+        {
+            return waited;
+        }
+        waited += STEP;
+        cluster.advance(cluster.now + STEP);
+    }
+    waited
 }
 
 /// What a person did.

@@ -48,7 +48,13 @@ impl Visible {
         };
         let status = &rollout.status;
         let mut put = |aspect: &str, value: String| seen.insert(aspect.to_owned(), value);
-        put("phase", format!("{} {}", status.phase, status.message));
+        let message = cluster
+            .hashes
+            .iter()
+            .fold(status.message.clone(), |text, hash| {
+                text.replace(hash.as_str(), "HASH")
+            });
+        put("phase", format!("{} {message}", status.phase));
         put(
             "step",
             status
