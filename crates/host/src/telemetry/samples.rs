@@ -14,6 +14,7 @@
 //! One lock guards everything: a batch holds it while it appends (no allocation for a known
 //! column), a query only while it copies out what it needs, so no query sees half a batch. Old
 //! samples go when new ones come; nothing runs in the background. Nothing is kept over a restart.
+//! When the clock is set back, what then lies in the future is forgotten, so that measuring goes on.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -37,6 +38,8 @@ const SWEEP_EVERY_MS: i64 = 60_000;
 const FINE_MS: i64 = 15 * 60_000;
 /// Longest gap that is made between older samples.
 const COARSE_MS: i64 = 15_000;
+/// From this far back on, a sample is not late: the clock was set back.
+pub(super) const SET_BACK_MS: i64 = 60_000;
 
 /// The value that marks the end of a series; see [`is_stale`].
 pub const fn stale() -> f64 {
@@ -282,23 +285,28 @@ impl Batch<'_> {
     }
 
     /// Appends a sample. `false` when the column is gone (nothing was written to it for the
-    /// retention time: ask for it again) or the sample is not newer than its last one.
+    /// retention time: ask for it again) or the sample is not newer than its last one, unless it
+    /// is older by so much that the clock must have been set back.
     pub fn push(&mut self, column: ColumnId, sample: Sample) -> bool {
         let oldest = sample.at.saturating_sub(millis(self.settings.retention));
         let Some(found) = self.inner.column_mut(column) else {
             return false;
         };
-        if found
-            .samples
-            .back()
-            .is_some_and(|last| last.at >= sample.at)
+        let before = found.samples.len();
+        if let Some(last) = found.samples.back()
+            && last.at >= sample.at
         {
-            return false;
+            if last.at - sample.at < SET_BACK_MS {
+                return false;
+            }
+            let past = found.samples.partition_point(|kept| kept.at < sample.at);
+            found.samples.truncate(past);
         }
         let expired = found.samples.partition_point(|kept| kept.at < oldest);
         found.samples.drain(..expired);
         found.samples.push_back(sample);
-        self.inner.samples = self.inner.samples + 1 - expired;
+        let after = found.samples.len();
+        self.inner.samples = self.inner.samples + after - before;
         self.newest = self.newest.max(sample.at);
         true
     }
@@ -318,11 +326,17 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        if self.newest > self.inner.last_sweep.saturating_add(SWEEP_EVERY_MS) {
-            self.inner.last_sweep = self.newest;
-            self.inner.thin_before(self.newest.saturating_sub(FINE_MS));
+        let Self { newest, .. } = *self;
+        let set_back =
+            newest != i64::MIN && self.inner.last_sweep.saturating_sub(newest) >= SET_BACK_MS;
+        if set_back {
+            self.inner.forget_after(newest);
+        }
+        if set_back || newest > self.inner.last_sweep.saturating_add(SWEEP_EVERY_MS) {
+            self.inner.last_sweep = newest;
+            self.inner.thin_before(newest.saturating_sub(FINE_MS));
             self.inner
-                .forget_before(self.newest.saturating_sub(millis(self.settings.retention)));
+                .forget_before(newest.saturating_sub(millis(self.settings.retention)));
         }
         while self.inner.bytes() > self.settings.max_bytes {
             let Some(cutoff) = self.inner.oldest_quarter() else {
@@ -501,6 +515,14 @@ impl Inner {
                 .map(|(name, value)| (text(name), text(value)))
                 .collect::<Vec<_>>(),
         )
+    }
+
+    fn forget_after(&mut self, newest: i64) {
+        for column in self.columns.iter_mut().flatten() {
+            let past = column.samples.partition_point(|sample| sample.at <= newest);
+            self.samples -= column.samples.len() - past;
+            column.samples.truncate(past);
+        }
     }
 
     fn forget_before(&mut self, cutoff: i64) {

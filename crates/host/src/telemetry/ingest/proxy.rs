@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::samples::{Batch, ColumnId, Sample, Store, stale};
+use super::super::samples::{Batch, ColumnId, SET_BACK_MS, Sample, Store, stale};
 use super::names;
 
 /// All counters of the proxy at one time.
@@ -185,12 +185,14 @@ impl ProxyFeed {
         }
     }
 
-    /// Takes a reading. One that is not newer than the last is ignored.
+    /// Takes a reading. One that is not newer than the last is ignored, unless the clock was set
+    /// back.
     pub fn take(&mut self, store: &Store, reading: &ProxyReading) {
         let (process, before) = self.last;
-        if reading.taken_at <= before && process.is_some() {
+        if process.is_some() && (before - SET_BACK_MS..=before).contains(&reading.taken_at) {
             return;
         }
+        let before = before.min(reading.taken_at - 1);
         let same_process = process == Some(reading.started_at);
         // When all that is not known from the last reading was zero, if that can be said.
         let zero_at = if same_process {
@@ -536,5 +538,22 @@ mod tests {
             value(&store, "increase(http_requests_total[10s])", 20),
             0.0
         ));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_end_the_measuring() {
+        let (store, mut feed) = (Store::default(), ProxyFeed::new(T0));
+        for (seconds, count) in [(0, 100), (10, 200), (-86_400, 300), (-86_390, 400)] {
+            feed.take(
+                &store,
+                &reading(T0 - 1, seconds, vec![sample("a", 200, count)]),
+            );
+        }
+        let increase = value(&store, "increase(http_requests_total[10s])", -86_390);
+        assert!(near(increase, 100.0), "{increase:?}");
+        assert!(
+            value(&store, "http_requests_total", 10).is_none(),
+            "what was in the future is gone"
+        );
     }
 }

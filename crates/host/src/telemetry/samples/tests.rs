@@ -225,13 +225,7 @@ fn a_reader_sees_a_batch_whole_or_not_at_all() {
 
 #[test]
 fn older_samples_are_thinned_and_lose_no_increase_and_no_extreme() {
-    let (thinned, whole) = (
-        Store::default(),
-        Store::new(Settings {
-            retention: Duration::from_hours(2),
-            ..Settings::default()
-        }),
-    );
+    let store = Store::default();
     // A counter each second that begins anew now and then, soon above what it was, and pauses.
     let mut value = 0.0;
     let mut samples = Vec::new();
@@ -255,17 +249,10 @@ fn older_samples_are_thinned_and_lose_no_increase_and_no_extreme() {
         });
     }
     for sample in &samples {
-        thinned.batch().append(&named("a"), *sample);
+        store.batch().append(&named("a"), *sample);
     }
-    let mut at_once = whole.batch();
-    for sample in &samples {
-        at_once.inner.last_sweep = i64::MAX;
-        at_once.append(&named("a"), *sample);
-    }
-    drop(at_once);
-    let all = |store: &Store| store.snapshot().samples(&named("a"), i64::MIN, i64::MAX);
-    let (kept, given) = (all(&thinned), all(&whole));
-    assert_eq!(given.len(), samples.len());
+    let kept = store.snapshot().samples(&named("a"), i64::MIN, i64::MAX);
+    let given = samples;
     assert!(
         kept.len() < 900 + 60 + 2_700 / 7,
         "{} of {}",
@@ -305,4 +292,31 @@ fn older_samples_are_thinned_and_lose_no_increase_and_no_extreme() {
     assert_eq!(marks(&kept), [(1_000_000, true), (1_200_000, false)]);
     let max = |samples: &[Sample]| samples.iter().map(|s| s.value).fold(0.0, f64::max);
     assert!((max(&kept) - max(&given)).abs() < 1e-6);
+}
+
+#[test]
+fn what_lies_in_the_future_after_the_clock_was_set_back_is_forgotten() {
+    let store = Store::default();
+    let hour = 3_600_000;
+    for at in [hour, hour + 1_000] {
+        store
+            .batch()
+            .append(&named("ended"), Sample { at, value: 1.0 });
+        store
+            .batch()
+            .append(&named("going"), Sample { at, value: 1.0 });
+    }
+    let late = Sample {
+        at: hour - 50_000,
+        value: 2.0,
+    };
+    assert!(!store.batch().append(&named("going"), late), "only late");
+    let back = Sample {
+        at: 1_000,
+        value: 3.0,
+    };
+    assert!(store.batch().append(&named("going"), back));
+    assert_eq!(values(&store, &named("going")), [(1_000, 3.0)]);
+    assert_eq!(values(&store, &named("ended")), []);
+    assert_eq!((store.usage().series, store.usage().samples), (1, 1));
 }
