@@ -10,6 +10,7 @@ use crossfade_api::analysis::AnalysisTemplateSpec;
 use crossfade_api::names::label;
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::validate::references::{self, Lookup, References, RouterKind};
+use crossfade_api::validate::unsupported;
 use crossfade_api::words::PodHash;
 use crossfade_api::{AnalysisRun, FieldError, Rollout};
 use jiff::{SignedDuration, Timestamp};
@@ -48,9 +49,28 @@ pub struct World {
 }
 
 impl World {
-    /// Looks for what is missing or unfit among the objects that the Rollout names, in the order in which users are told.
+    /// Looks for what is missing, unfit or not supported among the objects that the Rollout names, in the order in which users are told.
     pub fn find_faults(&self) -> Arc<[FieldError]> {
-        references::references(&self.rollout, self).into()
+        let mut faults = references::references(&self.rollout, self);
+        // A provider that is not there must never end as an error measurement, which would take a release back.
+        for (key, template) in &self.templates {
+            let lacks = template
+                .found()
+                .map(|template| unsupported::template(template));
+            faults.extend(lacks.into_iter().flatten().map(|lack| {
+                let kind = if key.cluster_scope {
+                    "ClusterAnalysisTemplate"
+                } else {
+                    "AnalysisTemplate"
+                };
+                FieldError::invalid(
+                    "spec.strategy",
+                    &key.name,
+                    format!("{kind} {}: {lack}", key.name),
+                )
+            }));
+        }
+        faults.into()
     }
 
     /// Why one of the Services or templates that the Rollout names could not be read.

@@ -22,6 +22,7 @@ use super::routes::{self, Combination, Entry, Port};
 use super::{rollouts, views};
 use crate::proxy::{ClientError, ProxyClient, ProxyConfig, Stats};
 use crate::store::Kind;
+use crate::supervisor::ServiceAddress;
 use crate::wire::Part;
 
 /// Where a Service's ports are listened for on this machine: `80=127.0.0.1:8080,…`.
@@ -81,10 +82,15 @@ impl DataPlane {
         pods.retain(|pod| serving.contains(&pod.identity.uid));
         pods.sort_by(|left, right| left.identity.uid.cmp(&right.identity.uid));
         let wanted = routes::config(&entries, &pods, link.revision);
-        self.entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(&entries);
+        let moved = {
+            let mut known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let moved = addresses(&known) != addresses(&entries);
+            known.clone_from(&entries);
+            moved
+        };
+        if moved && let Err(error) = context.supervisor.set_services(&addresses(&entries)) {
+            tracing::warn!("probes that name Services may not find them: {error}");
+        }
         if link.obeyed.as_ref() == Some(&wanted) && link.client.is_some() {
             return Ok(());
         }
@@ -439,6 +445,21 @@ impl DataPlane {
             (!taken.contains(&address)).then_some(address)
         })
     }
+}
+
+/// Where Services are found, for probes and hooks that name them.
+fn addresses(entries: &[Entry]) -> Vec<ServiceAddress> {
+    let of = |entry: &Entry| {
+        let (namespace, service) = (entry.namespace.clone(), entry.name.clone());
+        let address = move |port: &Port| ServiceAddress {
+            namespace: namespace.clone(),
+            service: service.clone(),
+            port: port.number,
+            address: port.address,
+        };
+        entry.ports.iter().map(address).collect::<Vec<_>>()
+    };
+    entries.iter().flat_map(of).collect()
 }
 
 /// The addresses that a Service's annotation records, by port.
