@@ -262,7 +262,7 @@ pub struct Items<T> {
 /// Body of `POST /crossfade/v1/apply`, answered by [`Items`] of [`Applied`].
 ///
 /// All documents are applied or none: a refused one refuses the request, with every fault of every document in the [`Status`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ApplyRequest {
     /// The manifests, in the order in which they shall be applied.
     #[serde(default)]
@@ -271,6 +271,17 @@ pub struct ApplyRequest {
     /// without such a document is applied as a document.
     #[serde(default)]
     pub overlays: Vec<Value>,
+}
+
+/// Shows how much it is: Secrets may be among the documents.
+impl std::fmt::Debug for ApplyRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (documents, overlays) = (self.documents.len(), self.overlays.len());
+        write!(
+            f,
+            "ApplyRequest of {documents} documents and {overlays} overlays"
+        )
+    }
 }
 
 /// What happened to one object of an [`ApplyRequest`].

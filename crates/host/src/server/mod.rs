@@ -41,22 +41,39 @@ use route::Route;
 
 /// The largest body that is read. The manifests of a large installation have a tenth of it.
 const LARGEST_BODY: usize = 16 << 20;
-/// How long a client may take to send a request's head.
-const HEAD: Duration = Duration::from_secs(10);
-/// How long a client may take to send a request's body.
-const BODY: Duration = Duration::from_secs(30);
-/// How long an answer may take, streams aside.
-const ANSWER: Duration = Duration::from_mins(2);
 /// Connections at a time; each watch has one.
 const CONNECTIONS: usize = 1024;
 /// How long to wait when no connection can be accepted, as when all file handles are in use.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long the server waits for its clients, and they for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a request's head, on a new connection or an idle one.
+    pub head: Duration,
+    /// For a request's body.
+    pub body: Duration,
+    /// For an answer, streams aside.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    /// Ten seconds, thirty seconds, two minutes.
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            answer: Duration::from_mins(2),
+        }
+    }
+}
 
 /// What every request needs.
 struct Desk<B> {
     store: Store,
     backend: Arc<B>,
     stop: CancellationToken,
+    patience: Patience,
 }
 
 /// One request, read.
@@ -109,10 +126,22 @@ pub async fn serve<B: Backend>(
     doors: Doors,
     stop: CancellationToken,
 ) {
+    serve_with(Patience::default(), store, backend, doors, stop).await;
+}
+
+/// As [`serve`], with other limits of time.
+pub async fn serve_with<B: Backend>(
+    patience: Patience,
+    store: Store,
+    backend: Arc<B>,
+    doors: Doors,
+    stop: CancellationToken,
+) {
     let desk = Arc::new(Desk {
         store,
         backend,
         stop: stop.clone(),
+        patience,
     });
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
@@ -154,7 +183,7 @@ async fn converse<B: Backend, S>(desk: Arc<Desk<B>>, stream: S, who: doors::Who)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stop = desk.stop.clone();
+    let (stop, patience) = (desk.stop.clone(), desk.patience);
     let who = Arc::new(who);
     let service = service_fn(move |request| {
         let (desk, who) = (Arc::clone(&desk), Arc::clone(&who));
@@ -168,7 +197,7 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(patience.head)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // A connection that breaks off concerns its client only.
@@ -176,7 +205,7 @@ where
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(HEAD, connection).await.unwrap_or(Ok(()))
+            tokio::time::timeout(patience.head, connection).await.unwrap_or(Ok(()))
         }
     };
 }
@@ -192,7 +221,7 @@ async fn answer<B: Backend>(
     }
     let act = acting(who, request.headers());
     let (head, body) = request.into_parts();
-    let body = read_body(body).await?;
+    let body = read_body(body, desk.patience.body).await?;
     let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
         .into_owned()
         .collect();
@@ -227,11 +256,11 @@ async fn answer<B: Backend>(
             Reason::Timeout,
             format!(
                 "no answer within {} s; a write may still happen",
-                ANSWER.as_secs()
+                desk.patience.answer.as_secs()
             ),
         )
     };
-    tokio::time::timeout(ANSWER, answering)
+    tokio::time::timeout(desk.patience.answer, answering)
         .await
         .map_err(late)?
 }
@@ -259,7 +288,7 @@ fn is_dry_run(call: &Call) -> Result<bool, Status> {
     }
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, Status> {
+async fn read_body(body: Incoming, patience: Duration) -> Result<Bytes, Status> {
     let too_large = || {
         Status::failure(
             Reason::RequestEntityTooLarge,
@@ -269,13 +298,13 @@ async fn read_body(body: Incoming) -> Result<Bytes, Status> {
     if body.size_hint().lower() > LARGEST_BODY as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY, Limited::new(body, LARGEST_BODY).collect()).await {
+    match tokio::time::timeout(patience, Limited::new(body, LARGEST_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(bad_request(format!("the body cannot be read: {error}"))),
         Err(_) => Err(Status::failure(
             Reason::Timeout,
-            format!("the body did not arrive within {} s", BODY.as_secs()),
+            format!("the body did not arrive within {} s", patience.as_secs()),
         )),
     }
 }

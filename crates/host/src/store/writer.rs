@@ -60,9 +60,7 @@ impl Job {
     ) -> (Self, oneshot::Receiver<Result<T>>) {
         let (sender, receiver) = oneshot::channel();
         let work = move |transaction: &mut Transaction<'_>| {
-            // A mistake of ours in one request must not end the thread that all others need.
-            let result = catch_unwind(AssertUnwindSafe(|| work(transaction)))
-                .unwrap_or_else(|_| Err(StoreError::Internal("a write panicked".to_owned())));
+            let result = guarded(|| work(transaction));
             let keep = result.is_ok();
             let reply = move |committed: Result<()>| {
                 // Whoever asked may have gone; the write stands all the same.
@@ -81,6 +79,12 @@ impl Job {
             receiver,
         )
     }
+}
+
+/// A mistake of ours in one transaction must not end the thread that all others need.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(StoreError::Internal("a write panicked".to_owned())))
 }
 
 /// The writer's thread.
@@ -245,7 +249,7 @@ impl Writer {
             events: self.options.events,
             warnings: Vec::new(),
         };
-        let result = work(&mut transaction);
+        let result = guarded(|| work(&mut transaction));
         let own = transaction.own;
         drop(memory);
         result?;

@@ -1,5 +1,7 @@
 //! Whatever arrives, the answer is a `Status` and the host goes on.
 
+use crossfade_host::server::Patience;
+
 use super::*;
 
 fn post(path: &str, content: &str, body: &[u8]) -> Vec<u8> {
@@ -224,7 +226,7 @@ async fn what_is_no_http_ends_the_connection_and_nothing_else() {
 async fn a_full_store_answers_507_and_goes_on_reading() {
     let mut options = Options::new(Arc::new(Picky));
     options.largest_file = Some(300_000);
-    let f = Fixture::with(options);
+    let f = Fixture::with(options, Patience::default());
     let mut stored = 0;
     let error = loop {
         let object =
@@ -245,4 +247,34 @@ async fn a_full_store_answers_507_and_goes_on_reading() {
         .await
         .unwrap();
     assert_eq!(list.items.len(), stored);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_request_is_let_go() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let soon = Duration::from_millis(100);
+    let patience = Patience {
+        head: soon,
+        body: soon,
+        ..Patience::default()
+    };
+    let f = Fixture::with(Options::new(Arc::new(Picky)), patience);
+    let started = format!("POST {ROLLOUTS} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{{");
+    for (request, answered) in [
+        ("", ""),
+        ("GET /healthz HTTP/1.1\r\nhos", ""),
+        (&started, "HTTP/1.1 504 "),
+    ] {
+        let mut stream = tokio::net::UnixStream::connect(f.folder.path().join("control.sock"))
+            .await
+            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let ended =
+            tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await;
+        assert!(
+            ended.is_ok() && answer.starts_with(answered),
+            "{request:?}: {ended:?} {answer}"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossfade_host::client::{Address, Client};
-use crossfade_host::server::{Backend, Doors, LogStream, serve};
+use crossfade_host::server::{Backend, Doors, LogStream, Patience, serve_with};
 use crossfade_host::store::{Admission, Fault, Kind, Options, Store};
 use crossfade_host::wire::{Explanation, Info, Listener, LogQuery, Reason, Status};
 use http::{Request, Response};
@@ -120,10 +120,10 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self::with(Options::new(Arc::new(Picky)))
+        Self::with(Options::new(Arc::new(Picky)), Patience::default())
     }
 
-    fn with(options: Options) -> Self {
+    fn with(options: Options, patience: Patience) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), options).unwrap();
         let doors = Doors::open(folder.path(), Some(([127, 0, 0, 1], 0).into())).unwrap();
@@ -131,7 +131,13 @@ impl Fixture {
         let loopback = doors.loopback().unwrap();
         let token = std::fs::read_to_string(folder.path().join("token")).unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(store.clone(), Arc::new(Echo), doors, stop.clone()));
+        let server = tokio::spawn(serve_with(
+            patience,
+            store.clone(),
+            Arc::new(Echo),
+            doors,
+            stop.clone(),
+        ));
         Self {
             store,
             client,

@@ -1,6 +1,7 @@
 //! Watches over HTTP: from the start, from a revision, too late, and to the end.
 
 use crossfade_host::client::{Error, Wanted, Watch};
+use crossfade_host::server::Patience;
 use crossfade_host::wire::{Deletion, WatchChange, WatchEvent};
 
 use super::*;
@@ -106,7 +107,7 @@ async fn a_watch_goes_on_after_a_list() {
 async fn a_watch_from_too_long_ago_is_gone() {
     let mut options = Options::new(Arc::new(Picky));
     options.remembered_changes = 3;
-    let f = Fixture::with(options);
+    let f = Fixture::with(options, Patience::default());
     for i in 0..10 {
         f.create(
             Kind::ConfigMap,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod anything;
 mod apply;
 mod durability;
 mod events_and_audit;

@@ -6,22 +6,32 @@
 //!
 //! Nothing is tried again here: whether that is safe, only the caller knows.
 
-use std::path::{Path, PathBuf};
+mod address;
+mod error;
+mod paths;
+mod streams;
+
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::store::{Kind, Scope};
+use paths::{collection_path, object_path, query, segment, selectors};
+
+pub use address::Address;
+pub use error::{Error, Result};
+pub use streams::{Chunks, Watch};
+
+use crate::store::Kind;
 use crate::wire::{
     Applied, ApplyRequest, AuditRow, Deletion, Explanation, Info, Items, LogQuery, Reason, Status,
-    WatchChange, WatchEvent,
 };
 pub use crate::wire::{Part, Patch};
 
@@ -31,149 +41,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_mins(1);
 /// The largest answer that is kept in memory: a list of every object of a large host fits many times.
 const LARGEST_ANSWER: usize = 1 << 30;
-
-/// Where a host listens.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Address {
-    /// The Unix socket in its state folder.
-    Socket(PathBuf),
-    /// A loopback port.
-    Loopback {
-        /// `host:port`.
-        authority: String,
-        /// Content of the file `token` in the state folder.
-        token: String,
-    },
-}
-
-impl Address {
-    /// Reads `http://127.0.0.1:7000`, `unix:/path` or a plain path; a folder means the socket `control.sock` in it.
-    ///
-    /// # Errors
-    /// When the text is a URL of another form.
-    pub fn parse(text: &str, token: Option<&str>) -> Result<Self> {
-        if let Some(rest) = text.strip_prefix("http://") {
-            let authority = rest.trim_end_matches('/');
-            let valid = authority
-                .parse::<http::uri::Authority>()
-                .is_ok_and(|a| a.port().is_some());
-            if !valid {
-                return Err(Error::Address {
-                    text: text.to_owned(),
-                });
-            }
-            return Ok(Self::Loopback {
-                authority: authority.to_owned(),
-                token: token.unwrap_or_default().trim().to_owned(),
-            });
-        }
-        let path = text.strip_prefix("unix:").unwrap_or(text);
-        if path.is_empty() || path.contains("://") {
-            return Err(Error::Address {
-                text: text.to_owned(),
-            });
-        }
-        let path = Path::new(path);
-        Ok(Self::Socket(if path.is_dir() {
-            path.join("control.sock")
-        } else {
-            path.to_owned()
-        }))
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Socket(path) => write!(f, "{}", path.display()),
-            Self::Loopback { authority, .. } => write!(f, "http://{authority}"),
-        }
-    }
-}
-
-/// As [`Display`](std::fmt::Display): a token never shows.
-impl std::fmt::Debug for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// Why a call gave no result.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The host answered with a refusal.
-    #[error("{}", .0.message)]
-    Status(Box<Status>),
-    /// Nobody answers at the address.
-    #[error("no host answers at {address}")]
-    Unreachable {
-        /// The address.
-        address: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The connection broke in the middle of an answer.
-    #[error("the connection to the host at {address} broke")]
-    Broken {
-        /// The address.
-        address: String,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The answer is not what this client understands; most likely the versions differ.
-    #[error("the host's answer is not understood ({what})")]
-    Answer {
-        /// What was read.
-        what: &'static str,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// The host did not answer in time.
-    #[error("the host at {address} did not answer within {} s", .after.as_secs())]
-    Timeout {
-        /// The address.
-        address: String,
-        /// How long the client waited.
-        after: Duration,
-    },
-    /// The address is of no known form.
-    #[error(
-        "`{text}` is no address of a host; use the path of its socket or http://127.0.0.1:PORT"
-    )]
-    Address {
-        /// The text.
-        text: String,
-    },
-    /// A name that cannot stand in a path.
-    #[error("`{name}` is not a valid name")]
-    Name {
-        /// The name.
-        name: String,
-    },
-}
-
-impl Error {
-    /// The host's word for the refusal, when it was one.
-    pub fn reason(&self) -> Option<Reason> {
-        match self {
-            Self::Status(status) => Some(status.reason),
-            _ => None,
-        }
-    }
-
-    /// Whether the host said that the object does not exist.
-    pub fn is_not_found(&self) -> bool {
-        self.reason() == Some(Reason::NotFound)
-    }
-
-    /// Whether somebody else changed the object first.
-    pub fn is_conflict(&self) -> bool {
-        self.reason() == Some(Reason::Conflict)
-    }
-}
-
-/// A result of a call.
-pub type Result<T> = std::result::Result<T, Error>;
 
 /// Which objects of a kind are wanted.
 #[derive(Clone, Debug, Default)]
@@ -191,6 +58,19 @@ pub struct List {
     pub items: Vec<Value>,
     /// To be handed to [`Client::watch`].
     pub resource_version: String,
+}
+
+/// A list as it arrives.
+#[derive(Deserialize)]
+struct Listed {
+    metadata: ListMetadata,
+    items: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMetadata {
+    resource_version: String,
 }
 
 /// What [`Client::apply`] does besides applying.
@@ -274,26 +154,10 @@ impl Client {
             collection_path(kind, namespace)?,
             query(&selectors(wanted))
         );
-        let answer: Value = self.call(Method::GET, &path, None).await?;
-        let Value::Object(mut answer) = answer else {
-            return Ok(List {
-                items: Vec::new(),
-                resource_version: String::new(),
-            });
-        };
-        let resource_version = answer
-            .get("metadata")
-            .and_then(|m| m.get("resourceVersion"))
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        let items = match answer.remove("items") {
-            Some(Value::Array(items)) => items,
-            _ => Vec::new(),
-        };
+        let answer: Listed = self.call(Method::GET, &path, None).await?;
         Ok(List {
-            items,
-            resource_version,
+            items: answer.items,
+            resource_version: answer.metadata.resource_version,
         })
     }
 
@@ -313,10 +177,9 @@ impl Client {
         }
         let path = format!("{}{}", collection_path(kind, namespace)?, query(&pairs));
         let response = self.send(Method::GET, &path, None).await?;
-        Ok(Watch {
-            body: self.stream(refused(response, &self.address).await?),
-            line: BytesMut::new(),
-        })
+        Ok(Watch::new(
+            self.stream(refused(response, &self.address).await?),
+        ))
     }
 
     /// Creates an object and gives it back as stored.
@@ -609,10 +472,7 @@ impl Client {
     }
 
     fn stream(&self, response: Response<Incoming>) -> Chunks {
-        Chunks {
-            body: response.into_body(),
-            address: self.address.clone(),
-        }
+        Chunks::new(response.into_body(), self.address.clone())
     }
 
     fn broken(&self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -637,74 +497,6 @@ pub(crate) const REASON: &str = "x-crossfade-reason";
 
 const JSON: &str = "application/json";
 
-/// A body that arrives bit by bit.
-#[derive(Debug)]
-pub struct Chunks {
-    body: Incoming,
-    address: Address,
-}
-
-impl Chunks {
-    /// The next piece; `None` at the end.
-    pub async fn next(&mut self) -> Option<Result<Bytes>> {
-        loop {
-            match self.body.frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some(Ok(data)),
-                    Err(_trailers) => {}
-                },
-                Err(source) => {
-                    return Some(Err(Error::Broken {
-                        address: self.address.to_string(),
-                        source: Box::new(source),
-                    }));
-                }
-            }
-        }
-    }
-}
-
-/// A watch that runs.
-#[derive(Debug)]
-pub struct Watch {
-    body: Chunks,
-    line: BytesMut,
-}
-
-impl Watch {
-    /// The next change; `None` when the host ended the watch (watch again from the last resourceVersion). An error event
-    /// arrives as [`Error::Status`]; after [`Reason::Expired`] list again.
-    pub async fn next(&mut self) -> Option<Result<WatchEvent>> {
-        loop {
-            if let Some(end) = self.line.iter().position(|b| *b == b'\n') {
-                let line = self.line.split_to(end + 1);
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                return Some(read_event(&line));
-            }
-            match self.body.next().await? {
-                Ok(data) => self.line.extend_from_slice(&data),
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-}
-
-fn read_event(line: &[u8]) -> Result<WatchEvent> {
-    let event: WatchEvent = serde_json::from_slice(line).map_err(|source| Error::Answer {
-        what: "watch event",
-        source,
-    })?;
-    match event.change {
-        WatchChange::Error => Err(Error::Status(Box::new(decode(event.object)?))),
-        WatchChange::Added
-        | WatchChange::Modified
-        | WatchChange::Deleted
-        | WatchChange::Bookmark => Ok(event),
-    }
-}
-
 /// Turns a refusal into an error.
 async fn refused(response: Response<Incoming>, address: &Address) -> Result<Response<Incoming>> {
     let code = response.status();
@@ -720,7 +512,11 @@ async fn refused(response: Response<Incoming>, address: &Address) -> Result<Resp
             });
         }
     };
-    let status = serde_json::from_slice(&body).unwrap_or_else(|_| plain_status(code, &body));
+    // Any JSON object reads as a `Status`; one that says nothing is none.
+    let status = serde_json::from_slice(&body)
+        .ok()
+        .filter(|status: &Status| !status.message.is_empty())
+        .unwrap_or_else(|| plain_status(code, &body));
     Err(Error::Status(Box::new(status)))
 }
 
@@ -737,117 +533,4 @@ fn decode<T: DeserializeOwned>(value: Value) -> Result<T> {
         what: "object",
         source,
     })
-}
-
-fn selectors(wanted: &Wanted) -> Vec<(&'static str, String)> {
-    [
-        ("labelSelector", &wanted.labels),
-        ("fieldSelector", &wanted.fields),
-    ]
-    .into_iter()
-    .filter(|(_, text)| !text.is_empty())
-    .map(|(name, text)| (name, text.clone()))
-    .collect()
-}
-
-fn query<K: AsRef<str>>(pairs: &[(K, String)]) -> String {
-    let mut text = String::new();
-    for (name, value) in pairs {
-        text.push(if text.is_empty() { '?' } else { '&' });
-        text.push_str(name.as_ref());
-        text.push('=');
-        text.push_str(&crate::wire::encode(value));
-    }
-    text
-}
-
-/// A name as one segment of a path. An empty one would name the collection, `..` another object.
-fn segment(name: &str) -> Result<String> {
-    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-        return Err(Error::Name {
-            name: name.to_owned(),
-        });
-    }
-    Ok(crate::wire::encode(name))
-}
-
-fn collection_path(kind: Kind, namespace: Option<&str>) -> Result<String> {
-    let root = if kind.group().is_empty() {
-        "/api"
-    } else {
-        "/apis/"
-    };
-    let mut path = format!("{root}{}/{}", kind.group(), kind.version());
-    if let (Scope::Namespaced, Some(namespace)) = (kind.scope(), namespace) {
-        path.push_str("/namespaces/");
-        path.push_str(&segment(namespace)?);
-    }
-    path.push('/');
-    path.push_str(kind.plural());
-    Ok(path)
-}
-
-fn object_path(kind: Kind, namespace: Option<&str>, name: &str) -> Result<String> {
-    Ok(format!(
-        "{}/{}",
-        collection_path(kind, namespace)?,
-        segment(name)?
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_those_of_kubernetes() {
-        let path = |kind, namespace| object_path(kind, namespace, "x").unwrap();
-        assert_eq!(
-            path(Kind::Rollout, Some("shop")),
-            "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/x"
-        );
-        assert_eq!(
-            path(Kind::Pod, Some("shop")),
-            "/api/v1/namespaces/shop/pods/x"
-        );
-        assert_eq!(path(Kind::Namespace, Some("shop")), "/api/v1/namespaces/x");
-        assert_eq!(collection_path(Kind::Pod, None).unwrap(), "/api/v1/pods");
-    }
-
-    #[test]
-    fn a_name_cannot_reach_another_path() {
-        for name in ["", "..", "a/b"] {
-            assert!(
-                matches!(
-                    object_path(Kind::Pod, Some("d"), name),
-                    Err(Error::Name { .. })
-                ),
-                "{name}"
-            );
-        }
-        assert_eq!(
-            object_path(Kind::Pod, Some("d"), "a b?").unwrap(),
-            "/api/v1/namespaces/d/pods/a%20b%3F"
-        );
-    }
-
-    #[test]
-    fn an_address_never_shows_its_token() {
-        let address = Address::parse("http://127.0.0.1:7000/", Some("s3cret\n")).unwrap();
-        assert_eq!(
-            format!("{address} {address:?}"),
-            "http://127.0.0.1:7000 http://127.0.0.1:7000"
-        );
-        assert!(!format!("{:?}", Client::new(address)).contains("s3cret"));
-    }
-
-    #[test]
-    fn addresses_of_other_forms_are_refused() {
-        for text in ["", "https://host:1", "http://host", "ftp://x"] {
-            assert!(
-                matches!(Address::parse(text, None), Err(Error::Address { .. })),
-                "{text}"
-            );
-        }
-    }
 }
