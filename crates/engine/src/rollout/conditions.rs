@@ -294,6 +294,13 @@ fn tell_progress(facts: &Facts<'_>, draft: &mut Draft<'_>, healthy: bool, became
         let message = format_args!("{subject} has timed out progressing.");
         let told = told(ConditionStatus::False, reason::DEADLINE_EXCEEDED, message);
         set(&mut draft.conditions, &told, facts.now);
+    } else if let Some(new) = facts.new_set()
+        && progressing(&draft.conditions).is_none()
+    {
+        // The deadline of a release that somebody else began counts from here.
+        let message = format_args!("Found new replica set \"{}\"", new.name());
+        let told = told(ConditionStatus::True, reason::FOUND_NEW_RS, message);
+        set(&mut draft.conditions, &told, facts.now);
     }
 }
 

@@ -86,12 +86,15 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     if facts.new_id().is_none() {
         return revisions::create(&mut facts, plan);
     }
+    if facts.spec.paused {
+        plan.waits.push(waits::user_pause(&facts));
+    }
     if facts.spec.replicas.is_none() {
         let replicas = Some(facts.replicas);
         facts.change_rollout(plan, KeyChanges::new(), replicas)?;
         return Ok(None);
     }
-    if let Some(status) = tell_pauses(&facts, plan) {
+    if let Some(status) = tell_pauses(&facts) {
         return Ok(Some(status));
     }
     revisions::sync(&mut facts, plan)?;
@@ -119,7 +122,7 @@ fn go_back(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<Routing, Halt> 
 }
 
 /// Pauses, resumes and retries show in the conditions before anything else happens.
-fn tell_pauses(facts: &Facts<'_>, plan: &mut Plan<'_>) -> Option<RolloutStatus> {
+fn tell_pauses(facts: &Facts<'_>) -> Option<RolloutStatus> {
     let conditions = conditions::checkpoint(facts)?;
     let mut draft = Draft::unchanged(facts);
     draft.conditions = conditions;
@@ -127,7 +130,6 @@ fn tell_pauses(facts: &Facts<'_>, plan: &mut Plan<'_>) -> Option<RolloutStatus> 
     draft.hpa_replicas = facts.status.hpa_replicas;
     duration::track(facts, &mut draft);
     draft.tell_phase(facts);
-    plan.look_again_in(jiff::SignedDuration::ZERO);
     draft.into_change()
 }
 

@@ -19,7 +19,6 @@ use super::gates::Gate;
 use super::pause::Asks;
 use super::routing::Routing;
 use super::runs::Runs;
-use super::waits;
 
 /// What a step is judged by.
 pub(super) struct Seen<'a, 'w> {
@@ -36,7 +35,7 @@ pub(super) fn gate(seen: &Seen<'_, '_>, plan: &mut Plan<'_>) -> Gate {
         return Gate::NotYet(None);
     };
     if facts.spec.paused {
-        return Gate::lacks(waits::user_pause(facts));
+        return Gate::NotYet(None);
     }
     if let Some(pause) = &step.pause {
         pause::gate(seen, pause)
