@@ -1,6 +1,7 @@
 //! Developer commands, the same on every machine: `cargo xtask demo | test | lint | bench`.
 //!
 //! Each sets up what it needs on a fresh Debian machine (see [`setup`]) and prints the output of what it runs.
+#![expect(clippy::print_stderr, reason = "developer commands talk to a terminal")]
 
 mod bench;
 mod demo;

@@ -20,7 +20,7 @@ pub(crate) use sample::Sample;
 use stage::{Stage, Update};
 
 /// The whole demo ends within this time, come what may.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Watch four releases: two good canaries, one taken back, one blue-green
 ///

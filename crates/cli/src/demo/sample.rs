@@ -97,11 +97,14 @@ async fn serve(sample: Sample) -> std::result::Result<(), String> {
     let open = GracefulShutdown::new();
     loop {
         let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                // Out of file descriptors, for one: others may go on.
-                Err(_) => { tokio::time::sleep(Duration::from_millis(10)).await; continue }
-            },
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else {
+                    // Out of file descriptors, for one: others may go on.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                stream
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         };

@@ -33,7 +33,7 @@ use crate::telemetry::samples::Store as Samples;
 use crate::wire::WatchChange;
 
 /// How often every Rollout is looked at without a reason.
-const RESYNC: Duration = Duration::from_secs(900);
+const RESYNC: Duration = Duration::from_mins(15);
 
 /// Something that is looked after.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,10 +59,13 @@ pub(super) struct Context {
     pub(super) ended: Mutex<BTreeMap<Subject, Ended>>,
 }
 
+/// The version that was decoded, and what came of it.
+type Decoded = (String, Arc<Rollout>, Arc<Prepared>);
+
 /// Rollouts decoded once a version, and what follows from their specs.
 #[derive(Default)]
 pub(super) struct PreparedRollouts {
-    known: Mutex<BTreeMap<String, (String, Arc<Rollout>, Arc<Prepared>)>>,
+    known: Mutex<BTreeMap<String, Decoded>>,
     peaks: Mutex<BTreeMap<String, Peaks>>,
 }
 
@@ -676,7 +679,7 @@ async fn watch_pods(context: Arc<Context>) {
                 None => context.wake_kind(Kind::Pod),
             },
             Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                context.wake_kind(Kind::Pod)
+                context.wake_kind(Kind::Pod);
             }
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }

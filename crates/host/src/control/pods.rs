@@ -209,7 +209,7 @@ pub(super) async fn job(
             }
         }
         JobStep::End(kind, reason, message) => {
-            end_job(context, &target, kind, reason, &message, now).await?
+            end_job(context, &target, kind, reason, &message, now).await?;
         }
         JobStep::TimeUp => {
             for pod in own {

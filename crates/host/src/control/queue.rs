@@ -190,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn the_earlier_of_two_times_counts_and_a_failure_comes_back() {
         let queue = Queue::new();
-        queue.add_after("a", Duration::from_secs(3600));
+        queue.add_after("a", Duration::from_hours(1));
         queue.add_after("a", Duration::from_millis(1));
         assert_eq!(queue.next().await, Some("a"));
         queue.done(&"a", true);

@@ -196,15 +196,17 @@ fn templates(
     found
 }
 
-fn failure(error: ObjectError) -> Failure {
-    let kind = match &error {
-        ObjectError::Conflict(_) => FailureKind::Conflict,
-        ObjectError::NotFound(_) => FailureKind::NotFound,
-        ObjectError::Exists(_) | ObjectError::Other(_) => FailureKind::Other,
-    };
-    Failure {
-        kind,
-        message: error.to_string(),
+impl From<ObjectError> for Failure {
+    fn from(error: ObjectError) -> Self {
+        let kind = match &error {
+            ObjectError::Conflict(_) => FailureKind::Conflict,
+            ObjectError::NotFound(_) => FailureKind::NotFound,
+            ObjectError::Exists(_) | ObjectError::Other(_) => FailureKind::Other,
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -222,7 +224,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .objects
                 .patch(Kind::ReplicaSet, target, Part::Object, patch)
                 .await
-                .map_err(failure)?;
+                .map_err(Failure::from)?;
             Ok(Done::ReplicaSet(Box::new(views::replica_set(
                 &object,
                 &rollout.spec.template,
@@ -248,7 +250,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .patch(Kind::ReplicaSet, target, Part::Object, owners)
                 .await
                 .map(|object| written(&object))
-                .map_err(failure)
+                .map_err(Failure::from)
         }
         Action::ReleaseReplicaSet { target, .. } => {
             let nobody = json!({"metadata": {"ownerReferences": null}});
@@ -257,7 +259,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .patch(Kind::ReplicaSet, target, Part::Object, nobody)
                 .await
                 .map(|object| written(&object))
-                .map_err(failure)
+                .map_err(Failure::from)
         }
         Action::UpdateRollout {
             target,
@@ -273,7 +275,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .patch(Kind::Rollout, target, Part::Object, patch)
                 .await
                 .map(|object| written(&object))
-                .map_err(failure)
+                .map_err(Failure::from)
         }
         Action::SwitchService {
             target,
@@ -288,7 +290,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .objects
                 .patch(Kind::Service, target, Part::Object, patch)
                 .await
-                .map_err(failure)?;
+                .map_err(Failure::from)?;
             obeyed(context).await?;
             Ok(written(&object))
         }
@@ -301,7 +303,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .objects
                 .patch(Kind::Service, target, Part::Object, patch)
                 .await
-                .map_err(failure)?;
+                .map_err(Failure::from)?;
             obeyed(context).await?;
             Ok(written(&object))
         }
@@ -327,7 +329,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .objects
                 .patch(Kind::Service, &target, Part::Object, patch)
                 .await
-                .map_err(failure)?;
+                .map_err(Failure::from)?;
             obeyed(context).await?;
             Ok(written(&object))
         }
@@ -345,7 +347,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .patch(Kind::Pod, target, Part::Object, patch)
                 .await
                 .map(|object| written(&object))
-                .map_err(failure)
+                .map_err(Failure::from)
         }
         Action::CreateAnalysisRun(run) => create_run(context, run).await,
         Action::TerminateAnalysisRun { target } => {
@@ -359,7 +361,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 .patch(Kind::AnalysisRun, &target, Part::Object, patch)
                 .await
                 .map(|object| written(&object))
-                .map_err(failure)
+                .map_err(Failure::from)
         }
         Action::DeleteAnalysisRun { target } => delete(context, Kind::AnalysisRun, target).await,
         Action::Measure(_) | Action::CreateJob(_) | Action::DeleteJob { .. } => Err(Failure {
@@ -384,7 +386,7 @@ async fn obeyed(context: &Context) -> Result<(), Failure> {
 async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
     match context.objects.delete(kind, target).await {
         Ok(()) | Err(ObjectError::NotFound(_)) => Ok(Done::Written(String::new())),
-        Err(error) => Err(failure(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -430,7 +432,7 @@ async fn create_replica_set(context: &Context, rollout: &Rollout, new: &NewRepli
                 message,
             })
         }
-        Err(error) => Err(failure(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -451,7 +453,7 @@ async fn create_run(context: &Context, run: &AnalysisRun) -> Outcome {
                 message,
             })
         }
-        Err(error) => Err(failure(error)),
+        Err(error) => Err(error.into()),
     }
 }
 

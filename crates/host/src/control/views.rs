@@ -195,7 +195,7 @@ pub(super) fn pod(object: &Value) -> Pod {
 }
 
 /// A Job, with the first of its pods that can never start.
-pub(super) fn job<'p>(object: &Value, pods: impl Iterator<Item = &'p Value>) -> Job {
+pub(super) fn job<'p>(object: &Value, mut pods: impl Iterator<Item = &'p Value>) -> Job {
     Job {
         target: target(object),
         created: instant(object, "/metadata/creationTimestamp").unwrap_or_default(),
@@ -208,7 +208,7 @@ pub(super) fn job<'p>(object: &Value, pods: impl Iterator<Item = &'p Value>) -> 
             .unwrap_or_default(),
         complete: condition_holds(object, "Complete"),
         failed: condition_holds(object, "Failed"),
-        blocked: pods.filter_map(blocked).next(),
+        blocked: pods.find_map(blocked),
     }
 }
 

@@ -167,7 +167,7 @@ pub(super) fn job(
         .iter()
         .map(|pod| views::text(pod, "/metadata/name"))
         .collect();
-    let free = (1..)
+    let free = (1..=taken.len() + 1)
         .map(|number| format!("{name}-{number}"))
         .find(|name| !taken.contains(name.as_str()));
     (JobStep::Start(free.unwrap_or_default()), time_left)
