@@ -13,12 +13,13 @@ use crate::terminal;
 use crate::view::table::Table;
 
 /// Ask the host's metric store a question in PromQL
-///
-/// The same queries that AnalysisTemplates ask can be tried here:
-///
-///   crossfade query 'sum by (version) (rate(http_requests_total{service="web"}[1m]))'
 #[derive(Args, Clone, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(long_about = "\
+Ask the host's metric store a question in PromQL
+
+The same queries that AnalysisTemplates ask can be tried here:
+
+  crossfade query 'sum by (version) (rate(http_requests_total{service=\"web\"}[1m]))'")]
 pub(crate) struct Query {
     /// The question
     #[arg(value_name = "PROMQL")]

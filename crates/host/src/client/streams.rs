@@ -55,7 +55,7 @@ impl Watch {
     }
 
     /// The next change; `None` when the host ended the watch (watch again from the last resourceVersion). An error event
-    /// arrives as [`Error::Status`]; after [`Reason::Expired`] list again.
+    /// arrives as [`Error::Status`]; after [`Reason::Expired`](super::Reason::Expired) list again.
     pub async fn next(&mut self) -> Option<Result<WatchEvent>> {
         loop {
             if let Some(end) = self.line.iter().position(|b| *b == b'\n') {

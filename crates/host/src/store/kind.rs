@@ -398,7 +398,7 @@ pub fn split_api_version(api_version: &str) -> (&str, &str) {
 
 /// Why an object of this kind may stand in a manifest although the host keeps none of it; `None` for kinds that matter.
 ///
-/// The answer completes the sentence "<kind> …".
+/// The answer completes the sentence "&lt;kind&gt; …".
 pub fn harmless(api_version: &str, kind: &str) -> Option<&'static str> {
     let (group, _) = split_api_version(api_version);
     Some(match (group, kind) {

@@ -1,6 +1,6 @@
 //! Times as text by example: a layout shows how 2 January 2006, 15:04:05 would be written, as in Go.
 //!
-//! Start at [`parse`] and [`format`]; [`next_part`] knows the parts of a layout.
+//! Start at [`parse`] and [`format`](fn@format); [`next_part`] knows the parts of a layout.
 
 use std::fmt::{self, Write as _};
 

@@ -3,7 +3,7 @@
 //! [`build`] reads the template with Kubernetes' own types, looks up ConfigMaps and Secrets, lays out volumes
 //! and refuses what one machine cannot do, each refusal naming the field and the way out. The plan holds all a
 //! shim needs to start and restart the containers while the control plane is dead; local ports are the one
-//! thing left open ([`render`]), because they may change between two starts.
+//! thing left open ([`mod@render`]), because they may change between two starts.
 
 mod environment;
 mod expand;
