@@ -3,7 +3,7 @@
 //! Nothing happens by itself: [`Cluster::advance`] moves the clock to the next thing that is due and lets it happen, then subjects that
 //! were woken have their passes, until all is quiet. One order, no threads; the same inputs give the same run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
@@ -15,9 +15,12 @@ use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
 use crossfade_engine::pass::{Need, Pass, Standing};
 use crossfade_engine::rollout::RolloutSubject;
-use crossfade_engine::rollout::world::{Peaks, ReplicaSet, TemplateKey};
+use crossfade_engine::rollout::world::{self as observed, Peaks, ReplicaSet, TemplateKey};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+
+/// Long enough for the controller to look at everything that has happened.
+const A_MOMENT: SignedDuration = SignedDuration::from_millis(60);
 
 /// How long things take in this cluster.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub struct Life {
     pub end: SignedDuration,
     /// How long a Job's pod runs once started.
     pub job: SignedDuration,
+    /// How long the controller is busy with a Rollout; what happens meanwhile is looked at together.
+    pub pass: SignedDuration,
 }
 
 impl Default for Life {
@@ -39,6 +44,7 @@ impl Default for Life {
             wave: SignedDuration::from_millis(200),
             end: SignedDuration::from_millis(800),
             job: SignedDuration::from_millis(1500),
+            pass: SignedDuration::ZERO,
         }
     }
 }
@@ -49,6 +55,17 @@ pub(crate) struct Service {
     pub(crate) target: Target,
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) managed_by: Option<String>,
+}
+
+impl Service {
+    /// The Service as decisions see it.
+    pub(crate) fn observed(&self) -> observed::Service {
+        observed::Service {
+            target: self.target.clone(),
+            selector: self.selector.clone(),
+            managed_by: self.managed_by.clone(),
+        }
+    }
 }
 
 /// A pod.
@@ -78,6 +95,7 @@ pub(crate) enum Due {
     Resize(String),
     JobEnds(String),
     Wake(Subject),
+    ReleaseServices,
 }
 
 /// Something that has passes.
@@ -85,6 +103,14 @@ pub(crate) enum Due {
 pub(crate) enum Subject {
     AnalysisRun(String),
     Rollout,
+}
+
+/// A count of ready pods that the Rollout's controller gets to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) ready: i64,
+    /// It sees more happen before the next count.
+    pub(crate) stands: bool,
 }
 
 /// What a metric server answers.
@@ -117,10 +143,13 @@ pub struct Cluster {
     pub(crate) split: Option<Split>,
     pub(crate) metrics: BTreeMap<String, Answer>,
     pub(crate) peaks: Peaks,
+    /// What ReplicaSets report where several pods become ready at once, by version and in order; any number, if it is not named.
+    pub(crate) reports: BTreeMap<String, VecDeque<Report>>,
+    busy_until: Timestamp,
     due: BTreeSet<(Timestamp, u64, Due)>,
     woken: BTreeSet<Subject>,
-    /// Hashes of all versions there ever were.
-    pub hashes: BTreeSet<String>,
+    /// All versions there ever were.
+    pub versions: crate::visible::Versions,
     /// Everything told about objects, in order: kind/name, event.
     pub events: Vec<(String, Event)>,
     /// Called after every change of something that users see.
@@ -149,9 +178,11 @@ impl Cluster {
             split: None,
             metrics: BTreeMap::new(),
             peaks: Peaks::default(),
+            reports: BTreeMap::new(),
+            busy_until: now,
             due: BTreeSet::new(),
             woken: BTreeSet::new(),
-            hashes: BTreeSet::new(),
+            versions: BTreeMap::new(),
             events: Vec::new(),
             seen: Vec::new(),
             passes: 0,
@@ -237,31 +268,23 @@ impl Cluster {
     fn apply_rollout(&mut self, object: &Value) {
         let (mut rollout, _) = Rollout::from_json(object.clone());
         let version = self.next_version();
-        match &self.rollout {
-            Some(old) => {
-                rollout.metadata = old.metadata.clone();
-                rollout.status = old.status.clone();
-                if rollout.spec != old.spec {
-                    rollout.metadata.generation =
-                        old.metadata.generation.map(|generation| generation + 1);
-                }
+        if let Some(old) = &self.rollout {
+            rollout.metadata = old.metadata.clone();
+            rollout.status = old.status.clone();
+            if rollout.spec != old.spec {
+                let generation = old.metadata.generation;
+                rollout.metadata.generation = generation.map(|generation| generation + 1);
             }
-            None => {
-                rollout.metadata.uid = Some(self.next_uid());
-                rollout.metadata.generation = Some(1);
-                let name = rollout.name().to_owned();
-                self.tell(
-                    format!("Rollout/{name}"),
-                    Event {
-                        warning: false,
-                        reason: "RolloutAddedToInformer".to_owned(),
-                        message: format!(
-                            "Rollout resource added to informer: {}/{name}",
-                            rollout.namespace()
-                        ),
-                    },
-                );
-            }
+        } else {
+            rollout.metadata.uid = Some(self.next_uid());
+            rollout.metadata.generation = Some(1);
+            let (namespace, name) = (rollout.namespace(), rollout.name());
+            let event = Event {
+                warning: false,
+                reason: "RolloutAddedToInformer".to_owned(),
+                message: format!("Rollout resource added to informer: {namespace}/{name}"),
+            };
+            self.tell(format!("Rollout/{name}"), event);
         }
         rollout.metadata.resource_version = Some(version);
         self.rollout = Some(rollout);
@@ -281,7 +304,21 @@ impl Cluster {
         changed.metadata.resource_version = Some(self.next_version());
         self.rollout = Some(changed);
         self.see();
+        // The controller of Services acts a moment later.
+        self.schedule(SignedDuration::from_millis(1), Due::ReleaseServices);
         self.wake(Subject::Rollout);
+    }
+
+    /// Lets go of Services that the Rollout names no more.
+    fn release_services(&mut self) {
+        let observed = self.services.values().map(Service::observed);
+        let actions: Vec<_> = observed
+            .filter_map(|service| crossfade_engine::rollout::release(&service, &self.rollout))
+            .collect();
+        for action in actions {
+            // It cannot fail here.
+            drop(self.perform(&action));
+        }
     }
 
     /// What a metric server answers from now on.
@@ -450,7 +487,9 @@ impl Cluster {
                             Due::PodReady(name),
                         );
                     }
-                    self.reconcile_set(&set);
+                    if self.reports_now(&set) {
+                        self.reconcile_set(&set);
+                    }
                 }
             }
             Due::PodGone(name) => {
@@ -478,7 +517,36 @@ impl Cluster {
                 }
             }
             Due::Wake(subject) => self.wake(subject),
+            Due::ReleaseServices => self.release_services(),
         }
+    }
+
+    /// Whether a ReplicaSet reports a pod that has become ready before the next one does, which is due at the same time.
+    fn reports_now(&mut self, set: &str) -> bool {
+        let of_set = |pod: &&Pod| pod.set == set && !pod.deleting;
+        let pods = self.pods.values().filter(of_set);
+        let ready = pods.filter(|pod| pod.ready_since.is_some()).count();
+        let ready = i64::try_from(ready).unwrap_or(i64::MAX);
+        let at_once = self.due.iter().take_while(|(at, ..)| *at <= self.now);
+        let is_of_set = |(_, _, due): &&(Timestamp, u64, Due)| matches!(due, Due::PodReady(pod) if self.pods.get(pod).as_ref().is_some_and(of_set));
+        let others: Vec<_> = at_once.filter(is_of_set).cloned().collect();
+        let view = self.sets.get(set).map(|set| set.view.hash());
+        let version = view.and_then(|hash| self.versions.get(hash));
+        let Some(reports) = version.and_then(|version| self.reports.get_mut(version)) else {
+            return true;
+        };
+        let next = reports.iter().position(|report| report.ready >= ready);
+        let Some(next) = next.filter(|next| reports[*next].ready == ready) else {
+            return others.is_empty();
+        };
+        let report = reports.drain(..=next).next_back();
+        if report.is_some_and(|report| report.stands) {
+            for (at, serial, due) in others {
+                self.due.remove(&(at, serial, due.clone()));
+                self.due.insert((at + A_MOMENT, serial, due));
+            }
+        }
+        true
     }
 
     /// Passes for every subject that was woken, until all is quiet.
@@ -492,9 +560,17 @@ impl Cluster {
                 self.now,
                 self.rollout.as_ref().map(|rollout| &rollout.status)
             );
+            if subject == Subject::Rollout && self.now < self.busy_until {
+                let rest = self.now.duration_until(self.busy_until);
+                self.schedule(rest, Due::Wake(subject));
+                continue;
+            }
             self.passes += 1;
             match subject {
-                Subject::Rollout => self.rollout_pass(),
+                Subject::Rollout => {
+                    self.busy_until = self.now + self.life.pass;
+                    self.rollout_pass();
+                }
                 Subject::AnalysisRun(name) => self.run_pass(&name),
             }
         }

@@ -4,7 +4,10 @@
 //! controller was recorded doing and compares what users see.
 
 pub mod cluster;
+pub mod compare;
+mod objects;
 mod observe;
 mod perform;
+pub mod recording;
 pub mod replay;
 pub mod visible;

@@ -9,7 +9,7 @@ use crossfade_engine::action::Target;
 use crossfade_engine::analysis;
 use crossfade_engine::decision::Found;
 use crossfade_engine::rollout::prepared::prepare;
-use crossfade_engine::rollout::world::{Pod, Router, Service, Settings, TemplateKey, World};
+use crossfade_engine::rollout::world::{Pod, Router, Settings, TemplateKey, World};
 use crossfade_engine::rollout::{named_services, named_templates, routers};
 use serde_json::Value;
 
@@ -32,13 +32,8 @@ impl Cluster {
         let services = named_services(&rollout)
             .into_iter()
             .map(|name| {
-                let found = self.services.get(name).map_or(Found::Missing, |service| {
-                    Found::Found(Service {
-                        target: service.target.clone(),
-                        selector: service.selector.clone(),
-                        managed_by: service.managed_by.clone(),
-                    })
-                });
+                let service = self.services.get(name);
+                let found = service.map_or(Found::Missing, |found| Found::Found(found.observed()));
                 (name.to_owned(), found)
             })
             .collect();

@@ -217,7 +217,10 @@ impl Cluster {
         };
         self.look_at_template(&mut set);
         let view = set.view.clone();
-        self.hashes.insert(view.hash().to_owned());
+        let container = set.template.pointer("/spec/containers/0/image");
+        let image = container.and_then(Value::as_str).unwrap_or_default();
+        let tag = image.rsplit(':').next().unwrap_or_default().to_owned();
+        self.versions.insert(view.hash().to_owned(), tag);
         self.sets.insert(new.name.clone(), set);
         self.wake(Subject::Rollout);
         Ok(Done::ReplicaSet(Box::new(view)))
@@ -321,12 +324,16 @@ impl Cluster {
 
     fn set_owner(&mut self, target: &Target, owner: Option<String>) -> Outcome {
         let version = self.next_version();
-        if let Some(set) = self.sets.get_mut(&target.name) {
-            set.view.controller = owner;
-            set.view.target.resource_version = version;
-        }
+        let Some(set) = self.sets.get_mut(&target.name) else {
+            return refused(
+                FailureKind::NotFound,
+                &format!("replicasets.apps \"{}\" not found", target.name),
+            );
+        };
+        set.view.controller = owner;
+        set.view.target.resource_version.clone_from(&version);
         self.wake(Subject::Rollout);
-        Ok(Done::Written(String::new()))
+        Ok(Done::Written(version))
     }
 
     fn create_run(&mut self, run: &AnalysisRun) -> Outcome {

@@ -1,13 +1,26 @@
 //! What users and other tools see of a release, in a form that two controllers can be compared by.
+//!
+//! Each *thing* (the Rollout's status, a ReplicaSet, a Service, an AnalysisRun) is seen as one text that holds all of it that users rely
+//! on. Hashes are told as the versions' image tags, so that texts of two controllers compare.
 
 use std::collections::BTreeMap;
 
 use crossfade_api::Resource as _;
 use crossfade_api::names::{annotation, label};
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-/// What is seen at one moment, by aspect. Hashes are told as revisions, so that they compare.
+/// Versions by their hashes: the tag of the image that each runs.
+pub type Versions = BTreeMap<String, String>;
+
+/// The thing that is the Rollout's status.
+pub const ROLLOUT: &str = "rollout";
+
+/// What is seen of a thing that does not exist.
+pub const NOTHING: &str = "-";
+
+/// What is seen at one moment, by thing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visible(pub BTreeMap<String, String>);
 
@@ -18,96 +31,80 @@ impl Visible {
         let Some(rollout) = cluster.rollout() else {
             return Self(seen);
         };
-        let revisions: BTreeMap<String, String> = cluster
-            .sets
-            .values()
-            .map(|set| {
-                let revision = set
-                    .view
-                    .annotations
-                    .get(annotation::REVISION)
-                    .cloned()
-                    .unwrap_or_default();
-                (set.view.hash().to_string(), revision)
-            })
-            .collect();
-        let image = |hash: &str| {
-            let set = cluster.sets.values().find(|set| set.view.hash() == hash);
-            let image = set.and_then(|set| {
-                set.template
-                    .pointer("/spec/containers/0/image")?
-                    .as_str()
-                    .map(str::to_owned)
-            });
-            image
-                .unwrap_or_default()
-                .rsplit(':')
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let status = &rollout.status;
-        let mut put = |aspect: &str, value: String| seen.insert(aspect.to_owned(), value);
-        let message = cluster
-            .hashes
-            .iter()
-            .fold(status.message.clone(), |text, hash| {
-                text.replace(hash.as_str(), "HASH")
-            });
-        put("phase", format!("{} {message}", status.phase));
-        put(
-            "step",
-            status
-                .current_step_index
-                .map_or(String::new(), |index| index.to_string()),
-        );
-        let reasons: Vec<String> = status
-            .pause_conditions
-            .iter()
-            .map(|pause| pause.reason.to_string())
-            .collect();
-        put("pauses", reasons.join(","));
-        put("abort", status.abort.to_string());
-        put("promoteFull", status.promote_full.to_string());
-        put("stable", image(status.stable_rs.as_str()));
-        put("current", image(status.current_pod_hash.as_str()));
-        if let Some(weights) = &status.canary.weights {
-            put("weight", weights.canary.weight.to_string());
-        }
+        let versions = &cluster.versions;
+        let status = serde_json::json!(rollout.status);
+        seen.insert(ROLLOUT.to_owned(), rollout_status(&status, versions));
         for (name, service) in &cluster.services {
-            let hash = service
-                .selector
-                .get(label::POD_HASH)
-                .map_or("", String::as_str);
-            put(&format!("service {name}"), image(hash));
+            let hash = service.selector.get(label::POD_HASH);
+            let version = version(versions, hash.map_or("", String::as_str));
+            seen.insert(format!("service {name}"), version);
         }
         for set in cluster.sets.values() {
-            put(
-                &format!("size {}", image(set.view.hash())),
-                set.view.replicas.to_string(),
+            let revision = set.view.annotations.get(annotation::REVISION);
+            seen.insert(
+                format!("set {}", version(versions, set.view.hash())),
+                replica_set(set.view.replicas, revision.map_or("", String::as_str)),
             );
         }
         for run in cluster.runs.values() {
-            // Hashes in names do not compare, positions do.
-            let name = revisions.keys().fold(run.name().to_owned(), |name, hash| {
-                name.replace(hash.as_str(), "HASH")
-            });
-            put(&format!("run {name}"), run.status.phase.to_string());
+            seen.insert(
+                format!("run {}", by_version(run.name(), versions)),
+                run.status.phase.to_string(),
+            );
         }
         Self(seen)
     }
 }
 
-/// How one aspect went on over time, repeats folded.
-pub fn courses(seen: &[Visible]) -> BTreeMap<String, Vec<String>> {
-    let mut courses: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for visible in seen {
-        for (aspect, value) in &visible.0 {
-            let course = courses.entry(aspect.clone()).or_default();
-            if course.last() != Some(value) {
-                course.push(value.clone());
-            }
+/// What is seen of a ReplicaSet.
+pub fn replica_set(replicas: i32, revision: &str) -> String {
+    format!("{replicas} wanted, revision {revision}")
+}
+
+/// What is seen of a Rollout's status, given as JSON.
+pub fn rollout_status(status: &Value, versions: &Versions) -> String {
+    let text = |pointer: &str| {
+        let value = status.pointer(pointer).and_then(Value::as_str);
+        by_version(value.unwrap_or_default(), versions)
+    };
+    let flag = |name: &str| status[name].as_bool().unwrap_or(false);
+    let mut parts = vec![format!("{}: {}", text("/phase"), text("/message"))];
+    if let Some(step) = status["currentStepIndex"].as_i64() {
+        parts.push(format!("step {step}"));
+    }
+    for pause in status["pauseConditions"].as_array().into_iter().flatten() {
+        let reason = pause["reason"].as_str().unwrap_or_default();
+        parts.push(format!("paused for {reason}"));
+    }
+    parts.extend(flag("abort").then(|| "aborted".to_owned()));
+    parts.extend(flag("promoteFull").then(|| "promoteFull".to_owned()));
+    parts.push(format!(
+        "{} of {}",
+        text("/currentPodHash"),
+        text("/stableRS")
+    ));
+    let weights = &status["canary"]["weights"];
+    let sides = [&weights["canary"], &weights["stable"]].into_iter();
+    for side in sides.chain(weights["additional"].as_array().into_iter().flatten()) {
+        if let Some(weight) = side["weight"].as_i64() {
+            let service = side["serviceName"].as_str().unwrap_or_default();
+            let hash = side["podTemplateHash"].as_str().unwrap_or_default();
+            parts.push(format!("{weight} to {service}/{}", version(versions, hash)));
         }
     }
-    courses
+    parts.join(", ")
+}
+
+/// The version of a hash; a hash of no version stays as it is.
+pub fn version(versions: &Versions, hash: &str) -> String {
+    versions.get(hash).cloned().unwrap_or(hash.to_owned())
+}
+
+/// A text with versions in place of their hashes.
+pub fn by_version(text: &str, versions: &Versions) -> String {
+    versions
+        .iter()
+        .fold(text.to_owned(), |text, (hash, version)| {
+            text.replace(hash.as_str(), version)
+        })
 }

@@ -142,7 +142,7 @@ fn outcome(metric: &Metric, value: &Value, now: Timestamp) -> Result<AnalysisPha
     let bad = holds("failureCondition", &metric.failure_condition)?;
     Ok(match (good, bad) {
         (_, Some(true)) => AnalysisPhase::Failed,
-        (Some(true), _) | (None, _) => AnalysisPhase::Successful,
+        (Some(true) | None, _) => AnalysisPhase::Successful,
         (Some(false), None) => AnalysisPhase::Failed,
         (Some(false), Some(false)) => AnalysisPhase::Inconclusive,
     })

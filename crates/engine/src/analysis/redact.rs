@@ -53,13 +53,12 @@ impl Redactor {
     }
 
     /// A measurement without secrets.
-    pub fn measurement(&self, measurement: Measurement) -> Measurement {
-        Measurement {
-            message: self.message(&measurement.message),
-            value: self.value(&measurement.value),
-            metadata: self.metadata(&measurement.metadata),
-            ..measurement
-        }
+    #[must_use]
+    pub fn measurement(&self, mut measurement: Measurement) -> Measurement {
+        measurement.message = self.message(&measurement.message);
+        measurement.value = self.value(&measurement.value);
+        measurement.metadata = self.metadata(&measurement.metadata);
+        measurement
     }
 }
 

@@ -189,7 +189,7 @@ pub(super) fn judge<'w>(
     draft: &mut Draft<'w>,
     asks: &Asks,
 ) {
-    let paused = facts.spec.paused || !facts.status.pause_conditions.is_empty();
+    let paused = facts.spec.paused || !draft.pauses.is_empty();
     let healthy = is_healthy(facts, draft);
     let became_unhealthy = tell_health(facts, draft, healthy && !paused);
     if draft.abort {

@@ -33,7 +33,7 @@ const NOT_COPIED: [&str; 5] = [
 const LONGEST_HISTORY: usize = 2048;
 
 /// The ReplicaSets that belong to the Rollout: those it controls, and orphans that it takes in. What its selector no longer
-/// matches is let go, unless the selector is not known.
+/// matches is let go, unless the selector is not known. Oldest first.
 pub(super) fn claim<'w>(world: &'w World, plan: &mut Plan<'_>) -> Result<Vec<Set<'w>>, Halt> {
     let owner_uid = world.rollout.metadata.uid.as_deref().unwrap_or_default();
     let selector = world.rollout.spec.selector.as_ref();
@@ -64,6 +64,12 @@ pub(super) fn claim<'w>(world: &'w World, plan: &mut Plan<'_>) -> Result<Vec<Set
             _ => {}
         }
     }
+    sets.sort_unstable_by(|one, other| {
+        let age = |set: &Set<'w>| set.observed.created;
+        age(one)
+            .cmp(&age(other))
+            .then_with(|| one.name().cmp(other.name()))
+    });
     Ok(sets)
 }
 
@@ -294,8 +300,7 @@ fn copied<'w>(facts: &Facts<'w>) -> impl Iterator<Item = (&'w String, &'w String
 }
 
 /// Brings an existing ReplicaSet of the present template up to date: annotations, the highest revision, `minReadySeconds`,
-/// anti-affinity. When nothing is to be written, the Rollout gets its revision. Returns the conditions to start from, if one
-/// had to be added.
+/// anti-affinity. Then the Rollout gets its revision.
 pub(super) fn sync(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
     let Some(id) = facts.new_id() else {
         return Ok(());
@@ -304,13 +309,13 @@ pub(super) fn sync(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Hal
     let set = facts.set(id);
     let revision = set.revision.max(next);
     let change = upkeep(facts, set, revision);
-    if change.is_empty() {
-        return tell_revision(facts, plan, revision);
-    }
-    if facts.change(plan, id, change)? {
+    if !change.is_empty() {
+        if !facts.change(plan, id, change)? {
+            return Ok(());
+        }
         facts.sets[id.0].revision = revision;
     }
-    Ok(())
+    tell_revision(facts, plan, revision)
 }
 
 /// What is to be written on the new ReplicaSet.

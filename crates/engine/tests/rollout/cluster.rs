@@ -468,7 +468,13 @@ impl Cluster {
         let mut world = World {
             rollout: Arc::new(self.rollout.clone()),
             prepared: self.prepared(),
-            replica_sets: self.sets.iter().filter_map(StoredSet::visible).collect(),
+            // In any order, for that is what the engine is promised.
+            replica_sets: self
+                .sets
+                .iter()
+                .rev()
+                .filter_map(StoredSet::visible)
+                .collect(),
             services,
             references: BTreeMap::new(),
             templates: self

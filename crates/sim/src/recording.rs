@@ -1,0 +1,246 @@
+//! A recorded run of the reference: what was applied, what people did, what was seen.
+//!
+//! A recording is a folder with `applied.yaml` and `trace.jsonl`, one line a change or an act in the order in which they happened.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+use crossfade_api::names::{annotation, label};
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use crate::cluster::Report;
+use crate::compare::{History, Told};
+use crate::visible::{
+    NOTHING, ROLLOUT, Versions, by_version, replica_set, rollout_status, version,
+};
+
+/// Reasons of events about router objects, which this cluster does not have.
+const ROUTER_REASONS: [&str; 4] = [
+    "CreatingCanaryIngress",
+    "PatchingCanaryIngress",
+    "Updated VirtualService",
+    "Updated DestinationRule",
+];
+
+/// One recorded run.
+pub struct Recording {
+    manifests: Vec<Value>,
+    lines: Vec<Value>,
+}
+
+/// Pods of a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    current: i64,
+    ready: i64,
+}
+
+/// Pods by version.
+type Pods = BTreeMap<String, Counts>;
+
+impl Recording {
+    /// Reads a recording's folder.
+    pub fn read(folder: &Path) -> Result<Self, String> {
+        let text = |name: &str| {
+            std::fs::read_to_string(folder.join(name))
+                .map_err(|why| format!("{}/{name}: {why}", folder.display()))
+        };
+        let manifests =
+            serde_saphyr::from_multiple(&text("applied.yaml")?).map_err(|why| why.to_string())?;
+        let lines = text("trace.jsonl")?
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .map_err(|why| why.to_string())?;
+        Ok(Self { manifests, lines })
+    }
+
+    /// All changes and acts, in order.
+    pub(crate) fn lines(&self) -> &[Value] {
+        &self.lines
+    }
+
+    /// When the Rollout came.
+    pub(crate) fn first(&self) -> SignedDuration {
+        let mut lines = self.lines.iter();
+        let first = lines.find(|line| line["kind"] == "Rollout");
+        first.map_or(SignedDuration::ZERO, since_begin)
+    }
+
+    /// When it ended.
+    pub(crate) fn last(&self) -> SignedDuration {
+        self.lines.last().map_or(SignedDuration::ZERO, since_begin)
+    }
+
+    /// What was applied before the Rollout, and the rest with it.
+    pub(crate) fn around_rollout(&self) -> (&[Value], &[Value]) {
+        let mut manifests = self.manifests.iter();
+        let rollout = manifests.position(|manifest| manifest["kind"] == "Rollout");
+        self.manifests.split_at(rollout.unwrap_or(0))
+    }
+
+    /// The namespace that it was recorded in.
+    pub(crate) fn namespace(&self) -> String {
+        let added = self
+            .lines
+            .iter()
+            .find(|line| line["reason"] == "RolloutAddedToInformer");
+        let message = added
+            .and_then(|line| line["message"].as_str())
+            .unwrap_or_default();
+        message
+            .rsplit(' ')
+            .next()
+            .and_then(|name| name.split('/').next())
+            .unwrap_or("default")
+            .to_owned()
+    }
+
+    /// The counts of ready pods that the controller looked at, by version.
+    pub(crate) fn reports(&self) -> BTreeMap<String, VecDeque<Report>> {
+        let seen = self.looked_at();
+        let reports = self.versions().into_values().map(|version| {
+            let ready = |pods: &Pods| pods.get(&version).map_or(0, |pods| pods.ready);
+            let mut before = 0;
+            let spells = seen.chunk_by(|one, next| ready(one) == ready(next));
+            let rises = spells.filter_map(|spell| {
+                let ready = spell.first().map_or(0, ready);
+                let rises = ready > before;
+                before = ready;
+                rises.then_some(Report {
+                    ready,
+                    stands: spell.len() > 1,
+                })
+            });
+            let rises = rises.collect();
+            (version, rises)
+        });
+        reports.collect()
+    }
+
+    /// The pods that the controller looked at, as it went on: what it saw is told by the counts that it wrote down.
+    fn looked_at(&self) -> Vec<Pods> {
+        let versions = self.versions();
+        let mut there = vec![Pods::new()];
+        let mut first = 0;
+        let mut seen = Vec::new();
+        for line in &self.lines {
+            let status = &line["status"];
+            let counts = Counts {
+                current: status["replicas"].as_i64().unwrap_or(0),
+                ready: status["readyReplicas"].as_i64().unwrap_or(0),
+            };
+            if line["kind"] == "ReplicaSet" {
+                let hash = line["labels"][label::POD_HASH].as_str().unwrap_or_default();
+                let mut pods = there.last().cloned().unwrap_or_default();
+                pods.insert(version(&versions, hash), counts);
+                there.push(pods);
+            } else if line["kind"] == "Rollout" && status["blueGreen"]["activeSelector"].is_null() {
+                let sum = |pods: &Pods| Counts {
+                    current: pods.values().map(|counts| counts.current).sum(),
+                    ready: pods.values().map(|counts| counts.ready).sum(),
+                };
+                let found = there[first..].iter().position(|pods| sum(pods) == counts);
+                if let Some(found) = found {
+                    first += found;
+                    seen.push(there[first].clone());
+                }
+            } else if line["kind"] == "Rollout" {
+                // The status of a blue-green release counts one version only.
+                seen.extend(there[first..].iter().cloned());
+                first = there.len() - 1;
+            }
+        }
+        seen.dedup();
+        seen
+    }
+
+    /// Versions by their hashes.
+    pub(crate) fn versions(&self) -> Versions {
+        let sets = self
+            .lines
+            .iter()
+            .filter(|line| line["kind"] == "ReplicaSet");
+        sets.map(|line| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let image = text(&line["image"]);
+            let tag = image.rsplit(':').next().unwrap_or_default().to_owned();
+            (text(&line["labels"][label::POD_HASH]), tag)
+        })
+        .collect()
+    }
+
+    /// What was seen in the recording.
+    pub(crate) fn history(&self) -> History {
+        let versions = self.versions();
+        let mut history = History::default();
+        for (place, line) in self.lines.iter().enumerate() {
+            let name = line["name"].as_str().unwrap_or_default();
+            let gone = line["type"] == "DELETED";
+            let hash = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (thing, value) = match line["kind"].as_str().unwrap_or_default() {
+                "Rollout" => (
+                    ROLLOUT.to_owned(),
+                    rollout_status(&line["status"], &versions),
+                ),
+                "ReplicaSet" => {
+                    let version = version(&versions, &hash(&line["labels"][label::POD_HASH]));
+                    let replicas = line["replicas"].as_i64().unwrap_or(0);
+                    let revision = line["annotations"][annotation::REVISION].as_str();
+                    let replicas = i32::try_from(replicas).unwrap_or(0);
+                    (
+                        format!("set {version}"),
+                        replica_set(replicas, revision.unwrap_or_default()),
+                    )
+                }
+                "Service" => {
+                    let selected = version(&versions, &hash(&line["selector"][label::POD_HASH]));
+                    (format!("service {name}"), selected)
+                }
+                "AnalysisRun" => {
+                    let phase = line["status"]["phase"].as_str().unwrap_or_default();
+                    (
+                        format!("run {}", by_version(name, &versions)),
+                        phase.to_owned(),
+                    )
+                }
+                _ => continue,
+            };
+            let value = if gone { NOTHING.to_owned() } else { value };
+            history.add(place, since_begin(line), &thing, value);
+        }
+        history
+    }
+
+    /// Events on our kinds by object, in order: `reason: message`.
+    pub(crate) fn events(&self) -> BTreeMap<String, Vec<Told>> {
+        let versions = self.versions();
+        let mut events: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+        for line in self.lines.iter().filter(|line| line["kind"] == "Event") {
+            let on = line["on"].as_str().unwrap_or_default();
+            if !on.starts_with("Rollout/") && !on.starts_with("AnalysisRun/") {
+                continue;
+            }
+            let message = line["message"].as_str().unwrap_or_default();
+            let message = message
+                .strip_prefix("(combined from similar events): ")
+                .unwrap_or(message);
+            let reason = line["reason"].as_str().unwrap_or_default();
+            events
+                .entry(by_version(on, &versions))
+                .or_default()
+                .push(Told {
+                    warning: line["type"] == "Warning",
+                    about_router: ROUTER_REASONS.contains(&reason),
+                    text: by_version(&format!("{reason}: {message}"), &versions),
+                });
+        }
+        events
+    }
+}
+
+/// When something was recorded, counted from the beginning.
+pub(crate) fn since_begin(line: &Value) -> SignedDuration {
+    SignedDuration::from_millis((line["t"].as_f64().unwrap_or(0.0) * 1000.0) as i64)
+}
