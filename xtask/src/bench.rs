@@ -12,6 +12,8 @@ pub(crate) enum Name {
     Engine,
     /// The data plane beside HAProxy and nginx, and how soon a weight is obeyed
     Proxy,
+    /// Simulated releases a second, and whether every invariant held in them
+    Sim,
 }
 
 /// Runs one measurement.
@@ -23,6 +25,7 @@ pub(crate) fn run(name: Name, arguments: &[String]) -> Outcome {
             setup::need(&[setup::HAPROXY, setup::NGINX, setup::WRK])?;
             example("crossfade-host", "bench_proxy", arguments)
         }
+        Name::Sim => example("crossfade-sim", "bench_sim", arguments),
     }
 }
 

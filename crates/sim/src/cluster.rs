@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
-use crossfade_api::pod_template::PodTemplate;
 use crossfade_api::{AnalysisRun, Resource as _, Rollout};
 use crossfade_engine::action::{Split, Target};
-use crossfade_engine::analysis::AnalysisRunSubject;
 use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
-use crossfade_engine::pass::{Need, Pass, Standing};
-use crossfade_engine::rollout::RolloutSubject;
-use crossfade_engine::rollout::world::{self as observed, Peaks, ReplicaSet, TemplateKey};
+use crossfade_engine::rollout::prepared::Prepared;
+use crossfade_engine::rollout::world::{self as observed, ReplicaSet, TemplateKey};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+
+use crate::passes::Controller;
+use crate::scenario::Version;
+use crate::script::Script;
+use crate::watch::{Watch, What};
 
 /// Long enough for the controller to look at everything that has happened.
 const A_MOMENT: SignedDuration = SignedDuration::from_millis(60);
@@ -85,17 +87,30 @@ pub(crate) struct Pod {
 pub(crate) struct Set {
     pub(crate) view: ReplicaSet,
     pub(crate) template: Value,
+    pub(crate) version: Version,
 }
 
 /// Something that is due at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     PodReady(String),
+    PodCounts(String),
     PodGone(String),
     Resize(String),
     JobEnds(String),
+    PodCrashes(String, u8),
+    PodBack(String, u8),
     Wake(Subject),
     ReleaseServices,
+    Notice(Subject),
+    /// The happening of this index.
+    Act(usize),
+    /// The fault of this index.
+    Fault(usize),
+    /// The controller is no longer busy.
+    Free,
+    FormerLeader(u64),
+    ServiceBack(String),
 }
 
 /// Something that has passes.
@@ -129,7 +144,9 @@ pub struct Cluster {
     /// Now.
     pub now: Timestamp,
     life: Life,
-    pub(crate) rollout: Option<Rollout>,
+    pub(crate) rollout: Option<Arc<Rollout>>,
+    /// What follows from its spec, and the generation and collision count that this was worked out for.
+    pub(crate) prepared: Option<(Option<i64>, Option<i32>, Arc<Prepared>)>,
     pub(crate) version: u64,
     pub(crate) serial: u64,
     pub(crate) sets: BTreeMap<String, Set>,
@@ -137,17 +154,29 @@ pub struct Cluster {
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) references: BTreeMap<(String, String), Arc<Value>>,
     pub(crate) templates: BTreeMap<TemplateKey, Arc<AnalysisTemplateSpec>>,
-    pub(crate) runs: BTreeMap<String, AnalysisRun>,
+    pub(crate) runs: BTreeMap<String, Arc<AnalysisRun>>,
     pub(crate) jobs: BTreeMap<String, Job>,
     pub(crate) job_commands: BTreeMap<String, Value>,
     pub(crate) split: Option<Split>,
+    /// Rises with every change of the split, and when it last did.
+    pub(crate) routes: (u64, Timestamp),
     pub(crate) metrics: BTreeMap<String, Answer>,
-    pub(crate) peaks: Peaks,
+    pub(crate) controller: Controller,
+    /// resourceVersion of the Rollout after a write of the pass under way.
+    pub(crate) wrote_rollout: Option<String>,
+    /// How everything behaves, beyond what [`Life`] says.
+    pub(crate) script: Option<Box<Script>>,
+    watcher: Option<Box<dyn Watch>>,
+    /// Nothing more happens.
+    pub ended: bool,
+    /// Passes woke one another without end.
+    pub restless: bool,
+    due: BTreeSet<(Timestamp, u64, Due)>,
+    pub(crate) woken: BTreeSet<Subject>,
+    noticed: BTreeSet<Subject>,
     /// What ReplicaSets report where several pods become ready at once, by version and in order; any number, if it is not named.
     pub(crate) reports: BTreeMap<String, VecDeque<Report>>,
     busy_until: Timestamp,
-    due: BTreeSet<(Timestamp, u64, Due)>,
-    woken: BTreeSet<Subject>,
     /// All versions there ever were.
     pub versions: crate::visible::Versions,
     /// Everything told about objects, in order: kind/name, event.
@@ -165,6 +194,7 @@ impl Cluster {
             now,
             life,
             rollout: None,
+            prepared: None,
             version: 1,
             serial: 0,
             sets: BTreeMap::new(),
@@ -176,12 +206,19 @@ impl Cluster {
             jobs: BTreeMap::new(),
             job_commands: BTreeMap::new(),
             split: None,
+            routes: (0, now),
             metrics: BTreeMap::new(),
-            peaks: Peaks::default(),
-            reports: BTreeMap::new(),
-            busy_until: now,
+            controller: Controller::default(),
+            wrote_rollout: None,
+            script: None,
+            watcher: None,
+            ended: false,
+            restless: false,
             due: BTreeSet::new(),
             woken: BTreeSet::new(),
+            noticed: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            busy_until: now,
             versions: BTreeMap::new(),
             events: Vec::new(),
             seen: Vec::new(),
@@ -201,7 +238,7 @@ impl Cluster {
 
     /// The Rollout.
     pub fn rollout(&self) -> Option<&Rollout> {
-        self.rollout.as_ref()
+        self.rollout.as_deref()
     }
 
     /// Puts an object into the cluster, or replaces it, as a user's apply would. What is not known here is ignored.
@@ -287,7 +324,7 @@ impl Cluster {
             self.tell(format!("Rollout/{name}"), event);
         }
         rollout.metadata.resource_version = Some(version);
-        self.rollout = Some(rollout);
+        self.rollout = Some(Arc::new(rollout));
         self.see();
     }
 
@@ -302,7 +339,7 @@ impl Cluster {
                 rollout.metadata.generation.map(|generation| generation + 1);
         }
         changed.metadata.resource_version = Some(self.next_version());
-        self.rollout = Some(changed);
+        self.rollout = Some(Arc::new(changed));
         self.see();
         // The controller of Services acts a moment later.
         self.schedule(SignedDuration::from_millis(1), Due::ReleaseServices);
@@ -313,7 +350,9 @@ impl Cluster {
     fn release_services(&mut self) {
         let observed = self.services.values().map(Service::observed);
         let actions: Vec<_> = observed
-            .filter_map(|service| crossfade_engine::rollout::release(&service, &self.rollout))
+            .filter_map(|service| {
+                crossfade_engine::rollout::release(&service, self.rollout.as_deref())
+            })
             .collect();
         for action in actions {
             // It cannot fail here.
@@ -327,11 +366,52 @@ impl Cluster {
     }
 
     pub(crate) fn tell(&mut self, object: String, event: Event) {
-        self.events.push((object, event));
+        if self.script.is_none() {
+            self.events.push((object, event));
+        }
     }
 
     pub(crate) fn wake(&mut self, subject: Subject) {
-        self.woken.insert(subject);
+        let notice = self.script.as_ref().map_or(0, |script| script.notice());
+        if notice == 0 {
+            self.woken.insert(subject);
+        } else if self.noticed.insert(subject.clone()) {
+            let delay = SignedDuration::from_millis(i64::try_from(notice).unwrap_or(0));
+            self.schedule(delay, Due::Notice(subject));
+        }
+    }
+
+    /// Every subject has a pass.
+    pub(crate) fn wake_all(&mut self) {
+        self.woken.insert(Subject::Rollout);
+        let runs = self.runs.keys().cloned().map(Subject::AnalysisRun);
+        self.woken.extend(runs);
+    }
+
+    /// What a controller that is gone wanted to look at again is forgotten.
+    pub(crate) fn forget_wakes(&mut self) {
+        self.woken.clear();
+        self.noticed.clear();
+        self.due
+            .retain(|(_, _, due)| !matches!(due, Due::Wake(_) | Due::Notice(_)));
+    }
+
+    /// Has somebody watch from now on.
+    pub fn watch(&mut self, watcher: Box<dyn Watch>) {
+        self.watcher = Some(watcher);
+    }
+
+    /// The one who watched.
+    pub fn unwatch(&mut self) -> Option<Box<dyn Watch>> {
+        self.watcher.take()
+    }
+
+    pub(crate) fn tell_watcher(&mut self, what: What<'_>) {
+        if let Some(mut watcher) = self.watcher.take() {
+            let goes_on = watcher.see(self, what);
+            self.ended |= !goes_on;
+            self.watcher = Some(watcher);
+        }
     }
 
     pub(crate) fn schedule(&mut self, delay: SignedDuration, due: Due) {
@@ -347,7 +427,6 @@ impl Cluster {
         };
         let wanted = set.view.replicas;
         let min_ready = SignedDuration::from_secs(i64::from(set.view.min_ready_seconds));
-        let template: PodTemplate = set.template.clone().into();
         let own: Vec<&Pod> = self
             .pods
             .values()
@@ -355,20 +434,13 @@ impl Cluster {
             .collect();
         let missing = wanted - i32::try_from(own.len()).unwrap_or(i32::MAX);
         if missing > 0 {
-            let never_starts = template.containers().any(|container| {
-                container
-                    .get("image")
-                    .and_then(Value::as_str)
-                    .is_some_and(|image| image.contains("does-not-exist"))
-            });
+            let never_starts = crate::script::image(&set.template).contains("does-not-exist");
+            let labels = set.view.template_labels.clone();
+            let annotations = set.view.template_annotations.clone();
+            let version = set.version;
             for _ in 0..missing {
                 self.serial += 1;
                 let pod = format!("{name}-{}", self.serial);
-                let owned = |map: BTreeMap<&str, &str>| {
-                    map.into_iter()
-                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                        .collect()
-                };
                 self.pods.insert(
                     pod.clone(),
                     Pod {
@@ -377,12 +449,16 @@ impl Cluster {
                         created: self.now,
                         ready_since: None,
                         deleting: false,
-                        labels: owned(template.labels()),
-                        annotations: owned(template.annotations()),
+                        labels: labels.clone(),
+                        annotations: annotations.clone(),
                     },
                 );
-                if !never_starts {
-                    self.schedule(self.until_ready(), Due::PodReady(pod));
+                let starts = match &mut self.script {
+                    Some(script) => script.starts(version),
+                    None => Some(self.until_ready()).filter(|_| !never_starts),
+                };
+                if let Some(starts) = starts {
+                    self.schedule(starts, Due::PodReady(pod));
                 }
             }
         } else if missing < 0 {
@@ -437,35 +513,69 @@ impl Cluster {
         SignedDuration::from_millis(at - self.now.as_millisecond())
     }
 
+    /// A pod that has just become ready will be available later.
+    pub(crate) fn count_when_available(&mut self, set: &str) {
+        let min_ready = self
+            .sets
+            .get(set)
+            .map_or(0, |set| set.view.min_ready_seconds);
+        if min_ready > 0 {
+            self.schedule(
+                SignedDuration::from_secs(i64::from(min_ready)),
+                Due::PodCounts(set.to_owned()),
+            );
+        }
+    }
+
     pub(crate) fn end_pod(&mut self, name: &str) {
         if let Some(pod) = self.pods.get_mut(name) {
             pod.deleting = true;
-            self.schedule(self.life.end, Due::PodGone(name.to_owned()));
+            let end = self
+                .script
+                .as_ref()
+                .map_or(self.life.end, |script| script.end());
+            self.schedule(end, Due::PodGone(name.to_owned()));
         }
     }
 
     pub(crate) fn job_starts(&mut self, name: &str) {
-        self.schedule(self.life.job, Due::JobEnds(name.to_owned()));
+        let job = self
+            .script
+            .as_ref()
+            .map_or(self.life.job, |script| script.job());
+        self.schedule(job, Due::JobEnds(name.to_owned()));
     }
 
     /// Lets everything happen that is due until a time, passes included.
     pub fn advance(&mut self, until: Timestamp) {
-        loop {
-            self.settle();
-            let Some((at, serial, due)) = self.due.first().cloned() else {
-                break;
-            };
-            if at > until {
-                break;
-            }
-            self.due.remove(&(at, serial, due.clone()));
-            self.now = self.now.max(at);
-            self.happen(due);
-        }
+        while self.step(until) {}
         self.now = self.now.max(until);
     }
 
+    /// Lets the next thing happen that is due until a time, after the passes that are due now; `false` if there is none.
+    pub(crate) fn step(&mut self, until: Timestamp) -> bool {
+        self.settle();
+        if self.ended || self.due.first().is_none_or(|(at, _, _)| *at > until) {
+            return false;
+        }
+        if let Some((at, _, due)) = self.due.pop_first() {
+            self.now = self.now.max(at);
+            self.happen(due);
+        }
+        true
+    }
+
     fn happen(&mut self, due: Due) {
+        let matters = matches!(
+            due,
+            Due::PodReady(_)
+                | Due::PodCounts(_)
+                | Due::PodGone(_)
+                | Due::Resize(_)
+                | Due::JobEnds(_)
+                | Due::PodCrashes(..)
+                | Due::PodBack(..)
+        );
         match due {
             Due::PodReady(name) => {
                 let set = self
@@ -473,25 +583,19 @@ impl Cluster {
                     .get_mut(&name)
                     .filter(|pod| !pod.deleting)
                     .map(|pod| {
-                        pod.ready_since = Some(self.now);
+                        pod.ready_since.get_or_insert(self.now);
                         pod.set.clone()
                     });
                 if let Some(set) = set {
-                    let min_ready = self
-                        .sets
-                        .get(&set)
-                        .map_or(0, |set| set.view.min_ready_seconds);
-                    if min_ready > 0 {
-                        self.schedule(
-                            SignedDuration::from_secs(i64::from(min_ready)),
-                            Due::PodReady(name),
-                        );
-                    }
+                    self.count_when_available(&set);
                     if self.reports_now(&set) {
                         self.reconcile_set(&set);
                     }
+                    let times = self.crashes(&set);
+                    self.expect_crash(&name, &set, times);
                 }
             }
+            Due::PodCounts(set) => self.reconcile_set(&set),
             Due::PodGone(name) => {
                 if let Some(pod) = self.pods.remove(&name) {
                     self.reconcile_set(&pod.set);
@@ -503,6 +607,10 @@ impl Cluster {
                     .job_commands
                     .get(&name)
                     .is_some_and(crate::perform::command_fails);
+                let fails = fails
+                    || self.job_version(&name).is_some_and(|version| {
+                        self.script_says(version, |nature| nature.jobs_fail)
+                    });
                 if let Some(job) = self.jobs.get_mut(&name) {
                     job.complete = !fails;
                     job.failed = fails;
@@ -516,9 +624,36 @@ impl Cluster {
                     }
                 }
             }
-            Due::Wake(subject) => self.wake(subject),
+            Due::Wake(subject) => {
+                self.woken.insert(subject);
+            }
+            Due::Notice(subject) => {
+                self.noticed.remove(&subject);
+                self.woken.insert(subject);
+            }
+            Due::PodCrashes(pod, times) => self.pod_crashes(&pod, times),
+            Due::PodBack(pod, times) => self.pod_back(&pod, times),
+            Due::Act(index) => self.scripted_act(index),
+            Due::Fault(index) => self.scripted_fault(index),
+            Due::Free => self.controller.busy_until = None,
+            Due::FormerLeader(key) => self.former_leader_acts(key),
+            Due::ServiceBack(name) => self.service_back(&name),
             Due::ReleaseServices => self.release_services(),
         }
+        if matters {
+            self.tell_watcher(What::Life);
+        }
+    }
+
+    /// The controller is still busy with a pass over the Rollout; it will look at it again after that.
+    pub(crate) fn is_busy(&mut self, subject: &Subject) -> bool {
+        if self.now < self.busy_until {
+            let rest = self.now.duration_until(self.busy_until);
+            self.schedule(rest, Due::Wake(subject.clone()));
+            return true;
+        }
+        self.busy_until = self.now + self.life.pass;
+        false
     }
 
     /// Whether a ReplicaSet reports a pod that has become ready before the next one does, which is due at the same time.
@@ -549,119 +684,11 @@ impl Cluster {
         true
     }
 
-    /// Passes for every subject that was woken, until all is quiet.
-    fn settle(&mut self) {
-        let mut rounds = 0;
-        while let Some(subject) = self.woken.pop_first() {
-            rounds += 1;
-            assert!(
-                rounds < 10_000,
-                "the cluster does not come to rest at {}: {:?}",
-                self.now,
-                self.rollout.as_ref().map(|rollout| &rollout.status)
-            );
-            if subject == Subject::Rollout && self.now < self.busy_until {
-                let rest = self.now.duration_until(self.busy_until);
-                self.schedule(rest, Due::Wake(subject));
-                continue;
-            }
-            self.passes += 1;
-            match subject {
-                Subject::Rollout => {
-                    self.busy_until = self.now + self.life.pass;
-                    self.rollout_pass();
-                }
-                Subject::AnalysisRun(name) => self.run_pass(&name),
-            }
-        }
-    }
-
-    fn rollout_pass(&mut self) {
-        let Some(world) = self.observe_rollout() else {
-            return;
-        };
-        let name = world.rollout.name().to_owned();
-        let mut pass = Pass::<RolloutSubject>::start(world, Standing::Sound, self.now);
-        while let Some(need) = pass.need() {
-            match need {
-                Need::Perform(actions) => {
-                    let outcomes = actions.iter().map(|action| self.perform(action)).collect();
-                    pass.performed(outcomes);
-                }
-                Need::Record(status, events) => {
-                    if let Some(status) = status {
-                        let version = self.next_version();
-                        if let Some(rollout) = &mut self.rollout {
-                            rollout.status = status;
-                            rollout.metadata.resource_version = Some(version);
-                            self.peaks.follow(&rollout.status);
-                        }
-                        self.see();
-                        self.wake(Subject::Rollout);
-                    }
-                    for event in events {
-                        self.tell(format!("Rollout/{name}"), event);
-                    }
-                    pass.recorded(Ok(()));
-                }
-            }
-        }
-        let ended = pass.ended();
-        if ended.failed.is_some() {
-            self.schedule(SignedDuration::from_secs(1), Due::Wake(Subject::Rollout));
-        }
-        if let Some(delay) = ended.look_again {
-            self.schedule(
-                delay.max(SignedDuration::from_millis(1)),
-                Due::Wake(Subject::Rollout),
-            );
-        }
-    }
-
-    fn run_pass(&mut self, name: &str) {
-        let Some(world) = self.observe_run(name) else {
-            return;
-        };
-        let mut pass = Pass::<AnalysisRunSubject>::start(world, Standing::Sound, self.now);
-        while let Some(need) = pass.need() {
-            match need {
-                Need::Perform(actions) => {
-                    let outcomes = actions.iter().map(|action| self.perform(action)).collect();
-                    pass.performed(outcomes);
-                }
-                Need::Record(status, events) => {
-                    if let Some(status) = status {
-                        let version = self.next_version();
-                        let mut turned = false;
-                        if let Some(run) = self.runs.get_mut(name) {
-                            turned = run.status.phase != status.phase;
-                            run.status = status;
-                            run.metadata.resource_version = Some(version);
-                        }
-                        self.see();
-                        self.wake(Subject::AnalysisRun(name.to_owned()));
-                        if turned {
-                            self.wake(Subject::Rollout);
-                        }
-                    }
-                    for event in events {
-                        self.tell(format!("AnalysisRun/{name}"), event);
-                    }
-                    pass.recorded(Ok(()));
-                }
-            }
-        }
-        let ended = pass.ended();
-        if let Some(delay) = ended.look_again {
-            self.schedule(
-                delay.max(SignedDuration::from_millis(1)),
-                Due::Wake(Subject::AnalysisRun(name.to_owned())),
-            );
-        }
-    }
-
     /// Takes note of what users see now.
     pub(crate) fn see(&mut self) {
+        if self.script.is_some() {
+            return;
+        }
         let visible = crate::visible::Visible::of(self);
         self.seen.push(visible);
     }

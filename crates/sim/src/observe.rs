@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crossfade_api::Resource as _;
 use crossfade_api::validate::references::RouterKind;
+use crossfade_api::{Resource as _, Rollout};
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis;
 use crossfade_engine::decision::Found;
-use crossfade_engine::rollout::prepared::prepare;
+use crossfade_engine::rollout::prepared::{Prepared, prepare};
 use crossfade_engine::rollout::world::{Pod, Router, Settings, TemplateKey, World};
-use crossfade_engine::rollout::{named_services, named_templates, routers};
+use crossfade_engine::rollout::{named_services, named_templates, needs_pods, routers};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -27,8 +27,8 @@ pub(crate) fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
 
 impl Cluster {
     /// The Rollout and everything around it.
-    pub(crate) fn observe_rollout(&self) -> Option<World> {
-        let rollout = Arc::new(self.rollout.clone()?);
+    pub(crate) fn observe_rollout(&mut self) -> Option<World> {
+        let rollout = Arc::clone(self.rollout.as_ref()?);
         let services = named_services(&rollout)
             .into_iter()
             .map(|name| {
@@ -68,14 +68,14 @@ impl Cluster {
                 ))
             })
             .collect();
-        let mut runs: Vec<_> = self.runs.values().cloned().map(Arc::new).collect();
+        let mut runs: Vec<_> = self.runs.values().cloned().collect();
         runs.sort_by_key(|run| {
             std::cmp::Reverse((
                 run.metadata.creation_timestamp.as_ref().map(|time| time.0),
                 run.name().to_owned(),
             ))
         });
-        let pods = self.pods.values().map(|pod| Pod {
+        let view = |pod: &crate::cluster::Pod| Pod {
             target: Target {
                 name: pod.name.clone(),
                 uid: pod.name.clone(),
@@ -90,26 +90,34 @@ impl Cluster {
             ready_since: pod.ready_since,
             labels: pod.labels.clone(),
             annotations: pod.annotations.clone(),
-        });
+        };
+        let replica_sets: Vec<_> = self.sets.values().map(|set| set.view.clone()).collect();
+        let pods = if needs_pods(&rollout, &replica_sets) {
+            self.pods.values().map(view).collect()
+        } else {
+            Vec::new()
+        };
+        let confirms = self.script.as_ref().is_some_and(|script| script.confirms());
         let routers = routers(&rollout)
             .into_iter()
             .map(|kind| Router {
                 kind,
                 in_force: self.split.clone(),
-                confirms: false,
+                confirms,
             })
             .collect();
+        let prepared = self.prepared(&rollout);
         let mut world = World {
             faults: Arc::new([]),
-            prepared: Arc::new(prepare(&rollout)),
-            replica_sets: self.sets.values().map(|set| set.view.clone()).collect(),
+            prepared,
+            replica_sets,
             services,
             references,
             templates,
             runs,
             routers,
-            pods: pods.collect(),
-            peaks: self.peaks.clone(),
+            pods,
+            peaks: self.controller.peaks.clone(),
             settings: Settings::default(),
             rollout,
         };
@@ -117,9 +125,23 @@ impl Cluster {
         Some(world)
     }
 
+    fn prepared(&mut self, rollout: &Rollout) -> Arc<Prepared> {
+        let key = (rollout.metadata.generation, rollout.status.collision_count);
+        match &self.prepared {
+            Some((generation, collisions, prepared)) if (*generation, *collisions) == key => {
+                Arc::clone(prepared)
+            }
+            _ => {
+                let prepared = Arc::new(prepare(rollout));
+                self.prepared = Some((key.0, key.1, Arc::clone(&prepared)));
+                prepared
+            }
+        }
+    }
+
     /// One AnalysisRun with its Jobs.
     pub(crate) fn observe_run(&self, name: &str) -> Option<analysis::world::World> {
-        let run = Arc::new(self.runs.get(name)?.clone());
+        let run = Arc::clone(self.runs.get(name)?);
         let uid = run.metadata.uid.clone().unwrap_or_default();
         let own = self.jobs.iter().filter(|(_, job)| job.run_uid == uid);
         let jobs = own.map(|(name, job)| (name.clone(), job.clone())).collect();

@@ -1,6 +1,7 @@
 //! Actions in the simulated cluster: at once, and exactly as asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crossfade_api::analysis::Metric;
 
@@ -93,7 +94,7 @@ impl Cluster {
                 ..
             } => {
                 let version = self.next_version();
-                if let Some(rollout) = &mut self.rollout {
+                if let Some(rollout) = self.rollout.as_mut().map(Arc::make_mut) {
                     change_keys(
                         rollout
                             .metadata
@@ -140,12 +141,8 @@ impl Cluster {
                 }
                 Ok(Done::Written(self.next_version()))
             }
-            Action::Route { split, .. } => {
-                self.split = Some(split.as_ref().clone());
-                self.wake(Subject::Rollout);
-                Ok(Done::Written(String::new()))
-            }
-            Action::VerifyRoute { .. } => Ok(Done::Verified(None)),
+            Action::Route { split, .. } => self.route(split),
+            Action::VerifyRoute { split, .. } => Ok(Done::Verified(self.verify(split))),
             Action::EvictPod { target } => {
                 let set = self.pods.get(&target.name).map(|pod| pod.set.clone());
                 self.end_pod(&target.name);
@@ -167,14 +164,20 @@ impl Cluster {
             }
             Action::CreateAnalysisRun(run) => self.create_run(run),
             Action::TerminateAnalysisRun { target } => {
-                if let Some(run) = self.runs.get_mut(&target.name) {
+                let version = self.next_version();
+                if let Some(run) = self.runs.get_mut(&target.name).map(Arc::make_mut) {
                     run.spec.terminate = true;
+                    run.metadata.resource_version = Some(version);
                 }
                 self.wake(Subject::AnalysisRun(target.name.clone()));
                 Ok(Done::Written(String::new()))
             }
             Action::DeleteAnalysisRun { target } => {
-                self.runs.remove(&target.name);
+                if let Some(run) = self.runs.remove(&target.name) {
+                    // What a run owns goes with it.
+                    let uid = run.metadata.uid.clone().unwrap_or_default();
+                    self.jobs.retain(|_, job| job.run_uid != uid);
+                }
                 self.wake(Subject::Rollout);
                 Ok(Done::Written(String::new()))
             }
@@ -211,10 +214,15 @@ impl Cluster {
             min_ready_seconds: new.min_ready_seconds,
             ..ReplicaSet::default()
         };
+        let version = crate::script::version_of(&new.template);
         let mut set = Set {
             view,
             template: new.template.clone(),
+            version,
         };
+        if let Some(script) = &mut self.script {
+            script.appears(version, self.now);
+        }
         self.look_at_template(&mut set);
         let view = set.view.clone();
         let container = set.template.pointer("/spec/containers/0/image");
@@ -303,8 +311,13 @@ impl Cluster {
         if let Some(affinity) = &change.affinity {
             template.set_affinity(Some(affinity.clone()).filter(|affinity| !affinity.is_null()));
         }
-        set.template = template.as_json().clone();
-        self.look_at_template(&mut set);
+        if change.affinity.is_some()
+            || !change.template_labels.is_empty()
+            || !change.template_annotations.is_empty()
+        {
+            set.template = template.as_json().clone();
+            self.look_at_template(&mut set);
+        }
         let resized = change.replicas.is_some();
         if resized {
             set.view.observed = false;
@@ -340,7 +353,7 @@ impl Cluster {
         if let Some(existing) = self.runs.get(run.name()) {
             let message = format!("analysisruns.argoproj.io \"{}\" already exists", run.name());
             return Err(Failure {
-                kind: FailureKind::AnalysisRunExists(Some(Box::new(existing.clone()))),
+                kind: FailureKind::AnalysisRunExists(Some(Box::new(existing.as_ref().clone()))),
                 message,
             });
         }
@@ -350,7 +363,8 @@ impl Cluster {
         run.metadata.creation_timestamp = Some(k8s_time(self.now));
         self.wake(Subject::AnalysisRun(run.name().to_owned()));
         self.wake(Subject::Rollout);
-        self.runs.insert(run.name().to_owned(), run.clone());
+        self.runs
+            .insert(run.name().to_owned(), Arc::new(run.clone()));
         Ok(Done::AnalysisRun(Box::new(run)))
     }
 
@@ -370,7 +384,10 @@ impl Cluster {
             Ok(metric) => metric,
             Err(why) => return Measured::Unresolved(why),
         };
-        let measurement = conclude(&metric, self.ask(&metric), self.now, self.now);
+        let measurement = {
+            let answer = self.ask(&metric, &request.run_name);
+            conclude(&metric, answer, self.now, self.now)
+        };
         Measured::Taken {
             measurement,
             metadata: BTreeMap::new(),
@@ -378,7 +395,10 @@ impl Cluster {
     }
 
     /// What the metric server of a web metric answers: the last part of its address is its name.
-    fn ask(&self, metric: &Metric) -> Result<Reading, ProviderError> {
+    fn ask(&mut self, metric: &Metric, run: &str) -> Result<Reading, ProviderError> {
+        if let Some(answer) = self.scripted_answer(&metric.name, run) {
+            return answer;
+        }
         let url = metric
             .provider
             .web

@@ -1,0 +1,64 @@
+//! What must hold in every run, after every action: each check has a name and a sentence.
+//!
+//! `docs/concepts/invariants.md` lists them; a test keeps it equal to [`all`].
+
+mod promotion;
+mod rest;
+mod sizes;
+mod status;
+mod traffic;
+mod writes;
+
+use std::sync::Arc;
+
+use crate::cluster::Cluster;
+use crate::run::Outcome;
+use crate::scenario::Scenario;
+use crate::watch::What;
+
+/// Something that must hold.
+pub trait Check {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// What must hold, in one sentence.
+    fn sentence(&self) -> &'static str;
+    /// Takes note of what happens; an error says what is so instead.
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String>;
+    /// The run is over.
+    fn end(&mut self, _cluster: &Cluster, _outcome: &Outcome) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// All invariants, ready to watch one run.
+pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
+    vec![
+        Box::new(traffic::WeightsSum),
+        Box::new(traffic::PodsBeforeTraffic),
+        Box::new(traffic::StableCarriesTheRest),
+        Box::new(traffic::ServicesHavePods),
+        Box::new(sizes::NoMoreThanSurge),
+        Box::new(sizes::ReferencedKeepPods),
+        Box::new(promotion::OneStable),
+        Box::new(promotion::EarnedPromotion::default()),
+        Box::new(promotion::StepsInOrder::new(scenario)),
+        Box::new(status::ExplainsItself),
+        Box::new(writes::ChangesSomething),
+        Box::new(rest::Converges::new(scenario)),
+        Box::new(rest::NothingLeaks),
+    ]
+}
+
+/// Implements the parts of [`Check`] that name it.
+macro_rules! named {
+    ($name:literal, $sentence:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+
+        fn sentence(&self) -> &'static str {
+            $sentence
+        }
+    };
+}
+use named;

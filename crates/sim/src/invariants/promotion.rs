@@ -1,0 +1,187 @@
+//! Promotion: earned, of one version, step by step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossfade_api::Rollout;
+use crossfade_api::analysis_run::AnalysisPhase;
+use crossfade_api::names::label;
+
+use crossfade_engine::decision::Found;
+use crossfade_engine::rollout::world::World;
+
+use super::{Check, named};
+use crate::cluster::Cluster;
+use crate::scenario::{Act, Scenario};
+use crate::watch::What;
+
+pub(super) struct OneStable;
+
+impl Check for OneStable {
+    named!(
+        "one-stable-version",
+        "The stable version changes only to the version of the present template, never from one to none."
+    );
+
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        let What::Recorded(before, _) = what else {
+            return Ok(());
+        };
+        let Some(rollout) = cluster.rollout() else {
+            return Ok(());
+        };
+        let (old, new) = (&before.status, &rollout.status);
+        if old.stable_rs != new.stable_rs && new.stable_rs != new.current_pod_hash {
+            return Err(format!(
+                "the stable version becomes {:?}, the present one is {:?}",
+                new.stable_rs, new.current_pod_hash
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Runs of the update under way, by purpose and step.
+#[derive(Default)]
+pub(super) struct EarnedPromotion {
+    /// Phases by purpose, step and name; of the present version since the update began.
+    runs: BTreeMap<(String, String), BTreeMap<String, AnalysisPhase>>,
+    /// A person has said that something may be left out.
+    skipped: bool,
+}
+
+/// Full promotion was asked for, or nothing has served yet.
+fn is_pardoned(world: &World) -> bool {
+    let status = &world.rollout.status;
+    let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
+    let unserved = blue_green.is_some_and(|strategy| {
+        let service = world.services.get(&strategy.active_service);
+        service
+            .and_then(Found::found)
+            .is_none_or(|service| service.selected().is_empty())
+    });
+    status.promote_full || status.stable_rs.is_empty() || unserved
+}
+
+impl Check for EarnedPromotion {
+    named!(
+        "promotion-is-earned",
+        "Nothing is promoted whose step, pre- or post-promotion analysis failed, was inconclusive or did not run, unless by full promotion, skip, rollback or first deployment."
+    );
+
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        match what {
+            What::Act(
+                Act::SkipStep | Act::SkipSteps | Act::Promote | Act::EditSteps(_) | Act::Reapply,
+            ) => {
+                // `promote` goes beyond a step that is under way.
+                self.skipped = true;
+            }
+            What::RunRecorded(before) => {
+                let name = before.metadata.name.clone().unwrap_or_default();
+                let Some(run) = cluster.runs.get(&name) else {
+                    return Ok(());
+                };
+                let labels = run.metadata.labels.clone().unwrap_or_default();
+                let get = |key: &str| labels.get(key).cloned().unwrap_or_default();
+                let rollout = cluster.rollout();
+                let current =
+                    rollout.map_or("", |rollout| rollout.status.current_pod_hash.as_str());
+                if get(label::POD_HASH) == current {
+                    let key = (get(label::ROLLOUT_TYPE), get(label::STEP_INDEX));
+                    let runs = self.runs.entry(key).or_default();
+                    runs.insert(name, run.status.phase);
+                }
+            }
+            What::Recorded(before, world) => {
+                let Some(rollout) = cluster.rollout() else {
+                    return Ok(());
+                };
+                let (old, new) = (&before.status, &rollout.status);
+                if old.current_pod_hash != new.current_pod_hash
+                    || old.current_step_hash != new.current_step_hash
+                {
+                    self.runs.clear();
+                    self.skipped = false;
+                }
+                if old.stable_rs == new.stable_rs || is_pardoned(world) || self.skipped {
+                    return Ok(());
+                }
+                return self.judge(rollout, world);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl EarnedPromotion {
+    fn judge(&self, rollout: &Rollout, world: &World) -> Result<(), String> {
+        // Going back to an older version within the window or its delay is judged by nothing.
+        let new = super::traffic::set_of(world, rollout.status.current_pod_hash.as_str());
+        let old = super::traffic::set_of(world, world.rollout.status.stable_rs.as_str());
+        if let (Some(new), Some(old)) = (new, old)
+            && new.created < old.created
+        {
+            return Ok(());
+        }
+        let succeeded = |purpose: &str, step: &str| {
+            let runs = self.runs.get(&(purpose.to_owned(), step.to_owned()));
+            runs.is_some_and(|runs| {
+                runs.values()
+                    .any(|phase| *phase == AnalysisPhase::Successful)
+            })
+        };
+        let strategy = &rollout.spec.strategy;
+        if let Some(canary) = &strategy.canary {
+            for (index, step) in canary.steps.iter().enumerate() {
+                if step.analysis.is_some() && !succeeded("Step", &index.to_string()) {
+                    return Err(format!("the analysis of step {index} was not successful"));
+                }
+            }
+        }
+        if let Some(blue_green) = &strategy.blue_green {
+            if blue_green.pre_promotion_analysis.is_some() && !succeeded("PrePromotion", "") {
+                return Err("the pre-promotion analysis was not successful".to_owned());
+            }
+            if blue_green.post_promotion_analysis.is_some() && !succeeded("PostPromotion", "") {
+                return Err("the post-promotion analysis was not successful".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct StepsInOrder;
+
+impl StepsInOrder {
+    pub(super) fn new(_scenario: &Arc<Scenario>) -> Self {
+        Self
+    }
+}
+
+impl Check for StepsInOrder {
+    named!(
+        "one-step-at-a-time",
+        "The controller goes one step further at a time, unless it promotes in full or goes back."
+    );
+
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        let (What::Recorded(before, world), Some(rollout)) = (what, cluster.rollout()) else {
+            return Ok(());
+        };
+        let (old, new) = (&before.status, &rollout.status);
+        let (Some(from), Some(to)) = (old.current_step_index, new.current_step_index) else {
+            return Ok(());
+        };
+        let same = old.current_pod_hash == new.current_pod_hash
+            && old.current_step_hash == new.current_step_hash;
+        let back = super::traffic::set_of(world, new.current_pod_hash.as_str())
+            .zip(super::traffic::set_of(world, old.stable_rs.as_str()))
+            .is_some_and(|(new, stable)| new.created <= stable.created);
+        if same && to > from + 1 && !old.promote_full && !old.stable_rs.is_empty() && !back {
+            return Err(format!("from step {from} to step {to}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,532 @@
+//! The controller: passes over what was woken, and everything that can go wrong in them.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crossfade_api::Resource as _;
+use crossfade_engine::action::{Action, Evidence, Failure, FailureKind, Outcome};
+use crossfade_engine::analysis::{self, AnalysisRunSubject};
+use crossfade_engine::decision::{Decision, Event};
+use crossfade_engine::pass::{Ended, Need, Pass, Standing, Subject as Decides};
+use crossfade_engine::rollout::RolloutSubject;
+use crossfade_engine::rollout::world::{Peaks, World};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cluster::{Cluster, Due, Subject};
+use crate::scenario::{FaultKind, Kind};
+use crate::watch::{Seen, What};
+
+/// First and longest wait after a pass that failed.
+const RETRY: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_secs(1), SignedDuration::from_secs(10));
+
+/// A subject whose world is shared, so that a pass needs no copy of it.
+struct Shared<S>(PhantomData<S>);
+
+impl<S: Decides> Decides for Shared<S> {
+    type World = Arc<S::World>;
+    type Status = S::Status;
+
+    fn decide(
+        world: &Arc<S::World>,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> Decision<Self::Status> {
+        S::decide(world, evidence, now)
+    }
+}
+
+/// What the controller has in memory, and what is wrong with it.
+#[derive(Default)]
+pub(crate) struct Controller {
+    pub(crate) peaks: Peaks,
+    /// Version of the last write of its own, by kind.
+    own: BTreeMap<u8, u64>,
+    /// How far its clock is off.
+    pub(crate) skew: SignedDuration,
+    pub(crate) busy_until: Option<Timestamp>,
+    /// Kinds that are seen as they were.
+    pub(crate) stale: Vec<Old>,
+    failures: BTreeMap<Subject, u32>,
+    former: Vec<(u64, FormerLeader)>,
+}
+
+/// A kind of object as it was.
+pub(crate) struct Old {
+    pub(crate) kind: Kind,
+    pub(crate) until: Timestamp,
+    pub(crate) version: u64,
+    pub(crate) world: Arc<World>,
+}
+
+/// A controller that does not know yet that another one leads.
+struct FormerLeader {
+    action: Action,
+    observed: Observed,
+}
+
+/// What a pass has observed.
+#[derive(Clone)]
+struct Observed {
+    subject: Watched,
+    /// Version of the router's objects.
+    routes: u64,
+}
+
+#[derive(Clone)]
+enum Watched {
+    Rollout(Arc<World>),
+    Run(Arc<analysis::world::World>),
+}
+
+impl Observed {
+    fn seen(&self) -> Seen<'_> {
+        match &self.subject {
+            Watched::Rollout(world) => Seen::Rollout(world),
+            Watched::Run(world) => Seen::Run(world),
+        }
+    }
+}
+
+/// A moment in a pass at which something can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Action,
+    Record,
+    Tell,
+}
+
+impl Moment {
+    pub(crate) const ALL: [Self; 3] = [Self::Action, Self::Record, Self::Tell];
+
+    pub(crate) fn fits(self, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::CrashBefore
+            | FaultKind::CrashAfter
+            | FaultKind::Conflict
+            | FaultKind::LostReply
+            | FaultKind::Refused
+            | FaultKind::Usurped(_) => self == Self::Action,
+            FaultKind::CrashUnrecorded | FaultKind::StatusConflict | FaultKind::StatusLost => {
+                self == Self::Record
+            }
+            FaultKind::CrashUntold => self == Self::Tell,
+            FaultKind::Stale(..)
+            | FaultKind::Clock(_)
+            | FaultKind::Busy(_)
+            | FaultKind::Extra(_) => false,
+        }
+    }
+}
+
+/// How a pass went as far as its controller knows.
+enum Course<T> {
+    Over(T),
+    /// The controller is gone.
+    Lost,
+}
+
+fn failure(kind: FailureKind, message: &str) -> Outcome {
+    Err(Failure {
+        kind,
+        message: message.to_owned(),
+    })
+}
+
+impl Cluster {
+    /// Passes for every subject that was woken, until all is quiet.
+    pub(crate) fn settle(&mut self) {
+        let mut rounds = 0;
+        while !self.ended && self.controller.busy_until.is_none() {
+            let Some(subject) = self.woken.pop_first() else {
+                return;
+            };
+            rounds += 1;
+            if rounds > 10_000 {
+                self.restless = true;
+                self.ended = true;
+                return;
+            }
+            if subject == Subject::Rollout && self.is_busy(&subject) {
+                continue;
+            }
+            self.passes += 1;
+            match subject {
+                Subject::Rollout => self.rollout_pass(),
+                Subject::AnalysisRun(name) => self.run_pass(&name),
+            }
+        }
+    }
+
+    /// The time as the controller reads it.
+    fn clock(&self) -> Timestamp {
+        self.now
+            .saturating_add(self.controller.skew)
+            .unwrap_or(self.now)
+    }
+
+    fn rollout_pass(&mut self) {
+        let Some(world) = self.observe_rollout() else {
+            return;
+        };
+        let (world, sound) = self.as_it_was(world);
+        let world = Arc::new(world);
+        let mut observed = Observed {
+            subject: Watched::Rollout(Arc::clone(&world)),
+            routes: self.routes.0,
+        };
+        let name = world.rollout.name().to_owned();
+        let mut pass = Pass::<Shared<RolloutSubject>>::start(
+            Arc::clone(&world),
+            if sound {
+                Standing::Sound
+            } else {
+                Standing::Stale
+            },
+            self.clock(),
+        );
+        let course = self.drive(
+            &mut pass,
+            &mut observed,
+            |cluster, status| {
+                let current = cluster
+                    .rollout
+                    .as_ref()
+                    .and_then(|rollout| rollout.metadata.resource_version.clone());
+                let expected = cluster.wrote_rollout.take().or(world
+                    .rollout
+                    .metadata
+                    .resource_version
+                    .clone());
+                if current != expected {
+                    return Err("the Rollout has been modified".to_owned());
+                }
+                let version = cluster.next_version();
+                if let Some(rollout) = &mut cluster.rollout {
+                    let before = Arc::clone(rollout);
+                    let rollout = Arc::make_mut(rollout);
+                    rollout.status = status;
+                    rollout.metadata.resource_version = Some(version);
+                    cluster.controller.peaks.follow(&rollout.status);
+                    cluster.see();
+                    cluster.tell_watcher(What::Recorded(&before, &world));
+                }
+                cluster.own_write(Kind::Rollout);
+                cluster.wake(Subject::Rollout);
+                Ok(())
+            },
+            |name| format!("Rollout/{name}"),
+            &name,
+        );
+        self.wrote_rollout = None;
+        if let Course::Over(()) = course {
+            let ended = pass.ended();
+            self.tell_watcher(What::Ended(&ended, observed.seen()));
+            self.after(Subject::Rollout, &ended);
+        }
+    }
+
+    fn run_pass(&mut self, name: &str) {
+        let Some(world) = self.observe_run(name) else {
+            return;
+        };
+        let world = Arc::new(world);
+        let mut observed = Observed {
+            subject: Watched::Run(Arc::clone(&world)),
+            routes: self.routes.0,
+        };
+        let mut pass = Pass::<Shared<AnalysisRunSubject>>::start(
+            Arc::clone(&world),
+            Standing::Sound,
+            self.clock(),
+        );
+        let course = self.drive(
+            &mut pass,
+            &mut observed,
+            |cluster, status| {
+                let version = cluster.next_version();
+                let Some(run) = cluster.runs.get_mut(name) else {
+                    return Err("the AnalysisRun is gone".to_owned());
+                };
+                if run.metadata.resource_version != world.run.metadata.resource_version {
+                    return Err("the AnalysisRun has been modified".to_owned());
+                }
+                let before = Arc::clone(run);
+                let run = Arc::make_mut(run);
+                let turned = run.status.phase != status.phase;
+                run.status = status;
+                run.metadata.resource_version = Some(version);
+                cluster.see();
+                cluster.tell_watcher(What::RunRecorded(&before));
+                cluster.wake(Subject::AnalysisRun(name.to_owned()));
+                if turned {
+                    cluster.wake(Subject::Rollout);
+                }
+                Ok(())
+            },
+            |name| format!("AnalysisRun/{name}"),
+            name,
+        );
+        if let Course::Over(()) = course {
+            let ended = pass.ended();
+            self.tell_watcher(What::Ended(&ended, observed.seen()));
+            self.after(Subject::AnalysisRun(name.to_owned()), &ended);
+        }
+    }
+
+    /// Answers what a pass needs, as well as faults allow.
+    fn drive<S: Decides>(
+        &mut self,
+        pass: &mut Pass<S>,
+        observed: &mut Observed,
+        mut record: impl FnMut(&mut Self, S::Status) -> Result<(), String>,
+        object: impl Fn(&str) -> String,
+        name: &str,
+    ) -> Course<()> {
+        while let Some(need) = pass.need() {
+            match need {
+                Need::Perform(actions) => {
+                    let mut outcomes = Vec::with_capacity(actions.len());
+                    for action in &actions {
+                        match self.act_on(action, observed) {
+                            Course::Over(outcome) => outcomes.push(outcome),
+                            Course::Lost => return Course::Lost,
+                        }
+                    }
+                    pass.performed(outcomes);
+                }
+                Need::Record(status, events) => {
+                    if let Some(status) = status {
+                        let result = match self.fault(Moment::Record) {
+                            Some(FaultKind::CrashUnrecorded) => {
+                                self.crash();
+                                return Course::Lost;
+                            }
+                            Some(FaultKind::StatusConflict) => {
+                                self.touch_subject(observed);
+                                Err("the object has been modified".to_owned())
+                            }
+                            Some(FaultKind::StatusLost) => record(self, status)
+                                .and(Err("the answer did not arrive".to_owned())),
+                            _ => record(self, status),
+                        };
+                        if result.is_err() {
+                            pass.recorded(result);
+                            continue;
+                        }
+                    }
+                    if self.fault(Moment::Tell).is_some() {
+                        self.crash();
+                        return Course::Lost;
+                    }
+                    self.tell_all(&object(name), events);
+                    pass.recorded(Ok(()));
+                }
+            }
+        }
+        Course::Over(())
+    }
+
+    fn tell_all(&mut self, object: &str, events: Vec<Event>) {
+        for event in events {
+            self.tell_watcher(What::Told(object, &event));
+            self.tell(object.to_owned(), event);
+        }
+    }
+
+    /// Performs an action; says what the controller hears of it.
+    fn act_on(&mut self, action: &Action, observed: &mut Observed) -> Course<Outcome> {
+        match self.fault(Moment::Action) {
+            Some(FaultKind::CrashBefore) => {
+                self.crash();
+                Course::Lost
+            }
+            Some(FaultKind::CrashAfter) => {
+                let _unheard = self.carry_out(action, observed);
+                self.crash();
+                Course::Lost
+            }
+            Some(FaultKind::Conflict) => Course::Over(failure(
+                FailureKind::Conflict,
+                "the object has been modified",
+            )),
+            Some(FaultKind::Refused) => {
+                Course::Over(failure(FailureKind::Other, "the server is not available"))
+            }
+            Some(FaultKind::LostReply) => {
+                let _unheard = self.carry_out(action, observed);
+                Course::Over(failure(FailureKind::Other, "the answer did not arrive"))
+            }
+            Some(FaultKind::Usurped(later)) => {
+                self.serial += 1;
+                let key = self.serial;
+                self.controller.former.push((
+                    key,
+                    FormerLeader {
+                        action: action.clone(),
+                        observed: observed.clone(),
+                    },
+                ));
+                let later = SignedDuration::from_millis(later as i64);
+                self.schedule(later, Due::FormerLeader(key));
+                let former = std::mem::take(&mut self.controller.former);
+                self.crash();
+                self.controller.former = former;
+                Course::Lost
+            }
+            _ => Course::Over(self.carry_out(action, observed)),
+        }
+    }
+
+    /// Performs an action for whoever has observed this.
+    fn carry_out(&mut self, action: &Action, observed: &mut Observed) -> Outcome {
+        self.tell_watcher(What::Performing(action, observed.seen()));
+        let outcome = if matches!(action, Action::Route { .. }) && self.routes.0 != observed.routes
+        {
+            failure(FailureKind::Conflict, "the route has been modified")
+        } else {
+            self.perform(action)
+        };
+        if outcome.is_ok() {
+            match action {
+                Action::CreateReplicaSet(_)
+                | Action::UpdateReplicaSet { .. }
+                | Action::DeleteReplicaSet { .. }
+                | Action::AdoptReplicaSet { .. }
+                | Action::ReleaseReplicaSet { .. } => self.own_write(Kind::ReplicaSets),
+                Action::UpdateRollout { .. } => {
+                    self.wrote_rollout = self
+                        .rollout
+                        .as_ref()
+                        .and_then(|rollout| rollout.metadata.resource_version.clone());
+                    self.own_write(Kind::Rollout);
+                }
+                Action::SwitchService { .. } | Action::ReleaseService { .. } => {
+                    self.own_write(Kind::Services);
+                }
+                Action::Route { .. } => {
+                    observed.routes = self.routes.0;
+                    self.own_write(Kind::Routers);
+                }
+                Action::EvictPod { .. } | Action::UpdatePodMetadata { .. } => {
+                    self.own_write(Kind::Pods);
+                }
+                Action::CreateAnalysisRun(_)
+                | Action::TerminateAnalysisRun { .. }
+                | Action::DeleteAnalysisRun { .. } => self.own_write(Kind::Runs),
+                Action::VerifyRoute { .. }
+                | Action::Measure(_)
+                | Action::CreateJob(_)
+                | Action::DeleteJob { .. } => {}
+            }
+        }
+        self.tell_watcher(What::Performed(action, &outcome, observed.seen()));
+        outcome
+    }
+
+    /// What a former leader had under way.
+    pub(crate) fn former_leader_acts(&mut self, key: u64) {
+        let former = &mut self.controller.former;
+        let Some(index) = former.iter().position(|(one, _)| *one == key) else {
+            return;
+        };
+        let (_, mut leader) = former.swap_remove(index);
+        let own = self.controller.own.clone();
+        let _unheard = self.carry_out(&leader.action, &mut leader.observed);
+        // These writes are not the present leader's.
+        self.controller.own = own;
+        self.wrote_rollout = None;
+    }
+
+    /// The controller dies and another begins at once, with empty memory and a fresh view.
+    pub(crate) fn crash(&mut self) {
+        let skew = self.controller.skew;
+        let former = std::mem::take(&mut self.controller.former);
+        self.controller = Controller {
+            skew,
+            former,
+            ..Controller::default()
+        };
+        self.wrote_rollout = None;
+        self.forget_wakes();
+        self.wake_all();
+    }
+
+    fn after(&mut self, subject: Subject, ended: &Ended) {
+        if ended.failed.is_some() {
+            let failures = self.controller.failures.entry(subject.clone()).or_insert(0);
+            let delay = (RETRY.0 * (1 << (*failures).min(4))).min(RETRY.1);
+            *failures += 1;
+            self.schedule(delay, Due::Wake(subject.clone()));
+        } else {
+            self.controller.failures.remove(&subject);
+        }
+        if let Some(delay) = ended.look_again {
+            self.schedule(
+                delay.max(SignedDuration::from_millis(1)),
+                Due::Wake(subject),
+            );
+        }
+    }
+
+    fn own_write(&mut self, kind: Kind) {
+        self.controller.own.insert(kind as u8, self.version);
+    }
+
+    /// What is observed, with the kinds that are seen as they were; false if that is older than an own write.
+    fn as_it_was(&mut self, mut world: World) -> (World, bool) {
+        let now = self.now;
+        self.controller.stale.retain(|old| old.until > now);
+        let mut sound = true;
+        for old in &self.controller.stale {
+            let own = self.controller.own.get(&(old.kind as u8));
+            sound &= own.is_none_or(|own| *own <= old.version);
+            let was = &*old.world;
+            match old.kind {
+                Kind::Rollout => {
+                    world.rollout = Arc::clone(&was.rollout);
+                    world.prepared = Arc::clone(&was.prepared);
+                }
+                Kind::ReplicaSets => world.replica_sets.clone_from(&was.replica_sets),
+                Kind::Pods => world.pods.clone_from(&was.pods),
+                Kind::Services => world.services.clone_from(&was.services),
+                Kind::Runs => world.runs.clone_from(&was.runs),
+                Kind::Routers => world.routers.clone_from(&was.routers),
+            }
+        }
+        (world, sound)
+    }
+
+    /// From now on a kind is seen as it is now.
+    pub(crate) fn grow_stale(&mut self, kind: Kind, lasts: SignedDuration) {
+        if let Some(world) = self.observe_rollout() {
+            self.controller.stale.push(Old {
+                kind,
+                until: self.now + lasts,
+                version: self.version,
+                world: Arc::new(world),
+            });
+        }
+    }
+
+    /// Somebody changes an object without changing what it means.
+    fn touch_subject(&mut self, observed: &Observed) {
+        let version = self.next_version();
+        match &observed.subject {
+            Watched::Rollout(_) => {
+                if let Some(rollout) = &mut self.rollout {
+                    Arc::make_mut(rollout).metadata.resource_version = Some(version);
+                }
+                self.wake(Subject::Rollout);
+            }
+            Watched::Run(world) => {
+                let name = world.run.name().to_owned();
+                if let Some(run) = self.runs.get_mut(&name) {
+                    Arc::make_mut(run).metadata.resource_version = Some(version);
+                }
+                self.wake(Subject::AnalysisRun(name));
+            }
+        }
+    }
+}

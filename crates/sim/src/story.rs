@@ -1,0 +1,181 @@
+//! A run in words: what happened, in order.
+
+use std::fmt;
+
+use crossfade_api::Rollout;
+use crossfade_api::words::PodHash;
+use crossfade_engine::action::{Action, Split};
+
+use crate::cluster::Cluster;
+use crate::run::since_beginning;
+use crate::watch::{Seen, What};
+
+/// What happened, a line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Story(pub Vec<String>);
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.0 {
+            writeln!(f, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Story {
+    pub(crate) fn see(&mut self, cluster: &Cluster, what: &What<'_>) {
+        let text = match what {
+            What::Act(act) => act.to_string(),
+            What::Fault(kind) => format!("FAULT: {kind}"),
+            What::Life => pods(cluster),
+            What::Performed(action, outcome, _) => {
+                let mut text = told(cluster, action);
+                if let Err(failure) = outcome {
+                    text += &format!(" - refused: {}", failure.message);
+                }
+                text
+            }
+            What::Recorded(before, _) => recorded(cluster, before),
+            What::RunRecorded(before) => {
+                let name = before.metadata.name.clone().unwrap_or_default();
+                match cluster.runs.get(&name) {
+                    Some(run) if run.status.phase != before.status.phase => {
+                        format!("  run {name}: {} {}", run.status.phase, run.status.message)
+                    }
+                    Some(_) | None => return,
+                }
+            }
+            What::Ended(ended, Seen::Rollout(_)) => match &ended.failed {
+                Some(why) => format!("  the pass failed: {why}"),
+                None => return,
+            },
+            What::Performing(..) | What::Told(..) | What::Ended(..) => return,
+        };
+        let at = since_beginning(cluster.now);
+        let line = format!("{:>8.2} s  {text}", at as f64 / 1000.0);
+        if self.0.last() != Some(&line) {
+            self.0.push(line);
+        }
+    }
+}
+
+fn version(cluster: &Cluster, hash: &str) -> String {
+    match cluster.version_of_hash(hash) {
+        Some(version) => format!("v{version}"),
+        None if hash.is_empty() => "nothing".to_owned(),
+        None => hash.to_owned(),
+    }
+}
+
+/// Sizes of all versions: `v1 3/3/4` has 3 available of 3 ready of 4 wanted pods.
+fn pods(cluster: &Cluster) -> String {
+    let sets: Vec<String> = cluster
+        .sets
+        .values()
+        .map(|set| {
+            let view = &set.view;
+            format!(
+                "v{} {}/{}/{}",
+                set.version, view.available, view.ready, view.replicas
+            )
+        })
+        .collect();
+    format!("  pods: {}", sets.join(", "))
+}
+
+fn split(cluster: &Cluster, split: &Split) -> String {
+    let name = |hash: &PodHash| version(cluster, hash.as_str());
+    format!(
+        "{} to {}, {} to {}",
+        split.canary.weight.0,
+        name(&split.canary.hash),
+        split.stable.weight.0,
+        name(&split.stable.hash)
+    )
+}
+
+fn told(cluster: &Cluster, action: &Action) -> String {
+    let named = |name: &str| {
+        let set = cluster.sets.get(name);
+        set.map_or(name.to_owned(), |set| format!("v{}", set.version))
+    };
+    let text = match action {
+        Action::CreateReplicaSet(new) => format!("create {}", named(&new.name)),
+        Action::UpdateReplicaSet { target, change } => {
+            let mut text = format!("update {}", named(&target.name));
+            if let Some(replicas) = change.replicas {
+                text += &format!(" to {replicas} pods");
+            }
+            for (key, value) in &change.annotations {
+                text += &format!(" {key}={}", value.as_deref().unwrap_or("none"));
+            }
+            text
+        }
+        Action::DeleteReplicaSet { target } => format!("delete ReplicaSet {}", target.name),
+        Action::AdoptReplicaSet { target, .. } => format!("adopt {}", named(&target.name)),
+        Action::ReleaseReplicaSet { target, .. } => format!("release {}", named(&target.name)),
+        Action::UpdateRollout { replicas, .. } => format!("update the Rollout {replicas:?}"),
+        Action::SwitchService { target, hash, .. } => {
+            format!(
+                "switch {} to {}",
+                target.name,
+                version(cluster, hash.as_str())
+            )
+        }
+        Action::ReleaseService { target } => format!("release {}", target.name),
+        Action::Route { split: wanted, .. } => format!("route {}", split(cluster, wanted)),
+        Action::VerifyRoute { .. } => "verify the route".to_owned(),
+        Action::EvictPod { target } => format!("evict {}", target.name),
+        Action::UpdatePodMetadata { target, .. } => format!("label {}", target.name),
+        Action::CreateAnalysisRun(run) => format!(
+            "create run {}",
+            run.metadata.name.as_deref().unwrap_or_default()
+        ),
+        Action::TerminateAnalysisRun { target } => format!("terminate run {}", target.name),
+        Action::DeleteAnalysisRun { target } => format!("delete run {}", target.name),
+        Action::Measure(request) => {
+            format!("measure {} of {}", request.metric.name, request.run_name)
+        }
+        Action::CreateJob(job) => format!("create job {}", job.name),
+        Action::DeleteJob { target } => format!("delete job {}", target.name),
+    };
+    format!("  {text}")
+}
+
+fn recorded(cluster: &Cluster, before: &Rollout) -> String {
+    let Some(rollout) = cluster.rollout() else {
+        return String::new();
+    };
+    let (old, new) = (&before.status, &rollout.status);
+    let mut text = format!("  status: {} {}", new.phase, new.message);
+    if old.current_step_index != new.current_step_index {
+        text += &format!(", step {:?}", new.current_step_index.unwrap_or(-1));
+    }
+    if old.abort != new.abort {
+        text += &format!(", abort {}", new.abort);
+    }
+    if old.stable_rs != new.stable_rs {
+        text += &format!(", stable {}", version(cluster, new.stable_rs.as_str()));
+    }
+    if old.current_pod_hash != new.current_pod_hash {
+        text += &format!(
+            ", current {}",
+            version(cluster, new.current_pod_hash.as_str())
+        );
+    }
+    if old.canary.weights != new.canary.weights
+        && let Some(weights) = &new.canary.weights
+    {
+        text += &format!(", weight {} {:?}", weights.canary.weight, weights.verified);
+    }
+    if old.pause_conditions != new.pause_conditions {
+        let reasons: Vec<&str> = new
+            .pause_conditions
+            .iter()
+            .map(|pause| pause.reason.as_str())
+            .collect();
+        text += &format!(", pauses [{}]", reasons.join(" "));
+    }
+    text
+}
