@@ -29,7 +29,7 @@ use serde_json::json;
 /// Least passes a second on one core.
 const LEAST_PASSES: f64 = 100_000.0;
 /// Most bytes that a pass which wants nothing may allocate.
-const MOST_BYTES: u64 = 4096;
+const MOST_BYTES: u64 = 1024;
 /// Passes that are timed at a stretch, and how often.
 const PASSES: u32 = 2_000;
 const SPELLS: u32 = 200;
@@ -241,6 +241,7 @@ fn mid_canary(now: Timestamp) -> World {
         pods: Vec::new(),
         faults: Arc::default(),
         peaks: Peaks::default(),
+        gates: Vec::new(),
         settings: Settings::default(),
         rollout: Arc::new(rollout.clone()),
         prepared,

@@ -59,8 +59,8 @@ pub struct Wait {
     pub since: Option<Timestamp>,
     /// When it ends by itself, where that is known.
     pub until: Option<Timestamp>,
-    /// What a person can do to move it: arguments of the `crossfade` command, for example `promote web`.
-    pub moved_by: Vec<String>,
+    /// What a person can do to move it: commands of `crossfade` that take the subject's name, for example `promote`.
+    pub moved_by: &'static [&'static str],
 }
 
 impl fmt::Display for Wait {

@@ -6,5 +6,6 @@
 pub mod action;
 pub mod analysis;
 pub mod decision;
+pub mod gate;
 pub mod pass;
 pub mod rollout;

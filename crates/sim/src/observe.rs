@@ -118,6 +118,7 @@ impl Cluster {
             routers,
             pods,
             peaks: self.controller.peaks.clone(),
+            gates: Vec::new(),
             settings: Settings::default(),
             rollout,
         };

@@ -546,7 +546,7 @@ fn explain(plan: &mut Plan, metrics: &[Metric], status: &AnalysisRunStatus) {
             for_what: format!("metric {}: {number}{bad}", metric.name),
             since: status.started_at,
             until: schedule::next_look(metric, status),
-            moved_by: Vec::new(),
+            moved_by: &[],
         });
     }
 }

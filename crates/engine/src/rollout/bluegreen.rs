@@ -12,6 +12,7 @@ use crossfade_api::rollout_status::{AnalysisRunSlot, PauseReason, RolloutStatus}
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decision::{Halt, Plan};
+use crate::gate::{Answer, Moment};
 
 use super::facts::{Facts, Set, SetId};
 use super::pause::Asks;
@@ -20,7 +21,7 @@ use super::runs::{self, Runs};
 use super::scaling::{self, AbortDelay};
 use super::services::{self, Check};
 use super::status::Draft;
-use super::{ephemeral, restart, revisions, waits};
+use super::{ephemeral, gates, restart, revisions, waits};
 
 /// One pass over a blue-green release whose ReplicaSet of the present template is up to date.
 pub(super) fn pass<'w>(
@@ -32,7 +33,8 @@ pub(super) fn pass<'w>(
     if facts.is_fully_promoted() && facts.status.abort {
         asks.retract_abort();
     }
-    if !is_halted(facts) {
+    gates::ask_to_start(facts, plan, &mut asks);
+    if !is_halted(facts) && !asks.holds() {
         services::point(
             facts,
             plan,
@@ -47,8 +49,9 @@ pub(super) fn pass<'w>(
     restart::evict(facts, plan)?;
     scale(facts, plan, &asks, strategy)?;
     revisions::forget_old(facts, plan);
-    pause(facts, plan, &mut asks, strategy);
-    switch(facts, plan, &asks, strategy)?;
+    let may_switch = ask_to_switch(facts, plan, &mut asks, strategy);
+    pause(facts, plan, &mut asks, strategy, may_switch);
+    switch(facts, plan, &asks, strategy, may_switch)?;
     let active = active_hash(facts, strategy).to_owned();
     let ready = is_judged_at_its_size(facts, strategy);
     let runs = runs::blue_green(
@@ -59,6 +62,7 @@ pub(super) fn pass<'w>(
         is_fast_rollback(facts),
         ready,
     )?;
+    gates::ask(Moment::Bake, Answer::Go, facts, plan, &mut asks);
     ephemeral::apply(facts, plan)?;
     Ok(conclude(facts, plan, asks, strategy, runs, false))
 }
@@ -82,7 +86,9 @@ pub(super) fn follow_replicas(
     plan: &mut Plan<'_>,
     strategy: &BlueGreenStrategy,
 ) -> Result<(), Halt> {
-    scale(facts, plan, &Asks::default(), strategy)
+    let mut asks = Asks::default();
+    gates::ask_to_start(facts, plan, &mut asks);
+    scale(facts, plan, &asks, strategy)
 }
 
 /// A person, or an analysis that could not tell, keeps Services as they are.
@@ -101,7 +107,7 @@ fn is_active(facts: &Facts<'_>, strategy: &BlueGreenStrategy, id: Option<SetId>)
 
 /// The release goes back to a version that still has its pods: no pause, no analysis. The deadline of that version stays until it is
 /// promoted, as the memory of this.
-fn is_fast_rollback(facts: &Facts<'_>) -> bool {
+pub(super) fn is_fast_rollback(facts: &Facts<'_>) -> bool {
     if facts.stable_id().is_some() && facts.new_id() == facts.stable_id() {
         return true;
     }
@@ -190,7 +196,12 @@ fn scale(
             go: free,
         };
         let failed = scaling::failed_version(facts, plan, asks, delays, may)?;
-        let size = failed.unwrap_or(new_size(facts, strategy));
+        let started = if asks.holds() {
+            0
+        } else {
+            new_size(facts, strategy)
+        };
+        let size = failed.unwrap_or(started);
         scaling::resize(facts, plan, id, size, delays)?;
     }
     let_old_go(facts, plan, strategy, delays)
@@ -281,8 +292,25 @@ fn is_passed_before_switch(facts: &Facts<'_>, strategy: &BlueGreenStrategy) -> b
     is_passed(facts, strategy.pre_promotion_analysis.as_ref(), slot)
 }
 
+/// Asks the gates before the switch. A version that is active needs nobody's leave.
+fn ask_to_switch(
+    facts: &Facts<'_>,
+    plan: &mut Plan<'_>,
+    asks: &mut Asks,
+    strategy: &BlueGreenStrategy,
+) -> bool {
+    is_active(facts, strategy, facts.new_id())
+        || gates::ask(Moment::Advance, Answer::Go, facts, plan, asks)
+}
+
 /// Begins and ends the pause before the switch.
-fn pause(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks, strategy: &BlueGreenStrategy) {
+fn pause(
+    facts: &Facts<'_>,
+    plan: &mut Plan<'_>,
+    asks: &mut Asks,
+    strategy: &BlueGreenStrategy,
+    may_switch: bool,
+) {
     let reason = PauseReason::BlueGreenPause;
     if asks.is_aborted(facts.status) || !has_its_size(facts, strategy) || is_halted(facts) {
         return;
@@ -300,7 +328,10 @@ fn pause(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks, strategy: &Blu
     }
     if facts.is_paused_for(reason) {
         if is_pause_over(facts, asks, strategy) {
-            asks.resume(reason);
+            // Ended and not used, it would begin anew.
+            if may_switch {
+                asks.resume(reason);
+            }
         } else {
             let end = pause_end(facts, strategy);
             plan.waits.push(waits::pause(facts, reason, end));
@@ -342,6 +373,7 @@ fn switch<'w>(
     plan: &mut Plan<'_>,
     asks: &Asks,
     strategy: &'w BlueGreenStrategy,
+    may_switch: bool,
 ) -> Result<(), Halt> {
     let service = &strategy.active_service;
     if facts.status.abort && asks.is_aborted(facts.status) {
@@ -362,7 +394,7 @@ fn switch<'w>(
     }
     let may = is_fast_tracked(facts, strategy)
         || (is_pause_over(facts, asks, strategy) && is_passed_before_switch(facts, strategy));
-    if may {
+    if may && may_switch {
         services::point(facts, plan, service, facts.new_id(), Check::Nothing)?;
     }
     Ok(())
@@ -419,7 +451,7 @@ fn conclude(
         asks.retract_abort();
     }
     let keeps_resume;
-    if let Some(why) = promotion(facts, plan, &asks, &draft, strategy) {
+    if let Some(why) = promotion(facts, plan, &mut asks, &draft, strategy) {
         draft.promote(facts, plan, &mut asks, why);
         keeps_resume = false;
     } else {
@@ -467,7 +499,7 @@ fn count_active(facts: &Facts<'_>, draft: &mut Draft<'_>) {
 fn promotion(
     facts: &Facts<'_>,
     plan: &mut Plan<'_>,
-    asks: &Asks,
+    asks: &mut Asks,
     draft: &Draft<'_>,
     strategy: &BlueGreenStrategy,
 ) -> Option<&'static str> {
@@ -477,23 +509,26 @@ fn promotion(
     if draft.active_selector != draft.current_pod_hash {
         return None;
     }
-    if facts.status.promote_full {
-        return Some("Full promotion requested");
-    }
-    if facts.is_within_rollback_window() {
-        return Some("Rollback within window");
-    }
-    if is_fast_rollback(facts) {
-        return Some("Fast rollback");
-    }
-    if asks.is_aborted(facts.status) {
+    let (why, proved) = if facts.status.promote_full {
+        ("Full promotion requested", Answer::Go)
+    } else if facts.is_within_rollback_window() {
+        ("Rollback within window", Answer::Go)
+    } else if is_fast_rollback(facts) {
+        ("Fast rollback", Answer::Go)
+    } else if asks.is_aborted(facts.status) {
         return None;
-    }
+    } else {
+        ("Completed blue-green update", proof(facts, draft, strategy))
+    };
+    gates::ask(Moment::Promotion, proved, facts, plan, asks).then_some(why)
+}
+
+/// Whether the new version has proved itself since the switch.
+fn proof(facts: &Facts<'_>, draft: &Draft<'_>, strategy: &BlueGreenStrategy) -> Answer {
     let slot = draft.post_promotion_run.as_deref();
-    if !is_passed(facts, strategy.post_promotion_analysis.as_ref(), slot) {
-        let name = slot.map_or("after the switch", |slot| slot.name.as_str());
-        plan.waits.push(waits::analysis(facts, name));
-        return None;
+    if is_passed(facts, strategy.post_promotion_analysis.as_ref(), slot) {
+        return Answer::Go;
     }
-    Some("Completed blue-green update")
+    let name = slot.map_or("after the switch", |slot| slot.name.as_str());
+    Answer::lacks(waits::analysis(name))
 }

@@ -6,13 +6,14 @@
 use crossfade_api::rollout_status::{PauseReason, RolloutStatus};
 
 use crate::decision::{Halt, Plan};
+use crate::gate::{Answer, Moment};
 
 use super::facts::{Facts, Set};
 use super::pause::Asks;
 use super::routing::{self, Routing, Weights};
 use super::runs::{self, Runs};
 use super::status::{self, Draft};
-use super::{ephemeral, restart, revisions, scaling, services, steps, waits};
+use super::{ephemeral, gates, restart, revisions, scaling, services, steps, waits};
 
 /// One pass over a canary whose ReplicaSet of the present template is up to date.
 pub(super) fn pass(
@@ -32,6 +33,7 @@ pub(super) fn pass(
     }
     ephemeral::apply(facts, plan)?;
     revisions::forget_old(facts, plan);
+    gates::ask_to_start(facts, plan, &mut asks);
     services::canary(facts, plan, &asks)?;
     let routing = if plan.has_failed() {
         Routing::default()
@@ -39,7 +41,8 @@ pub(super) fn pass(
         routing::apply(facts, plan, &asks)?
     };
     let runs = runs::canary(facts, plan, &mut asks)?;
-    if !asks.adds_a_pause() && !scaling::canary(facts, plan, &asks, &routing)? {
+    gates::ask(Moment::Bake, Answer::Go, facts, plan, &mut asks);
+    if !asks.adds_a_pause() && !scaling::canary(facts, plan, &asks, &routing)? && !asks.holds() {
         steps::begin_pause(facts, plan, &mut asks);
     }
     Ok(conclude(facts, plan, asks, routing, &runs))
@@ -83,25 +86,26 @@ fn conclude(
     draft.background_run.clone_from(&runs.background);
     let n = status::all_done(facts);
     draft.current_step_index = n.map(|_| i32::try_from(facts.index()).unwrap_or(i32::MAX));
-    if facts.status.promote_full || facts.is_within_rollback_window() {
+    if (facts.status.promote_full || facts.is_within_rollback_window()) && !asks.holds() {
         asks.resume_all();
         asks.retract_abort();
         draft.current_step_index = n;
     }
-    if let Some(why) = promotion(facts, plan, &asks, &routing, draft.current_step_index == n) {
+    let steps_done = draft.current_step_index == n;
+    if let Some(why) = promotion(facts, plan, &mut asks, &routing, steps_done) {
         draft.promote(facts, plan, &mut asks, &why);
     } else if asks.is_aborted(facts.status) {
         draft.current_step_index = n.map(|n| if draft.is_promoted() { n } else { 0 });
         plan.waits.push(waits::after_abort(facts));
-    } else if !plan.has_failed() && draft.current_step_index != n {
+    } else if !plan.has_failed() && !steps_done && !asks.holds() {
         let seen = steps::Seen {
             facts,
             routing: &routing,
             runs,
             asks: &asks,
         };
-        let gate = steps::gate(&seen, plan);
-        if gate.passes(plan, &mut asks) {
+        let step = steps::gate(&seen);
+        if gates::ask(Moment::Advance, step, facts, plan, &mut asks) {
             complete_step(facts, plan, &mut asks, &mut draft);
         }
     }
@@ -130,41 +134,42 @@ fn complete_step(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks, draft:
 fn promotion(
     facts: &Facts<'_>,
     plan: &mut Plan<'_>,
-    asks: &Asks,
+    asks: &mut Asks,
     routing: &Routing,
     steps_done: bool,
 ) -> Option<String> {
     if facts.stable_id().is_none() {
         return Some("Initial deploy".to_owned());
     }
-    if asks.is_aborted(facts.status) {
+    if asks.is_aborted(facts.status) || asks.holds() {
         return None;
     }
-    let new = facts.new_set()?.pods();
-    let due = facts.status.promote_full
-        || facts.is_within_rollback_window()
-        || facts.new_id() == facts.stable_id()
-        || steps_done;
-    if !due {
-        return None;
-    }
-    if new.available < facts.replicas && !facts.threshold().met(new, facts.replicas) {
-        plan.waits
-            .push(waits::pods("new", new.available, facts.replicas));
-        return None;
-    }
-    if plan.has_failed() || routing.end_unconfirmed {
-        return None;
-    }
-    Some(if facts.status.promote_full {
+    let why = if facts.status.promote_full {
         "Full promotion requested".to_owned()
     } else if facts.is_within_rollback_window() {
         "Rollback within window".to_owned()
     } else if facts.new_id() == facts.stable_id() {
         "Fast rollback".to_owned()
-    } else {
+    } else if steps_done {
         format!("Completed all {} canary steps", facts.steps().len())
-    })
+    } else {
+        return None;
+    };
+    let complete = completeness(facts, plan, routing);
+    gates::ask(Moment::Promotion, complete, facts, plan, asks).then_some(why)
+}
+
+/// Whether the new version has all pods and, as far as routers can tell, all traffic.
+fn completeness(facts: &Facts<'_>, plan: &Plan<'_>, routing: &Routing) -> Answer {
+    let new = facts.new_set().map(Set::pods).unwrap_or_default();
+    let wanted = facts.replicas;
+    if new.available < wanted && !facts.threshold().met(new, wanted) {
+        Answer::lacks(waits::pods("new", new.available, wanted))
+    } else if plan.has_failed() || routing.end_unconfirmed {
+        Answer::NotYet(Vec::new())
+    } else {
+        Answer::Go
+    }
 }
 
 /// What still happens while something that the spec refers to is missing or unfit: an abort goes on, and old versions go in their time.
@@ -186,7 +191,8 @@ pub(super) fn go_back(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<Rout
 
 /// Follows a change of `spec.replicas`, and nothing else.
 pub(super) fn follow_replicas(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
-    let asks = Asks::default();
+    let mut asks = Asks::default();
+    gates::ask_to_start(facts, plan, &mut asks);
     if facts.spec.paused && !facts.status.abort {
         return scaling::hold_split(facts, plan);
     }

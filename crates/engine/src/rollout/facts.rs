@@ -28,7 +28,7 @@ pub(super) struct SetId(pub(super) usize);
 #[derive(Debug)]
 pub(super) struct Set<'w> {
     /// As it was observed; sizes and counts are judged by this until the pass is over.
-    pub(super) observed: Cow<'w, ReplicaSet>,
+    pub(super) observed: &'w ReplicaSet,
     /// Its version after what this pass wrote.
     pub(super) version: Cow<'w, str>,
     /// Number of its revision; 0 if it has none that can be read.
@@ -49,18 +49,14 @@ pub(super) enum DeadlineMark {
 }
 
 impl<'w> Set<'w> {
-    pub(super) fn new(observed: Cow<'w, ReplicaSet>) -> Self {
+    pub(super) fn new(observed: &'w ReplicaSet) -> Self {
         let note = |key| observed.annotations.get(key);
         let revision = note(annotation::REVISION).and_then(|text| text.parse().ok());
         let desired = note(annotation::DESIRED_REPLICAS).and_then(|text| text.parse().ok());
         let deadline = note(annotation::SCALE_DOWN_DEADLINE)
             .map(|text| time::parse(text).map_or(DeadlineMark::Unreadable, DeadlineMark::At));
-        let version = match &observed {
-            Cow::Borrowed(set) => Cow::Borrowed(set.target.resource_version.as_str()),
-            Cow::Owned(set) => Cow::Owned(set.target.resource_version.clone()),
-        };
         Self {
-            version,
+            version: Cow::Borrowed(&observed.target.resource_version),
             revision: revision.unwrap_or(0),
             deadline,
             desired,
@@ -298,7 +294,7 @@ impl<'w> Facts<'w> {
 
     /// Pods of all ReplicaSets together.
     pub(super) fn sum(&self, count: impl Fn(&ReplicaSet) -> i32) -> i32 {
-        let counts = self.sets.iter().map(|set| count(&set.observed));
+        let counts = self.sets.iter().map(|set| count(set.observed));
         counts.fold(0, i32::saturating_add)
     }
 

@@ -87,7 +87,7 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
         return revisions::create(&mut facts, plan);
     }
     if facts.spec.paused {
-        plan.waits.push(waits::user_pause(&facts));
+        plan.waits.push(waits::user_pause());
     }
     if facts.spec.replicas.is_none() {
         let replicas = Some(facts.replicas);

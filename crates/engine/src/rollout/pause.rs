@@ -18,6 +18,7 @@ pub(super) struct Asks {
     resume_all: bool,
     abort: Option<String>,
     retract_abort: bool,
+    hold: bool,
 }
 
 impl Asks {
@@ -46,6 +47,16 @@ impl Asks {
     /// Takes back no longer.
     pub(super) fn retract_abort(&mut self) {
         self.retract_abort = true;
+    }
+
+    /// Keeps the new version from starting, in this pass.
+    pub(super) fn hold(&mut self) {
+        self.hold = true;
+    }
+
+    /// The new version may not start in this pass.
+    pub(super) fn holds(&self) -> bool {
+        self.hold
     }
 
     /// A rule of this pass has asked for a pause.

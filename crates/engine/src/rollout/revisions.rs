@@ -47,7 +47,7 @@ pub(super) fn claim<'w>(world: &'w World, plan: &mut Plan<'_>) -> Result<Vec<Set
         let matches = selector.map(|selector| selector::matches_by(Some(selector), label));
         match (observed.controller.as_deref(), matches) {
             (Some(uid), Some(true) | None) if uid == owner_uid => {
-                sets.push(Set::new(Cow::Borrowed(observed)));
+                sets.push(Set::new(observed));
             }
             (Some(uid), Some(false)) if uid == owner_uid => {
                 let target = observed.target.clone();
@@ -57,9 +57,7 @@ pub(super) fn claim<'w>(world: &'w World, plan: &mut Plan<'_>) -> Result<Vec<Set
                 });
             }
             (None, Some(true)) if !observed.deleting => {
-                if let Some(set) = adopt(observed, owner_uid, plan)? {
-                    sets.push(Set::new(Cow::Owned(set)));
-                }
+                sets.extend(adopt(observed, owner_uid, plan)?);
             }
             _ => {}
         }
@@ -73,28 +71,27 @@ pub(super) fn claim<'w>(world: &'w World, plan: &mut Plan<'_>) -> Result<Vec<Set
     Ok(sets)
 }
 
-fn adopt(
-    orphan: &ReplicaSet,
+/// Takes an orphan in; `None` if it is gone.
+fn adopt<'w>(
+    orphan: &'w ReplicaSet,
     owner_uid: &str,
     plan: &mut Plan<'_>,
-) -> Result<Option<ReplicaSet>, Halt> {
-    let target = orphan.target.clone();
+) -> Result<Option<Set<'w>>, Halt> {
     let action = Action::AdoptReplicaSet {
-        target,
+        target: orphan.target.clone(),
         owner_uid: owner_uid.to_owned(),
     };
-    match plan.act(action)? {
-        Ok(Done::ReplicaSet(adopted)) => Ok(Some((**adopted).clone())),
-        Ok(Done::Written(version)) => {
-            let mut adopted = orphan.clone();
-            adopted.controller = Some(owner_uid.to_owned());
-            adopted.target.resource_version.clone_from(version);
-            Ok(Some(adopted))
-        }
-        Ok(Done::AnalysisRun(_) | Done::Verified(_) | Done::Measured(_)) => Ok(None),
-        Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
-        Err(failure) => Err(Halt::Failed(failure.message.clone())),
-    }
+    let version = match plan.act(action)? {
+        Ok(Done::ReplicaSet(adopted)) => &adopted.target.resource_version,
+        Ok(Done::Written(version)) => version,
+        Ok(Done::AnalysisRun(_) | Done::Verified(_) | Done::Measured(_)) => return Ok(None),
+        Err(failure) if failure.kind == FailureKind::NotFound => return Ok(None),
+        Err(failure) => return Err(Halt::Failed(failure.message.clone())),
+    };
+    Ok(Some(Set {
+        version: Cow::Owned(version.clone()),
+        ..Set::new(orphan)
+    }))
 }
 
 /// The ReplicaSet of the present template: by its hash in either form; by what the status says, when the template cannot have
@@ -158,7 +155,7 @@ pub(super) fn create(
         }
         Err(failure) => match &failure.kind {
             FailureKind::ReplicaSetExists(Some(found)) if is_ours(facts, found) => {
-                let revision = Set::new(Cow::Borrowed(found)).revision.max(1);
+                let revision = Set::new(found).revision.max(1);
                 tell_revision(facts, plan, revision)?;
                 progressing(
                     facts,

@@ -13,9 +13,10 @@ use crossfade_api::{AnalysisRun, Resource as _};
 
 use crate::action::{Action, FailureKind, Target};
 use crate::decision::{Halt, Plan};
+use crate::gate::Answer;
 
 use super::facts::{Facts, Set};
-use super::gates::Gate;
+use super::gates;
 use super::pause::Asks;
 use super::{new_run, waits};
 
@@ -179,6 +180,7 @@ fn nothing_to_judge(facts: &Facts<'_>, asks: &Asks) -> bool {
         || asks.is_aborted(facts.status)
         || facts.new_id() == facts.stable_id()
         || facts.is_within_rollback_window()
+        || asks.holds()
 }
 
 /// The run of the step under way.
@@ -194,8 +196,8 @@ fn of_step<'w>(
     }
     let analysis = facts.step().and_then(|step| step.analysis.as_ref());
     let current = current(facts, purpose);
-    let index = facts.index().to_string();
-    let of_another = current.is_some_and(|run| label_of(run, label::STEP_INDEX) != index);
+    let is_of_this = |run| label_of(run, label::STEP_INDEX).parse() == Ok(facts.index());
+    let of_another = current.is_some_and(|run| !is_of_this(run));
     let Some(analysis) = analysis.filter(|analysis| has_templates(analysis) && !of_another) else {
         stop(facts, plan, purpose);
         return Ok(None);
@@ -237,7 +239,8 @@ fn judged<'w>(
     if !is_needed(facts, present) {
         let slot = shown(facts, plan, purpose);
         if let Some(run) = present {
-            verdict(facts, purpose, run, asks).passes(plan, asks);
+            let verdict = verdict(facts, purpose, run, asks);
+            gates::settle(verdict, plan, asks);
         }
         return Ok(slot);
     }
@@ -255,7 +258,8 @@ fn judged<'w>(
             };
             if run.status.phase != AnalysisPhase::Unset {
                 tell(plan, purpose, &slot, "NoPreviousStatus");
-                verdict(facts, purpose, &run, asks).passes(plan, asks);
+                let verdict = verdict(facts, purpose, &run, asks);
+                gates::settle(verdict, plan, asks);
             }
             runs.started.push(slot.name.clone());
             Ok(Some(Cow::Owned(slot)))
@@ -287,17 +291,17 @@ fn is_needed(facts: &Facts<'_>, current: Option<&AnalysisRun>) -> bool {
 }
 
 /// What a run says about the release.
-fn verdict(facts: &Facts<'_>, purpose: Purpose, run: &AnalysisRun, asks: &mut Asks) -> Gate {
+fn verdict(facts: &Facts<'_>, purpose: Purpose, run: &AnalysisRun, asks: &mut Asks) -> Answer {
     match run.status.phase {
-        AnalysisPhase::Successful => Gate::Go,
+        AnalysisPhase::Successful => Answer::Go,
         AnalysisPhase::Failed | AnalysisPhase::Error => {
             let message = &run.status.message;
             let colon = if message.is_empty() { "" } else { ": " };
-            Gate::Stop(format!("{}{colon}{message}", purpose.cause()))
+            Answer::Stop(format!("{}{colon}{message}", purpose.cause()))
         }
         AnalysisPhase::Inconclusive => {
             asks.pause(PauseReason::InconclusiveAnalysisRun);
-            Gate::lacks(waits::pause(
+            Answer::lacks(waits::pause(
                 facts,
                 PauseReason::InconclusiveAnalysisRun,
                 None,
@@ -305,7 +309,7 @@ fn verdict(facts: &Facts<'_>, purpose: Purpose, run: &AnalysisRun, asks: &mut As
         }
         // A run beside the steps holds nothing back while it goes on; the others are waited for where their end is needed.
         AnalysisPhase::Unset | AnalysisPhase::Pending | AnalysisPhase::Running => {
-            Gate::NotYet(None)
+            Answer::NotYet(Vec::new())
         }
     }
 }

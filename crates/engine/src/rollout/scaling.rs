@@ -10,7 +10,7 @@ use crossfade_api::time;
 use jiff::SignedDuration;
 
 use crate::action::{KeyChanges, ReplicaSetChange};
-use crate::decision::{Found, Halt, Plan};
+use crate::decision::{Found, Halt, Plan, Wait};
 
 use super::facts::{DeadlineMark, Facts, Set, SetId, note};
 use super::pause::Asks;
@@ -32,10 +32,18 @@ pub(super) fn canary(
     }
     let delays = AbortDelay::of(facts, asks);
     clear_deadlines(facts, plan, delays)?;
-    let sizes = if facts.is_routed() {
-        routed(facts, routing)
-    } else {
-        basic(facts).next()
+    let sizes = match (facts.is_routed(), asks.holds()) {
+        (true, false) => routed(facts, routing),
+        (false, false) => basic(facts).next(),
+        (true, true) => Sizes {
+            canary: 0,
+            stable: facts.replicas,
+        },
+        (false, true) => BasicFacts {
+            weight: 0,
+            ..basic(facts)
+        }
+        .next(),
     };
     let may_shrink = routing.error.is_none() && !routing.end_unconfirmed;
     let fits = |set: &Set<'_>, size: i32| {
@@ -108,41 +116,35 @@ pub(super) fn has_pods_for_step(facts: &Facts<'_>) -> bool {
         && (stable_follows || stable.is_some_and(|stable| stable.created(facts.replicas)))
 }
 
-/// Says what is missing for the present step.
-pub(super) fn explain(facts: &Facts<'_>, plan: &mut Plan<'_>) {
-    let basic_target;
-    let (canary, stable) = if facts.is_routed() {
-        let scale = routing::scale(facts);
-        (
-            scale.canary(demand(facts)),
-            (!facts.is_dynamic()).then_some(facts.replicas),
-        )
-    } else {
-        basic_target = basic(facts).target();
-        (basic_target.canary, Some(basic_target.stable))
-    };
-    let new = facts.new_set().map(Set::pods).unwrap_or_default();
-    if !facts.threshold().met(new, canary) {
-        if new.available < canary {
-            plan.waits
-                .push(waits::pods("canary", new.available, canary));
-        } else {
-            plan.waits.push(waits::created("canary", new.spec, canary));
+/// What is missing for the present step.
+pub(super) fn lacks_for_step(facts: &Facts<'_>) -> Vec<Wait> {
+    let wanted = if facts.is_routed() {
+        Sizes {
+            canary: routing::scale(facts).canary(demand(facts)),
+            stable: facts.replicas,
         }
+    } else {
+        basic(facts).target()
+    };
+    let mut lacks = Vec::new();
+    let new = facts.new_set().map(Set::pods).unwrap_or_default();
+    if new.available < wanted.canary && !facts.threshold().met(new, wanted.canary) {
+        lacks.push(waits::pods("canary", new.available, wanted.canary));
+    } else if !facts.threshold().met(new, wanted.canary) {
+        lacks.push(waits::created("canary", new.spec, wanted.canary));
     }
-    if let Some((stable, wanted)) = facts.other_stable().map(Set::pods).zip(stable)
-        && !stable.created(wanted)
+    let stable = facts.other_stable().map(Set::pods);
+    if let Some(stable) = stable.filter(|_| !facts.is_dynamic())
+        && !stable.created(wanted.stable)
     {
-        plan.waits
-            .push(waits::created("stable", stable.current, wanted));
+        lacks.push(waits::created("stable", stable.current, wanted.stable));
     }
-    let left: i32 = facts
-        .others()
-        .map(|id| facts.set(id).observed.available)
-        .sum();
+    let others = facts.others().map(|id| facts.set(id).observed.available);
+    let left = others.fold(0, i32::saturating_add);
     if !facts.is_routed() && left > 0 {
-        plan.waits.push(waits::leftovers(left));
+        lacks.push(waits::leftovers(left));
     }
+    lacks
 }
 
 /// The canary without a router as it is now. Others do not matter for sizes but by their sum, so they come separately.

@@ -15,7 +15,7 @@ fn wait(for_what: String) -> Wait {
         for_what,
         since: None,
         until: None,
-        moved_by: Vec::new(),
+        moved_by: &[],
     }
 }
 
@@ -119,17 +119,14 @@ pub(super) fn pause(facts: &Facts<'_>, reason: PauseReason, until: Option<Timest
         for_what,
         since: facts.pause_start(reason),
         until,
-        moved_by: vec![
-            format!("promote {}", facts.name()),
-            format!("abort {}", facts.name()),
-        ],
+        moved_by: &["promote", "abort"],
     }
 }
 
 /// A person to end the pause that they asked for in the spec.
-pub(super) fn user_pause(facts: &Facts<'_>) -> Wait {
+pub(super) fn user_pause() -> Wait {
     Wait {
-        moved_by: vec![format!("resume {}", facts.name())],
+        moved_by: &["resume"],
         ..wait("a person to resume the rollout".to_owned())
     }
 }
@@ -138,21 +135,15 @@ pub(super) fn user_pause(facts: &Facts<'_>) -> Wait {
 pub(super) fn after_abort(facts: &Facts<'_>) -> Wait {
     Wait {
         since: facts.status.aborted_at,
-        moved_by: vec![
-            format!("retry {}", facts.name()),
-            format!("undo {}", facts.name()),
-        ],
+        moved_by: &["retry", "undo"],
         ..wait("a new version, a retry or an undo: the update was aborted".to_owned())
     }
 }
 
 /// An analysis run to end.
-pub(super) fn analysis(facts: &Facts<'_>, run: &str) -> Wait {
+pub(super) fn analysis(run: &str) -> Wait {
     Wait {
-        moved_by: vec![
-            format!("promote {}", facts.name()),
-            format!("abort {}", facts.name()),
-        ],
+        moved_by: &["promote", "abort"],
         ..wait(format!("analysis run {run} to end"))
     }
 }

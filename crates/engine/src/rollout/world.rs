@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Split, Target};
 use crate::decision::Found;
+use crate::gate::Gate;
 use crate::rollout::prepared::Prepared;
 
 /// One Rollout and everything observed around it.
@@ -44,6 +45,8 @@ pub struct World {
     pub faults: Arc<[FieldError]>,
     /// The most pods seen since the present step began.
     pub peaks: Peaks,
+    /// What gates in resources of their own say about this release.
+    pub gates: Vec<Gate>,
     /// How this installation is set up.
     pub settings: Settings,
 }

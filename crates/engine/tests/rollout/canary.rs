@@ -434,5 +434,5 @@ fn a_settled_release_wants_nothing() {
     assert!(!cluster.pass());
     assert!(cluster.waits_for("a person to end the pause of step 2 of 2"));
     assert_eq!(cluster.waits.len(), 1);
-    assert_eq!(cluster.waits[0].moved_by, ["promote web", "abort web"]);
+    assert_eq!(cluster.waits[0].moved_by, ["promote", "abort"]);
 }

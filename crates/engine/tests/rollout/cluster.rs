@@ -17,6 +17,7 @@ use crossfade_engine::action::{
     Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, Split, Target,
 };
 use crossfade_engine::decision::{Event, Found, Wait};
+use crossfade_engine::gate::Gate;
 use crossfade_engine::pass::{Need, Pass, Standing};
 use crossfade_engine::rollout::prepared::{Prepared, prepare};
 use crossfade_engine::rollout::world::{
@@ -68,6 +69,8 @@ pub(crate) struct Cluster {
     pub(crate) budget: bool,
     /// ReplicaSets that exist but are not observed yet.
     pub(crate) hidden: Vec<StoredSet>,
+    /// What gates outside of the strategy say.
+    pub(crate) gates: Vec<Gate>,
     /// A Service that cannot be read.
     pub(crate) unreadable: Option<String>,
     unread: Vec<FieldError>,
@@ -102,6 +105,7 @@ impl Cluster {
             failed: None,
             budget: true,
             hidden: Vec::new(),
+            gates: Vec::new(),
             unreadable: None,
             unread: Vec::new(),
             asked: 0,
@@ -495,6 +499,7 @@ impl Cluster {
             pods: self.pods.clone(),
             faults: Arc::default(),
             peaks: self.peaks.clone(),
+            gates: self.gates.clone(),
             settings: Settings::default(),
         };
         world.faults = world.find_faults();

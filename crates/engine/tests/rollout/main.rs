@@ -6,6 +6,7 @@ mod analysis;
 mod bluegreen;
 mod canary;
 mod cluster;
+mod gates;
 mod restart;
 mod routed;
 mod status;

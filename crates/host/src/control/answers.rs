@@ -126,8 +126,8 @@ impl Backend for Answers {
         let mut would_move: Vec<String> = Vec::new();
         for command in waits
             .iter()
-            .flat_map(|wait| &wait.moved_by)
-            .map(|arguments| format!("crossfade {arguments}"))
+            .flat_map(|wait| wait.moved_by)
+            .map(|command| format!("crossfade {command} {name}"))
         {
             if !would_move.contains(&command) {
                 would_move.push(command);

@@ -103,6 +103,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         pods,
         faults: Arc::new([]),
         peaks: context.prepared.peaks(&uid),
+        gates: Vec::new(),
         settings: Settings::default(),
     };
     world.faults = world.find_faults();

@@ -12,13 +12,11 @@ mod set_weight;
 
 pub(super) use pause::begin as begin_pause;
 
-use crate::decision::Plan;
-
 use super::facts::Facts;
-use super::gates::Gate;
 use super::pause::Asks;
 use super::routing::Routing;
 use super::runs::Runs;
+use crate::gate::Answer;
 
 /// What a step is judged by.
 pub(super) struct Seen<'a, 'w> {
@@ -29,20 +27,20 @@ pub(super) struct Seen<'a, 'w> {
 }
 
 /// Whether the step under way is done. A step with several kinds is judged by the first.
-pub(super) fn gate(seen: &Seen<'_, '_>, plan: &mut Plan<'_>) -> Gate {
+pub(super) fn gate(seen: &Seen<'_, '_>) -> Answer {
     let facts = seen.facts;
     let Some(step) = facts.step() else {
-        return Gate::NotYet(None);
+        return Answer::NotYet(Vec::new());
     };
     if facts.spec.paused {
-        return Gate::NotYet(None);
+        return Answer::NotYet(Vec::new());
     }
     if let Some(pause) = &step.pause {
         pause::gate(seen, pause)
     } else if step.set_canary_scale.is_some() {
-        set_canary_scale::gate(seen, plan)
+        set_canary_scale::gate(seen)
     } else if let Some(weight) = step.set_weight {
-        set_weight::gate(seen, plan, weight)
+        set_weight::gate(seen, weight)
     } else if step.analysis.is_some() {
         analysis::gate(seen)
     } else if let Some(route) = &step.set_header_route {
@@ -51,6 +49,6 @@ pub(super) fn gate(seen: &Seen<'_, '_>, plan: &mut Plan<'_>) -> Gate {
         set_mirror_route::gate(seen, route)
     } else {
         // Experiments and plugins are refused as invalid before a step is looked at.
-        Gate::NotYet(None)
+        Answer::NotYet(Vec::new())
     }
 }

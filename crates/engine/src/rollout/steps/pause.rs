@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::decision::Plan;
 
 use super::Seen;
+use crate::gate::Answer;
 use crate::rollout::facts::Facts;
-use crate::rollout::gates::Gate;
 use crate::rollout::pause::Asks;
 use crate::rollout::waits;
 
@@ -37,16 +37,16 @@ pub(in crate::rollout) fn begin(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &m
 }
 
 /// Done when a person has resumed, or its time is over.
-pub(super) fn gate(seen: &Seen<'_, '_>, pause: &Pause) -> Gate {
+pub(super) fn gate(seen: &Seen<'_, '_>, pause: &Pause) -> Answer {
     let facts = seen.facts;
     if !seen.asks.adds(PauseReason::CanaryPauseStep) && is_served(facts, pause) {
-        return Gate::Go;
+        return Answer::Go;
     }
     let until = end(facts, pause).or_else(|| {
         let seconds = pause.duration_seconds()?;
         Some(facts.now + SignedDuration::from_secs(seconds))
     });
-    Gate::lacks(waits::pause(facts, PauseReason::CanaryPauseStep, until))
+    Answer::lacks(waits::pause(facts, PauseReason::CanaryPauseStep, until))
 }
 
 fn is_served(facts: &Facts<'_>, pause: &Pause) -> bool {

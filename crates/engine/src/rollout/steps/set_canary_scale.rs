@@ -1,17 +1,14 @@
 //! `setCanaryScale`: done when the pods are there.
 
-use crate::decision::Plan;
-
 use super::Seen;
-use crate::rollout::gates::Gate;
+use crate::gate::Answer;
 use crate::rollout::scaling;
 
 /// Done when both versions have the pods that they shall have at this step.
-pub(super) fn gate(seen: &Seen<'_, '_>, plan: &mut Plan<'_>) -> Gate {
+pub(super) fn gate(seen: &Seen<'_, '_>) -> Answer {
     if scaling::has_pods_for_step(seen.facts) {
-        Gate::Go
+        Answer::Go
     } else {
-        scaling::explain(seen.facts, plan);
-        Gate::NotYet(None)
+        Answer::NotYet(scaling::lacks_for_step(seen.facts))
     }
 }

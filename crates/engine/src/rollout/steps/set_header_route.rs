@@ -3,14 +3,14 @@
 use crossfade_api::steps::SetHeaderRoute;
 
 use super::Seen;
-use crate::rollout::gates::Gate;
+use crate::gate::Answer;
 use crate::rollout::waits;
 
 /// Done when the routers carry the route.
-pub(super) fn gate(seen: &Seen<'_, '_>, route: &SetHeaderRoute) -> Gate {
+pub(super) fn gate(seen: &Seen<'_, '_>, route: &SetHeaderRoute) -> Answer {
     if seen.routing.in_force {
-        Gate::Go
+        Answer::Go
     } else {
-        Gate::lacks(waits::route(&route.name))
+        Answer::lacks(waits::route(&route.name))
     }
 }
