@@ -3,13 +3,11 @@
 //! The stored phase speaks about the generation that was last acted on. Until the newest one has been seen, a client that showed it
 //! would announce the old success of a change that has just been made.
 
-use crossfade_api::names::{annotation, condition, reason};
+use crossfade_api::Rollout;
 use crossfade_api::rollout_status::RolloutPhase;
-use crossfade_api::{Resource, Rollout};
+use crossfade_engine::rollout::seen_by_client;
 
 use super::icon::{Icon, State};
-
-const NOT_OBSERVED: &str = "waiting for rollout spec update to be observed";
 
 /// The phase of a Rollout and why it has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,19 +21,10 @@ pub(crate) struct Standing {
 impl Standing {
     /// How a Rollout stands.
     pub(crate) fn of(rollout: &Rollout) -> Self {
-        not_yet_observed(rollout).map_or_else(
-            || match rollout.status.phase {
-                RolloutPhase::Unset => from_status(rollout),
-                phase => Self::new(phase, &rollout.status.message),
-            },
-            |message| Self::new(RolloutPhase::Progressing, message),
-        )
-    }
-
-    fn new(phase: RolloutPhase, message: &str) -> Self {
+        let (phase, message) = seen_by_client(rollout);
         Self {
             phase,
-            message: message.to_owned(),
+            message: message.into_owned(),
         }
     }
 
@@ -72,95 +61,9 @@ impl Standing {
     }
 }
 
-/// What the controller has still to look at, if anything.
-fn not_yet_observed(rollout: &Rollout) -> Option<&'static str> {
-    let status = &rollout.status;
-    let behind = |observed: &str, present: i64| {
-        // Very old releases stored a hash here; what is no number counts as observed.
-        observed
-            .parse::<i64>()
-            .is_ok_and(|observed| observed < present)
-    };
-    if behind(
-        &status.observed_generation,
-        rollout.metadata.generation.unwrap_or(0),
-    ) {
-        return Some(NOT_OBSERVED);
-    }
-    if status.controller_pause && status.pause_conditions.is_empty() {
-        return Some("waiting for rollout to unpause");
-    }
-    let workload = rollout.spec.workload_ref.as_ref().and_then(|_| {
-        let annotations = rollout.metadata().annotations.as_ref()?;
-        annotations.get(annotation::WORKLOAD_GENERATION)
-    });
-    if workload.is_some_and(|generation| *generation != status.workload_observed_generation) {
-        return Some("waiting for rollout spec update to be observed for the reference workload");
-    }
-    None
-}
-
-/// The phase as a controller that records none would have found it.
-fn from_status(rollout: &Rollout) -> Standing {
-    use RolloutPhase::{Degraded, Healthy, Paused, Progressing};
-    let (spec, status) = (&rollout.spec, &rollout.status);
-    for entry in &status.conditions {
-        if entry.kind == condition::INVALID_SPEC {
-            let message = format!("{}: {}", condition::INVALID_SPEC, entry.message);
-            return Standing::new(Degraded, &message);
-        }
-        if [reason::ABORTED, reason::DEADLINE_EXCEEDED].contains(&entry.reason.as_str()) {
-            return Standing::new(Degraded, &format!("{}: {}", entry.reason, entry.message));
-        }
-    }
-    if spec.paused {
-        return Standing::new(Paused, "manually paused");
-    }
-    if let Some(pause) = status.pause_conditions.first() {
-        return Standing::new(Paused, pause.reason.as_str());
-    }
-    let not_stable = status.stable_rs.is_empty() || status.stable_rs != status.current_pod_hash;
-    let waiting = if spec.restart_at.is_some() && spec.restart_at != status.restarted_at {
-        Some("rollout is restarting")
-    } else if status.updated_replicas < spec.replicas() {
-        Some("more replicas need to be updated")
-    } else if status.available_replicas < status.updated_replicas {
-        Some("updated replicas are still becoming available")
-    } else if let Some(strategy) = &spec.strategy.blue_green {
-        let active = &status.blue_green.active_selector;
-        let checked = status
-            .blue_green
-            .post_promotion_analysis_run_status
-            .as_ref()
-            .is_some_and(|run| run.status.is_completed());
-        if active.is_empty() || *active != status.current_pod_hash {
-            Some("active service cutover pending")
-        } else if not_stable && strategy.post_promotion_analysis.is_some() && !checked {
-            Some("waiting for analysis to complete")
-        } else if not_stable {
-            Some("waiting for post-promotion verification to complete")
-        } else {
-            None
-        }
-    } else if let Some(strategy) = &spec.strategy.canary {
-        if strategy.traffic_routing.is_none() && status.replicas > status.updated_replicas {
-            Some("old replicas are pending termination")
-        } else if not_stable {
-            Some("waiting for all steps to complete")
-        } else {
-            None
-        }
-    } else {
-        None
-    };
-    waiting.map_or_else(
-        || Standing::new(Healthy, ""),
-        |message| Standing::new(Progressing, message),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use crossfade_api::Resource as _;
     use serde_json::{Value, json};
 
     use super::*;

@@ -80,7 +80,7 @@ pub(super) fn apply(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Ha
             None
         };
         let wanted = role.unwrap_or(&none);
-        let recorded = recorded(&facts.set(id).observed);
+        let recorded = recorded(facts.set(id).observed);
         let own = (Some(id) == facts.new_id()).then_some(&facts.spec.template);
         let own_labels = own
             .map(crossfade_api::pod_template::PodTemplate::labels)
@@ -155,7 +155,7 @@ fn change_set(
     labels: &Change<'_>,
     annotations: &Change<'_>,
 ) -> Result<(), Halt> {
-    let set = &facts.set(id).observed;
+    let set = facts.set(id).observed;
     let there = set.annotations.get(annotation::EPHEMERAL_METADATA);
     let record = (*wanted != PodTemplateMetadata::default()).then(|| record(wanted));
     let same = recorded(set) == *wanted && there.is_some() == record.is_some();
@@ -182,7 +182,7 @@ fn change_pods(
     labels: &Change<'_>,
     annotations: &Change<'_>,
 ) {
-    let set = &facts.set(id).observed;
+    let set = facts.set(id).observed;
     if set.replicas == 0 {
         return;
     }

@@ -109,7 +109,7 @@ pub(super) fn find_new(facts: &Facts<'_>) -> Option<SetId> {
         })
         .or_else(|| {
             let alike = facts.ids().filter(|id| {
-                let set = &facts.set(*id).observed;
+                let set = facts.set(*id).observed;
                 let recorded = set.annotations.get(annotation::TEMPLATE_DIGEST);
                 !set.hash().is_empty()
                     && recorded.unwrap_or(&set.template_digest) == &prepared.template_digest
@@ -404,7 +404,7 @@ pub(super) fn forget_old(facts: &Facts<'_>, plan: &mut Plan<'_>) {
     };
     let excess = candidates().count().saturating_sub(limit);
     for id in candidates().take(excess) {
-        let set = &facts.set(id).observed;
+        let set = facts.set(id).observed;
         if set.current != 0 || set.replicas != 0 || !set.observed {
             continue;
         }
