@@ -1,7 +1,9 @@
 //! `cargo xtask lint`: everything a machine can say about the code without running it.
 
 use crate::generate;
-use crate::run::{self, Outcome, cargo};
+use std::process::Command;
+
+use crate::run::{self, Outcome, cargo, root};
 use crate::setup;
 
 /// Checks format, lints, documentation, licences and generated files; with `fix`, mends format and generated files first.
@@ -37,6 +39,7 @@ pub(crate) fn run(fix: bool) -> Outcome {
                 "--deny warnings --allow rustdoc::private_intra_doc_links",
             ),
     )?;
+    check_go()?;
     setup::need_cargo("deny")?;
     run::run(cargo().args([
         "deny",
@@ -47,4 +50,21 @@ pub(crate) fn run(fix: bool) -> Outcome {
         "bans",
         "sources",
     ]))
+}
+
+/// Format and lints of the control plane for tests.
+fn check_go() -> Outcome {
+    let folder = root().join("testing/controlplane");
+    let mut format = Command::new("gofmt");
+    let unformatted = run::text_of(format.arg("-l").arg(&folder))?;
+    if !unformatted.is_empty() {
+        return Err(format!("run gofmt -w on:\n{unformatted}"));
+    }
+    run::run(
+        Command::new("go")
+            .args(["vet", "."])
+            .current_dir(&folder)
+            // As it is built: anything else would be compiled from nothing.
+            .env("CGO_ENABLED", "0"),
+    )
 }

@@ -35,12 +35,17 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
 
 /// Runs a command and shows its output only if it fails.
 pub(crate) fn run_quietly(command: &mut Command) -> Outcome {
+    text_of(command).map(drop)
+}
+
+/// Runs a command and returns what it writes to its standard output.
+pub(crate) fn text_of(command: &mut Command) -> Result<String, String> {
     let words = describe(command);
     let output = command
         .output()
         .map_err(|why| format!("`{words}` could not be started: {why}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     Err(format!("`{words}` ended with {}:\n{text}", output.status))

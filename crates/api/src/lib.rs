@@ -28,6 +28,7 @@ pub mod rollout;
 pub mod rollout_status;
 pub mod schema;
 pub mod selector;
+pub mod split;
 pub mod steps;
 pub mod substitute;
 pub mod template_defaults;

@@ -1,0 +1,58 @@
+//! Where a canary's requests go, as one value: decided by the engine, carried by routers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::steps::{HeaderMatch, RouteMatch};
+use crate::words::{PodHash, Weight};
+
+/// One side of a split: a share of traffic, the Service and the version that get it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Destination {
+    /// Its share, in parts of [`Split::max`].
+    pub weight: Weight,
+    /// The Service, empty where none is named.
+    pub service: String,
+    /// The version, empty where there is none.
+    pub hash: PodHash,
+}
+
+/// Where requests go: decided once by the engine, carried by every configured router.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Split {
+    /// What the weights sum to; 100 unless configured.
+    pub max: Weight,
+    /// The new version's side.
+    pub canary: Destination,
+    /// The stable version's side.
+    pub stable: Destination,
+    /// Destinations of running experiments, in order.
+    pub additional: Vec<Destination>,
+    /// Header routes in force, in the order of `managedRoutes`.
+    pub header_routes: Vec<HeaderRoute>,
+    /// Mirror routes in force, in the order of `managedRoutes`.
+    pub mirror_routes: Vec<MirrorRoute>,
+    /// Names of all routes the controller may create and delete; one that is in neither list above is removed.
+    pub managed: Vec<String>,
+}
+
+/// Requests with certain headers go to the new version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeaderRoute {
+    /// Its name in `managedRoutes`.
+    pub name: String,
+    /// The match list of the step, as written.
+    pub matches: Vec<HeaderMatch>,
+}
+
+/// Copies of some requests go to the new version, whose answers nobody sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MirrorRoute {
+    /// Its name in `managedRoutes`.
+    pub name: String,
+    /// Share of the matching requests that is copied, in percent.
+    pub percentage: i32,
+    /// The match list of the step, as written.
+    pub matches: Vec<RouteMatch>,
+}
