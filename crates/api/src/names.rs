@@ -48,6 +48,10 @@ pub mod annotation {
     pub const ANALYSIS_RUN_METRIC: &str = "analysisrun.argoproj.io/metric-name";
     /// How a routed canary grows: `max-surge` for so many pods at a time.
     pub const CANARY_GROWTH: &str = "crossfade.dev/canary-growth";
+    /// Seconds during which a canary's weight does not rise after a router was told of its pods' hash.
+    pub const WEIGHT_UPDATE_DELAY: &str = "crossfade.dev/weight-update-delay";
+    /// When routers were told of a ReplicaSet's hash, where the weight waits for that.
+    pub const ROUTED_SINCE: &str = "crossfade.dev/routed-since";
     /// Longest time that an analysis run may take, as a Go duration.
     pub const MAX_DURATION: &str = "crossfade.dev/max-duration";
 }

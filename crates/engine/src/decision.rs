@@ -48,6 +48,8 @@ pub struct Event {
     pub reason: String,
     /// The text.
     pub message: String,
+    /// It tells of something done, which is true whether or not the status can be recorded; the next pass will not do it again.
+    pub done: bool,
 }
 
 /// Something a release waits for, in words.
@@ -167,6 +169,17 @@ impl<'e> Plan<'e> {
             warning: false,
             reason: reason.to_owned(),
             message: message.into(),
+            done: false,
+        });
+    }
+
+    /// Tells people of something that an action has done.
+    pub fn did(&mut self, reason: &str, message: impl Into<String>) {
+        self.events.push(Event {
+            warning: false,
+            reason: reason.to_owned(),
+            message: message.into(),
+            done: true,
         });
     }
 
@@ -176,6 +189,7 @@ impl<'e> Plan<'e> {
             warning: true,
             reason: reason.to_owned(),
             message: message.into(),
+            done: false,
         });
     }
 
@@ -196,7 +210,7 @@ impl<'e> Plan<'e> {
     }
 
     /// The finished decision: with actions still to perform it holds nothing else.
-    pub fn decide<Status>(self, status: Result<Option<Status>, Halt>) -> Decision<Status> {
+    pub fn decide<Status>(mut self, status: Result<Option<Status>, Halt>) -> Decision<Status> {
         if !self.wanted.is_empty() {
             return Decision {
                 actions: self.wanted,
@@ -211,6 +225,10 @@ impl<'e> Plan<'e> {
                 Some("a rule waited for an action that nobody asked for".to_owned()),
             ),
         };
+        if halted.is_some() {
+            // What should have been recorded with the status will be told with it.
+            self.events.retain(|event| event.done || event.warning);
+        }
         Decision {
             actions: Vec::new(),
             status,

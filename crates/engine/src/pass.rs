@@ -61,6 +61,8 @@ enum State<Status> {
     Recording {
         after: Ended,
         need: Option<Need<Status>>,
+        /// What was done in this pass, to be told even if the status cannot be recorded.
+        done: Vec<Event>,
     },
     Over(Ended),
 }
@@ -127,8 +129,10 @@ impl<S: Subject> Pass<S> {
         self.state = if decision.status.is_none() && decision.events.is_empty() {
             State::Over(after)
         } else {
+            let done = decision.events.iter().filter(|event| event.done);
             State::Recording {
                 after,
+                done: done.cloned().collect(),
                 need: Some(Need::Record(decision.status, decision.events)),
             }
         };
@@ -154,14 +158,24 @@ impl<S: Subject> Pass<S> {
         }
     }
 
-    /// Answers [`Need::Record`]: whether the status was stored. A failure (a conflict, for one) fails the pass.
+    /// Answers [`Need::Record`]: whether the status was stored. A failure (a conflict, for one) fails the pass; what it has done is
+    /// told all the same.
     pub fn recorded(&mut self, result: Result<(), String>) {
-        if let State::Recording { after, .. } = &mut self.state {
-            let mut after = std::mem::take(after);
+        if let State::Recording { after, done, .. } = &mut self.state {
+            let (mut after, done) = (std::mem::take(after), std::mem::take(done));
+            let failed = result.is_err();
             if let Err(why) = result {
                 after.failed = Some(why);
             }
-            self.state = State::Over(after);
+            self.state = if failed && !done.is_empty() {
+                State::Recording {
+                    after,
+                    need: Some(Need::Record(None, done)),
+                    done: Vec::new(),
+                }
+            } else {
+                State::Over(after)
+            };
         }
     }
 

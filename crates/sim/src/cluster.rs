@@ -318,6 +318,7 @@ impl Cluster {
             let (namespace, name) = (rollout.namespace(), rollout.name());
             let event = Event {
                 warning: false,
+                done: true,
                 reason: "RolloutAddedToInformer".to_owned(),
                 message: format!("Rollout resource added to informer: {namespace}/{name}"),
             };

@@ -14,14 +14,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::decision::{Halt, Plan};
 use crate::gate::{Answer, Moment};
 
+use super::delays::{self, AbortDelay};
 use super::facts::{Facts, Set, SetId};
 use super::pause::Asks;
 use super::replicas::{Deadline, Fate, Remains, ScaleDownDelay};
 use super::runs::{self, Runs};
-use super::scaling::{self, AbortDelay};
 use super::services::{self, Check};
 use super::status::Draft;
-use super::{ephemeral, gates, restart, revisions, waits};
+use super::{ephemeral, gates, restart, revisions, scaling, waits};
 
 /// One pass over a blue-green release whose ReplicaSet of the present template is up to date.
 pub(super) fn pass<'w>(
@@ -184,18 +184,18 @@ fn scale(
 ) -> Result<(), Halt> {
     let delays = AbortDelay::of(facts, asks);
     if !is_within_delay(facts) {
-        scaling::clear_deadlines(facts, plan, delays)?;
+        delays::clear_deadlines(facts, plan, delays)?;
     }
     if let Some(id) = facts.stable_id().filter(|id| Some(*id) != facts.new_id()) {
         scaling::resize(facts, plan, id, facts.replicas, delays)?;
     }
     if let Some(id) = facts.new_id() {
         let free = !is_active(facts, strategy, Some(id));
-        let may = scaling::MayLeave {
+        let may = delays::MayLeave {
             mark: true,
             go: free,
         };
-        let failed = scaling::failed_version(facts, plan, asks, delays, may)?;
+        let failed = delays::failed_version(facts, plan, asks, delays, may)?;
         let started = if asks.holds() {
             0
         } else {
@@ -237,7 +237,7 @@ fn let_old_go(
         if scaling::is_referenced(facts, facts.set(id).hash()) {
             continue;
         }
-        let deadline = scaling::deadline(facts, facts.set(id));
+        let deadline = delays::deadline(facts, facts.set(id));
         let present = facts.set(id).observed.replicas;
         let remains = match rule.next(deadline) {
             Fate::Delay => Remains {

@@ -142,7 +142,7 @@ pub(super) fn create(
     match plan.act(Action::CreateReplicaSet(Box::new(wanted)))? {
         Ok(_) => {
             tell_revision(facts, plan, revision)?;
-            plan.event(
+            plan.did(
                 "NewReplicaSetCreated",
                 format!("Created ReplicaSet {name} (revision {revision})"),
             );
@@ -385,7 +385,7 @@ fn tell_revision(facts: &mut Facts<'_>, plan: &mut Plan<'_>, revision: u64) -> R
         None,
     )? {
         facts.revision = Some(revision);
-        plan.event(
+        plan.did(
             "RolloutUpdated",
             format!("Rollout updated to revision {revision}"),
         );

@@ -4,18 +4,21 @@
 //! canary's share rises only when its pods are there (the rows of [`goal`]), and falls only when the stable version can take the rest
 //! (the guard). An abort is the one case that goes on while the guard fails, as far as the stable pods reach.
 
+use crossfade_api::names::annotation;
 use crossfade_api::rollout::CanaryStrategy;
 use crossfade_api::rollout_status::{TrafficWeights, WeightDestination};
 use crossfade_api::steps::{SetHeaderRoute, SetMirrorRoute};
-use crossfade_api::words::{PodHash, Weight};
+use crossfade_api::time;
+use jiff::SignedDuration;
 
-use crate::action::{Action, Destination, Done, HeaderRoute, MirrorRoute, Split};
+use crate::action::{Action, Done, ReplicaSetChange};
 use crate::decision::{Halt, Plan};
 
-use super::facts::{Facts, Set};
+use super::facts::{Facts, Set, note};
 use super::pause::Asks;
 use super::replicas::{self, Pods, Retreat, Routed};
 use super::services::{self, Check};
+use super::split::{Routes, Wanted};
 use super::world::Router;
 use super::{scaling, waits};
 
@@ -64,16 +67,6 @@ struct Goal<'a> {
     routes: Routes<'a>,
     /// Bad news: the canary is being left, or has no pods.
     leaving: bool,
-}
-
-/// Header and mirror routes that the controller keeps.
-enum Routes<'a> {
-    /// Those that a router has, as far as that is known.
-    AsTheyAre,
-    /// None.
-    Removed,
-    /// What the steps so far left in place.
-    BySteps(Vec<&'a SetHeaderRoute>, Vec<&'a SetMirrorRoute>),
 }
 
 /// What the sizes of a routed canary are measured by.
@@ -277,6 +270,11 @@ pub(super) fn apply(
     let Some((weight, keeps_hash)) = allowed(facts, plan, aborted, canary) else {
         return Ok(Routing::default());
     };
+    let weight = if aborted || keeps_hash || facts.is_fully_promoted() {
+        weight
+    } else {
+        held_back(facts, plan, canary, weight)?
+    };
     let mut routing = Routing::default();
     let lowered = moves_service_itself(facts) && !keeps_hash && !aborted && !going_back;
     if lowered {
@@ -372,6 +370,59 @@ fn allowed(
     (stable.available > 0).then_some((0, false))
 }
 
+/// A weight that may rise only a while after routers were told which pods the canary's are, where a user asks for that: the proxies of a
+/// mesh learn of the two in any order.
+fn held_back(
+    facts: &mut Facts<'_>,
+    plan: &mut Plan<'_>,
+    canary: &CanaryStrategy,
+    weight: i32,
+) -> Result<i32, Halt> {
+    let annotations = facts.world.rollout.metadata.annotations.as_ref();
+    let delay = annotations
+        .and_then(|notes| notes.get(annotation::WEIGHT_UPDATE_DELAY))
+        .and_then(|text| text.parse::<u32>().ok());
+    let (Some(delay), Some(id)) = (delay, facts.new_id()) else {
+        return Ok(weight);
+    };
+    if splits_by_service(canary) {
+        return Ok(weight);
+    }
+    let hash = facts.new_hash();
+    let weights = facts.status.canary.weights.as_ref();
+    let recorded = weights.filter(|weights| weights.canary.pod_template_hash.0 == hash);
+    let present = recorded.map_or(0, |weights| weights.canary.weight);
+    let knows_hash = |router: &Router| {
+        let split = router.in_force.as_ref();
+        split.map_or(recorded.is_some(), |split| split.canary.hash.0 == hash)
+    };
+    let since = if facts.world.routers.iter().all(knows_hash) {
+        let noted = facts
+            .set(id)
+            .observed
+            .annotations
+            .get(annotation::ROUTED_SINCE);
+        noted.and_then(|text| time::parse(text).ok())
+    } else {
+        let annotations = note(annotation::ROUTED_SINCE, Some(time::text(facts.now)));
+        let change = ReplicaSetChange {
+            annotations,
+            ..ReplicaSetChange::default()
+        };
+        facts.change(plan, id, change)?;
+        Some(facts.now)
+    };
+    let until = since.map(|since| since + SignedDuration::from_secs(i64::from(delay)));
+    match until.filter(|until| *until > facts.now && weight > present) {
+        Some(until) => {
+            plan.look_again_in(facts.now.duration_until(until));
+            plan.waits.push(waits::spreading(until));
+            Ok(present)
+        }
+        None => Ok(weight),
+    }
+}
+
 /// Every router sends requests to Services, so the Services' selectors decide which pods get them.
 fn splits_by_service(canary: &CanaryStrategy) -> bool {
     let routing = canary.traffic_routing.as_ref();
@@ -412,154 +463,6 @@ fn lower_former(
     }
     let wanted = Wanted::new(facts, canary, weight, former_hash(facts), &Routes::Removed);
     carry(facts, plan, &wanted, false)
-}
-
-/// A split as it is wanted, not yet written down.
-#[derive(Clone, Copy)]
-struct Wanted<'a> {
-    max: i32,
-    weight: i32,
-    canary_service: &'a str,
-    canary_hash: &'a str,
-    stable_service: &'a str,
-    stable_hash: &'a str,
-    routes: &'a Routes<'a>,
-    managed: Option<&'a [crossfade_api::traffic_routing::ManagedRoute]>,
-}
-
-impl<'a> Wanted<'a> {
-    fn new(
-        facts: &Facts<'a>,
-        canary: &'a CanaryStrategy,
-        weight: i32,
-        canary_hash: &'a str,
-        routes: &'a Routes<'a>,
-    ) -> Self {
-        let (canary_service, stable_service) = match &canary.ping_pong {
-            Some(services) => {
-                let (stable, other) =
-                    services::roles(services, facts.status.canary.stable_ping_pong);
-                (other, stable)
-            }
-            None => (
-                canary.canary_service.as_str(),
-                canary.stable_service.as_str(),
-            ),
-        };
-        let routing = canary.traffic_routing.as_ref();
-        Self {
-            max: facts.max_weight,
-            weight: weight.clamp(0, facts.max_weight.max(0)),
-            canary_service,
-            canary_hash,
-            stable_service,
-            stable_hash: facts.status.stable_rs.as_str(),
-            routes,
-            managed: routing.and_then(|routing| routing.managed_routes.as_deref()),
-        }
-    }
-
-    fn is(&self, split: &Split) -> bool {
-        let side = |side: &Destination, weight: i32, service: &str, hash: &str| {
-            side.weight.0 == weight && side.service == service && side.hash.as_str() == hash
-        };
-        let routes = match self.routes {
-            Routes::AsTheyAre => true,
-            Routes::Removed => split.header_routes.is_empty() && split.mirror_routes.is_empty(),
-            Routes::BySteps(headers, mirrors) => {
-                let header = |(wanted, there): (&&SetHeaderRoute, &HeaderRoute)| {
-                    wanted.name == there.name && wanted.matches == there.matches
-                };
-                let mirror = |(wanted, there): (&&SetMirrorRoute, &MirrorRoute)| {
-                    wanted.name == there.name
-                        && wanted.matches == there.matches
-                        && wanted.percentage() == there.percentage
-                };
-                headers.len() == split.header_routes.len()
-                    && mirrors.len() == split.mirror_routes.len()
-                    && headers.iter().zip(&split.header_routes).all(header)
-                    && mirrors.iter().zip(&split.mirror_routes).all(mirror)
-            }
-        };
-        let managed = self.managed.unwrap_or_default();
-        routes
-            && split.max.0 == self.max
-            && split.additional.is_empty()
-            && side(
-                &split.canary,
-                self.weight,
-                self.canary_service,
-                self.canary_hash,
-            )
-            && side(
-                &split.stable,
-                self.max - self.weight,
-                self.stable_service,
-                self.stable_hash,
-            )
-            && managed.len() == split.managed.len()
-            && managed
-                .iter()
-                .zip(&split.managed)
-                .all(|(wanted, there)| wanted.name == *there)
-    }
-
-    fn split(&self, present: Option<&Split>) -> Split {
-        let (header_routes, mirror_routes) = match self.routes {
-            Routes::AsTheyAre => present.map_or((Vec::new(), Vec::new()), |split| {
-                (split.header_routes.clone(), split.mirror_routes.clone())
-            }),
-            Routes::Removed => (Vec::new(), Vec::new()),
-            Routes::BySteps(headers, mirrors) => (
-                headers
-                    .iter()
-                    .map(|route| HeaderRoute {
-                        name: route.name.clone(),
-                        matches: route.matches.clone(),
-                    })
-                    .collect(),
-                mirrors
-                    .iter()
-                    .map(|route| MirrorRoute {
-                        name: route.name.clone(),
-                        percentage: route.percentage(),
-                        matches: route.matches.clone(),
-                    })
-                    .collect(),
-            ),
-        };
-        let side = |weight, service: &str, hash: &str| Destination {
-            weight: Weight(weight),
-            service: service.to_owned(),
-            hash: PodHash::from(hash),
-        };
-        Split {
-            max: Weight(self.max),
-            canary: side(self.weight, self.canary_service, self.canary_hash),
-            stable: side(
-                self.max - self.weight,
-                self.stable_service,
-                self.stable_hash,
-            ),
-            additional: Vec::new(),
-            header_routes,
-            mirror_routes,
-            managed: self
-                .managed
-                .unwrap_or_default()
-                .iter()
-                .map(|route| route.name.clone())
-                .collect(),
-        }
-    }
-
-    fn side(weight: i32, service: &str, hash: &str) -> WeightDestination {
-        WeightDestination {
-            weight,
-            service_name: service.to_owned(),
-            pod_template_hash: PodHash::from(hash),
-        }
-    }
 }
 
 fn route(router: &Router, wanted: &Wanted<'_>) -> Action {

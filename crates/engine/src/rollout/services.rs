@@ -152,7 +152,7 @@ pub(super) fn point<'w>(
     };
     match plan.act(action)? {
         Ok(_) => {
-            plan.event("SwitchService", message);
+            plan.did("SwitchService", message);
             facts.switched.push((service, hash));
         }
         Err(failure) => plan.fail(format!(

@@ -86,6 +86,14 @@ pub(super) fn verification(weight: i32) -> Wait {
     wait(format!("the router to confirm weight {weight}"))
 }
 
+/// Routers to spread which pods a version has.
+pub(super) fn spreading(until: Timestamp) -> Wait {
+    Wait {
+        until: Some(until),
+        ..wait("the routers to spread the new version before its weight rises".to_owned())
+    }
+}
+
 /// A router to take a route.
 pub(super) fn route(name: &str) -> Wait {
     wait(format!("route {name} to be written"))

@@ -69,6 +69,8 @@ pub(crate) struct Cluster {
     pub(crate) budget: bool,
     /// ReplicaSets that exist but are not observed yet.
     pub(crate) hidden: Vec<StoredSet>,
+    /// Statuses that are refused from now on.
+    pub(crate) conflicts: usize,
     /// What gates outside of the strategy say.
     pub(crate) gates: Vec<Gate>,
     /// A Service that cannot be read.
@@ -105,6 +107,7 @@ impl Cluster {
             failed: None,
             budget: true,
             hidden: Vec::new(),
+            conflicts: 0,
             gates: Vec::new(),
             unreadable: None,
             unread: Vec::new(),
@@ -414,6 +417,11 @@ impl Cluster {
                     pass.performed(outcomes);
                 }
                 Need::Record(status, events) => {
+                    if status.is_some() && self.conflicts > 0 {
+                        self.conflicts -= 1;
+                        pass.recorded(Err("the object has been modified".to_owned()));
+                        continue;
+                    }
                     if let Some(status) = status {
                         assert_ne!(status, self.rollout.status, "a status that changes nothing");
                         self.rollout.status = status.clone();

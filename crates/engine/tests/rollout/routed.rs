@@ -571,3 +571,117 @@ fn behaviour_28_a_rollback_within_the_window_skips_steps_and_waits_for_pods() {
     cluster.set_image("web:1").settle();
     assert_eq!(cluster.told_events("RolloutStepCompleted").len(), 2);
 }
+
+#[test]
+fn a_weight_rises_only_a_while_after_routers_were_told_of_the_pods_where_that_is_asked_for() {
+    let by_subset = json!({
+        "trafficRouting": {"nginx": null, "istio": {
+            "virtualService": {"name": "web"},
+            "destinationRule": {"name": "web", "canarySubsetName": "canary", "stableSubsetName": "stable"},
+        }},
+        "steps": [{"setWeight": 20}, {"pause": {}}],
+    });
+    let asked = json!({"metadata": {"annotations": {"crossfade.dev/weight-update-delay": "15"}}});
+    let mut cluster = settled(5, &by_subset);
+    cluster.patch(&asked).settle();
+    cluster.set_image("web:2").run_for(14);
+    assert_eq!(state(&cluster), (1, 5, Some(0)));
+    assert!(cluster.waits_for("the routers to spread the new version"));
+    cluster.run_for(1);
+    assert_eq!(state(&cluster), (1, 5, Some(20)));
+    // Later steps find the hash where it was.
+    cluster.resume().settle();
+    assert_eq!(cluster.phase(), "Healthy");
+    assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:2"));
+
+    let mut at_once = settled(5, &by_subset);
+    at_once.set_image("web:2").settle();
+    assert_eq!(at_once.weight(), Some(20));
+    let mut by_service = settled(5, &json!({"steps": [{"setWeight": 20}, {"pause": {}}]}));
+    by_service.patch(&asked).set_image("web:2").settle();
+    assert_eq!(
+        by_service.weight(),
+        Some(20),
+        "Services are switched, not told"
+    );
+}
+
+#[test]
+fn an_abort_waits_for_no_spreading_and_a_retry_does() {
+    let mut cluster = settled(
+        4,
+        &json!({
+            "abortScaleDownDelaySeconds": 5,
+            "trafficRouting": {"nginx": null, "istio": {
+                "virtualService": {"name": "web"},
+                "destinationRule": {"name": "web", "canarySubsetName": "canary", "stableSubsetName": "stable"},
+            }},
+            "steps": [{"setWeight": 50}, {"pause": {}}],
+        }),
+    );
+    cluster
+        .patch(&json!({"metadata": {"annotations": {"crossfade.dev/weight-update-delay": "15"}}}))
+        .set_image("web:2")
+        .run_for(20);
+    assert_eq!(cluster.weight(), Some(50));
+    cluster.abort().settle();
+    assert_eq!(cluster.weight(), Some(0));
+    cluster.run_for(30);
+    assert_eq!(cluster.size("web:2"), 0);
+    let quiet = cluster.performed.len();
+    cluster.pass();
+    assert_eq!(
+        cluster.performed.len(),
+        quiet,
+        "an aborted release is at rest"
+    );
+    cluster.retry().run_for(10);
+    assert_eq!(cluster.weight(), Some(0));
+    cluster.run_for(10);
+    assert_eq!(cluster.weight(), Some(50));
+}
+
+#[test]
+fn a_routed_canary_grows_by_its_surge_where_that_is_asked_for() {
+    let strategy = json!({"maxSurge": 3, "steps": [{"setWeight": 80}, {"pause": {}}]});
+    let asked = json!({"metadata": {"annotations": {"crossfade.dev/canary-growth": "max-surge"}}});
+    let grown = |cluster: &mut Cluster| {
+        let sizes = cluster.take_sizes().into_iter();
+        let canary = sizes.filter(|(image, _)| image == "web:2");
+        canary.map(|(_, size)| size).collect::<Vec<_>>()
+    };
+    let mut at_once = settled(10, &strategy);
+    at_once.set_image("web:2").settle();
+    assert_eq!(grown(&mut at_once), [8]);
+
+    let mut by_surge = settled(10, &strategy);
+    by_surge.patch(&asked).settle();
+    by_surge.forget().set_image("web:2").settle();
+    assert_eq!(grown(&mut by_surge), [3, 6, 8]);
+    assert_eq!(by_surge.weight(), Some(80));
+    assert_eq!(
+        by_surge.told_events("TrafficWeightUpdated"),
+        [
+            "Traffic weight updated ",
+            "Traffic weight updated from 0 to 80"
+        ],
+        "the weight waits for all of them"
+    );
+    by_surge.resume().settle();
+    assert_eq!(grown(&mut by_surge), [10]);
+
+    let mut without_ready_pods = settled(10, &strategy);
+    without_ready_pods.patch(&asked).settle();
+    without_ready_pods.pods_become_ready = false;
+    without_ready_pods.forget().set_image("web:2").settle();
+    assert_eq!(grown(&mut without_ready_pods), [3]);
+    without_ready_pods.abort().run_for(60);
+    assert_eq!(without_ready_pods.size("web:2"), 0);
+
+    let mut other_value = settled(10, &strategy);
+    other_value
+        .patch(&json!({"metadata": {"annotations": {"crossfade.dev/canary-growth": "slowly"}}}))
+        .settle();
+    other_value.forget().set_image("web:2").settle();
+    assert_eq!(grown(&mut other_value), [8]);
+}

@@ -667,3 +667,28 @@ fn a_strategy_can_be_changed_on_a_live_rollout() {
         ("Healthy", 2, 1)
     );
 }
+
+#[test]
+fn what_was_done_is_told_once_although_the_status_is_refused_again_and_again() {
+    let steps = json!({"steps": [{"setWeight": 50}, {"pause": {}}]});
+    let reasons = |conflicts: usize| {
+        let mut cluster = canary(4, &steps);
+        cluster.settle();
+        cluster.forget();
+        cluster.set_image("web:2");
+        for _ in 0..conflicts {
+            cluster.conflicts = 1;
+            cluster.pass();
+            assert_eq!(cluster.conflicts == 0, cluster.failed.is_some());
+        }
+        cluster.conflicts = 0;
+        cluster.settle();
+        let mut told = cluster.take_reasons();
+        told.sort();
+        told
+    };
+    let undisturbed = reasons(0);
+    for conflicts in 1..8 {
+        assert_eq!(reasons(conflicts), undisturbed, "{conflicts} conflicts");
+    }
+}
