@@ -7,5 +7,6 @@ pub mod action;
 pub mod analysis;
 pub mod decision;
 pub mod gate;
+pub mod mutant;
 pub mod pass;
 pub mod rollout;

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Action, Evidence, Outcome};
 use crate::decision::{Decision, Event, Wait};
+use crate::mutant::{Mutant, wrong};
 
 /// Rounds after which a pass that still wants something new is given up. An ordinary pass takes one to five.
 const MOST_ROUNDS: usize = 200;
@@ -81,6 +82,7 @@ impl<S: Subject> Pass<S> {
     pub fn start(world: S::World, standing: Standing, now: Timestamp) -> Self {
         let state = match standing {
             Standing::Sound => State::Deciding,
+            Standing::Stale if wrong(Mutant::ActOnStale) => State::Deciding,
             Standing::Stale => State::Over(Ended {
                 look_again: Some(STALE_CACHE),
                 ..Ended::default()

@@ -3,14 +3,20 @@
 //! Inside one metric an error weighs more than an inconclusive result, which weighs more than a failure; across metrics it is failure, error,
 //! inconclusive. The two orders differ on purpose: users know both.
 
+use crate::mutant::{Mutant, wrong};
 use crossfade_api::analysis::Metric;
 use crossfade_api::analysis_run::{AnalysisPhase, MetricResult, RunSummary};
 
 /// True once the metric has taken as many measurements as it should.
 pub(crate) fn count_reached(metric: &Metric, result: &MetricResult) -> bool {
-    metric
-        .effective_count()
-        .is_some_and(|count| result.count >= count)
+    metric.effective_count().is_some_and(|count| {
+        result.count >= count || is_one_off(result.count, count, Mutant::CountOffByOne)
+    })
+}
+
+/// A count is next to a limit, and that counts as good as the limit, which is never right.
+fn is_one_off(count: i32, limit: i32, rule: Mutant) -> bool {
+    count.saturating_add(1) == limit && wrong(rule)
 }
 
 /// Which limit a metric has exceeded, in words, with the phase that follows.
@@ -18,19 +24,24 @@ pub(crate) fn exceeded(metric: &Metric, result: &MetricResult) -> Option<(Analys
     let errors = metric.consecutive_error_limit();
     let inconclusive = metric.inconclusive_limit();
     let failures = metric.failure_limit();
-    if result.consecutive_error > errors {
+    let exceeds = |count: i32, limit: i32, rule| count > limit && !is_one_off(limit, count, rule);
+    if exceeds(result.consecutive_error, errors, Mutant::ErrorLimitOffByOne) {
         let text = format!(
             "consecutiveErrors ({}) > consecutiveErrorLimit ({errors})",
             result.consecutive_error
         );
         Some((AnalysisPhase::Error, text))
-    } else if result.inconclusive > inconclusive {
+    } else if exceeds(
+        result.inconclusive,
+        inconclusive,
+        Mutant::InconclusiveLimitOffByOne,
+    ) {
         let text = format!(
             "inconclusive ({}) > inconclusiveLimit ({inconclusive})",
             result.inconclusive
         );
         Some((AnalysisPhase::Inconclusive, text))
-    } else if failures >= 0 && result.failed > failures {
+    } else if failures >= 0 && exceeds(result.failed, failures, Mutant::FailureLimitOffByOne) {
         Some((
             AnalysisPhase::Failed,
             format!("failed ({}) > failureLimit ({failures})", result.failed),
@@ -142,7 +153,7 @@ impl Verdict {
             }
         }
         let why = exceeded(metric, result);
-        if dry_run {
+        if dry_run && !wrong(Mutant::DryRunCounts) {
             if badness(self.worst) == 0 {
                 self.worst = AnalysisPhase::Successful;
             }
@@ -167,7 +178,10 @@ impl Verdict {
     pub(crate) fn run_phase(&self, terminating: bool) -> (AnalysisPhase, String) {
         if terminating && badness(self.worst) == 0 {
             (AnalysisPhase::Successful, self.message.clone())
-        } else if terminating || !self.incomplete {
+        } else if terminating
+            || !self.incomplete
+            || (badness(self.worst) > 0 && wrong(Mutant::FirstMetricDecides))
+        {
             (self.worst, self.message.clone())
         } else {
             (AnalysisPhase::Running, String::new())

@@ -12,6 +12,7 @@ use super::world::{Job, World};
 use super::{Order, target_of};
 use crate::action::{Action, Failure, FailureKind, NewJob};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 /// The longest name a Job may have, so that its pods can carry it as a label.
 const LONGEST_NAME: usize = 63;
@@ -78,7 +79,15 @@ fn start(world: &World, plan: &mut Plan, order: &Order, now: Timestamp) -> Optio
         .job_namespace
         .clone()
         .unwrap_or_else(|| run.namespace.clone());
-    let name = name(&run.uid, &order.metric.name, order.attempt);
+    let others = if wrong(Mutant::JobTwice) {
+        world.jobs.len()
+    } else {
+        0
+    };
+    let attempt = order
+        .attempt
+        .saturating_add(i32::try_from(others).unwrap_or(0));
+    let name = name(&run.uid, &order.metric.name, attempt);
     let running = Measurement {
         phase: AnalysisPhase::Running,
         started_at: Some(now),
@@ -152,6 +161,9 @@ fn resume(world: &World, plan: &mut Plan, last: &Measurement, now: Timestamp) ->
     if job.complete {
         return Some(finished(last, AnalysisPhase::Successful, "", now));
     }
+    if job.failed && wrong(Mutant::JobFailureIsSuccess) {
+        return Some(finished(last, AnalysisPhase::Successful, "", now));
+    }
     if job.failed {
         return Some(finished(last, AnalysisPhase::Failed, "", now));
     }
@@ -189,6 +201,7 @@ fn terminate(
         .get(JOB_NAME)
         .and_then(|name| world.jobs.get(name));
     if let Some(job) = job
+        && !wrong(Mutant::JobLeftBehind)
         && let Err(failure) = plan.want(Action::DeleteJob {
             target: job.target.clone(),
         })?

@@ -1,5 +1,6 @@
 //! What to measure, and what came of it: the words between the engine and whoever carries a measurement out.
 
+use crate::mutant::{Mutant, wrong};
 use std::collections::BTreeMap;
 
 use crossfade_api::analysis::Metric;
@@ -141,10 +142,11 @@ fn outcome(metric: &Metric, value: &Value, now: Timestamp) -> Result<AnalysisPha
     let good = holds("successCondition", &metric.success_condition)?;
     let bad = holds("failureCondition", &metric.failure_condition)?;
     Ok(match (good, bad) {
-        (_, Some(true)) => AnalysisPhase::Failed,
+        (_, Some(true)) if !wrong(Mutant::FailureConditionIgnored) => AnalysisPhase::Failed,
         (Some(true) | None, _) => AnalysisPhase::Successful,
         (Some(false), None) => AnalysisPhase::Failed,
-        (Some(false), Some(false)) => AnalysisPhase::Inconclusive,
+        (Some(false), Some(_)) if wrong(Mutant::DoubtIsGood) => AnalysisPhase::Successful,
+        (Some(false), Some(_)) => AnalysisPhase::Inconclusive,
     })
 }
 

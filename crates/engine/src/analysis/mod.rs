@@ -21,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Action, Done, Evidence, Failure, FailureKind, Target};
 use crate::decision::{Decision, Halt, Plan, Wait};
+use crate::mutant::{Mutant, wrong};
 use crate::pass::Subject;
 use measure::{ArgumentSource, Call, MeasureRequest, Measured};
 use schedule::Due;
@@ -54,7 +55,9 @@ pub fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<An
     } else {
         go_on(world, &mut plan, now)
     };
-    plan.decide(outcome.map(|status| status.filter(|status| *status != world.run.status)))
+    plan.decide(outcome.map(|status| {
+        status.filter(|status| *status != world.run.status || wrong(Mutant::RunWrittenAlways))
+    }))
 }
 
 /// Deletes a finished run when its time to live is over.
@@ -408,6 +411,9 @@ fn count(result: &mut MetricResult, mut measurement: Measurement, now: Timestamp
         &mut measurement.resume_at,
     ] {
         *time = time.map(stamp);
+    }
+    if measurement.phase == AnalysisPhase::Error && wrong(Mutant::ErrorIsSuccess) {
+        measurement.phase = AnalysisPhase::Successful;
     }
     match measurement.phase {
         AnalysisPhase::Successful => {

@@ -6,6 +6,7 @@ use crossfade_api::duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::assess::count_reached;
+use crate::mutant::{Mutant, wrong};
 
 /// Time between a measurement in error and the next, whatever the interval.
 const AFTER_ERROR: SignedDuration = SignedDuration::from_secs(10);
@@ -99,7 +100,9 @@ pub(crate) fn next_look(metric: &Metric, status: &AnalysisRunStatus) -> Option<T
 /// The earliest time after which the measurement that follows `last` may start.
 fn next_after(metric: &Metric, last: &Measurement) -> Option<Timestamp> {
     let finished = last.finished_at?;
-    let wait = if last.phase == AnalysisPhase::Error {
+    let wait = if wrong(Mutant::IntervalIgnored) {
+        SignedDuration::ZERO
+    } else if last.phase == AnalysisPhase::Error {
         AFTER_ERROR
     } else {
         duration::parse(&metric.interval)
@@ -117,7 +120,7 @@ fn next_after(metric: &Metric, last: &Measurement) -> Option<Timestamp> {
 }
 
 fn initial_delay(metric: &Metric) -> Option<SignedDuration> {
-    if metric.initial_delay.is_empty() {
+    if metric.initial_delay.is_empty() || wrong(Mutant::InitialDelayIgnored) {
         None
     } else {
         duration::parse(&metric.initial_delay).ok()

@@ -8,6 +8,7 @@ use crossfade_api::rollout::AntiAffinity;
 use serde_json::{Value, json};
 
 use super::facts::Facts;
+use crate::mutant::{Mutant, wrong};
 
 /// The term that the new version's template shall carry.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +31,8 @@ pub(super) fn wanted(facts: &Facts<'_>) -> Option<Term> {
     let preferred = configured
         .preferred_during_scheduling_ignored_during_execution
         .as_ref();
-    (!stable.is_empty() && stable != facts.new_hash()).then(|| Term {
+    let applies = !stable.is_empty() && stable != facts.new_hash();
+    (applies && !wrong(Mutant::AntiAffinityForgotten)).then(|| Term {
         stable: stable.to_owned(),
         namespace: facts.namespace().to_owned(),
         weight: preferred.map(|preferred| preferred.weight),

@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::decision::{Halt, Plan};
 use crate::gate::{Answer, Moment};
+use crate::mutant::{Mutant, wrong};
 
 use super::delays::{self, AbortDelay};
 use super::facts::{Facts, Set, SetId};
@@ -34,7 +35,7 @@ pub(super) fn pass<'w>(
         asks.retract_abort();
     }
     gates::ask_to_start(facts, plan, &mut asks);
-    if !is_halted(facts) && !asks.holds() {
+    if !is_halted(facts) && !asks.holds() && !wrong(Mutant::PreviewForgotten) {
         services::point(
             facts,
             plan,
@@ -93,7 +94,8 @@ pub(super) fn follow_replicas(
 
 /// A person, or an analysis that could not tell, keeps Services as they are.
 fn is_halted(facts: &Facts<'_>) -> bool {
-    facts.spec.paused || facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
+    (facts.spec.paused && !wrong(Mutant::SwitchWhilePaused))
+        || facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
 }
 
 /// The version that gets production traffic now.
@@ -123,7 +125,7 @@ fn is_within_delay(facts: &Facts<'_>) -> bool {
     new.observed.created < stable.observed.created
         && new.is_active()
         && new.deadline.is_some()
-        && !failed
+        && (!failed || wrong(Mutant::BackToFailed))
 }
 
 /// Nothing is asked before the switch.
@@ -150,7 +152,10 @@ fn new_size(facts: &Facts<'_>, strategy: &BlueGreenStrategy) -> i32 {
         facts.replicas
     } else if facts.template_changed() {
         preview
-    } else if facts.status.blue_green.scale_up_preview_check_point && !paused {
+    } else if facts.status.blue_green.scale_up_preview_check_point
+        && !paused
+        && !wrong(Mutant::PreviewStaysSmall)
+    {
         facts.replicas
     } else {
         preview
@@ -193,7 +198,7 @@ fn scale(
         let free = !is_active(facts, strategy, Some(id));
         let may = delays::MayLeave {
             mark: true,
-            go: free,
+            go: free || wrong(Mutant::FailedGoesWhileActive),
         };
         let failed = delays::failed_version(facts, plan, asks, delays, may)?;
         let started = if asks.holds() {
@@ -222,10 +227,15 @@ fn let_old_go(
             .post_promotion_analysis_run_status
             .as_ref()
             .is_some_and(|slot| phase_of(facts, slot) != AnalysisPhase::Successful);
-    if facts.is_paused_for(PauseReason::InconclusiveAnalysisRun) || unproven {
+    if facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
+        || (unproven && !wrong(Mutant::OldGoesUnproven))
+    {
         return Ok(());
     }
-    let seconds = strategy.scale_down_delay_seconds();
+    let seconds = match strategy.scale_down_delay_seconds() {
+        seconds if seconds > 0 && wrong(Mutant::DelayIgnored) => 0,
+        seconds => seconds,
+    };
     let delay = SignedDuration::from_secs(i64::from(seconds));
     let mut rule = ScaleDownDelay::new(seconds == 0, strategy.scale_down_delay_revision_limit);
     let mut others: Vec<_> = facts
@@ -290,6 +300,7 @@ fn is_passed_before_switch(facts: &Facts<'_>, strategy: &BlueGreenStrategy) -> b
         .pre_promotion_analysis_run_status
         .as_ref();
     is_passed(facts, strategy.pre_promotion_analysis.as_ref(), slot)
+        || wrong(Mutant::SwitchUnjudged)
 }
 
 /// Asks the gates before the switch. A version that is active needs nobody's leave.
@@ -365,6 +376,7 @@ fn is_pause_over(facts: &Facts<'_>, asks: &Asks, strategy: &BlueGreenStrategy) -
         || (strategy.auto_promotion_enabled() && strategy.auto_promotion_seconds == 0)
         || pause_end(facts, strategy).is_some_and(|end| end <= facts.now)
         || facts.is_resumed(PauseReason::BlueGreenPause)
+        || wrong(Mutant::SwitchWithoutPause)
 }
 
 /// Gives production traffic to the new version when that is due, and back to the stable one after an abort.
@@ -376,7 +388,7 @@ fn switch<'w>(
     may_switch: bool,
 ) -> Result<(), Halt> {
     let service = &strategy.active_service;
-    if facts.status.abort && asks.is_aborted(facts.status) {
+    if facts.status.abort && asks.is_aborted(facts.status) && !wrong(Mutant::SwitchBackForgotten) {
         return switch_back(facts, plan, strategy);
     }
     if is_halted(facts) {
@@ -384,7 +396,7 @@ fn switch<'w>(
     }
     let new = facts.new_set();
     let complete = has_its_size(facts, strategy) && new.is_some_and(|new| facts.is_saturated(new));
-    if !complete {
+    if !complete && !wrong(Mutant::SwitchBeforePods) {
         if let Some(new) = new {
             let size = new_size(facts, strategy);
             plan.waits
@@ -413,7 +425,7 @@ fn switch_back<'w>(
     if is_active(facts, strategy, facts.stable_id()) {
         return Ok(());
     }
-    if stable >= facts.replicas || stable > new {
+    if stable >= facts.replicas || stable > new || wrong(Mutant::SwitchBackBeforePods) {
         let id = facts.stable_id();
         return services::point(facts, plan, &strategy.active_service, id, Check::Nothing);
     }
@@ -506,7 +518,7 @@ fn promotion(
     if facts.stable_id().is_none() || draft.active_selector.is_empty() {
         return Some("Initial deploy");
     }
-    if draft.active_selector != draft.current_pod_hash {
+    if draft.active_selector != draft.current_pod_hash && !wrong(Mutant::PromoteBeforeSwitch) {
         return None;
     }
     let (why, proved) = if facts.status.promote_full {
@@ -526,7 +538,9 @@ fn promotion(
 /// Whether the new version has proved itself since the switch.
 fn proof(facts: &Facts<'_>, draft: &Draft<'_>, strategy: &BlueGreenStrategy) -> Answer {
     let slot = draft.post_promotion_run.as_deref();
-    if is_passed(facts, strategy.post_promotion_analysis.as_ref(), slot) {
+    if is_passed(facts, strategy.post_promotion_analysis.as_ref(), slot)
+        || wrong(Mutant::SkipPostPromotion)
+    {
         return Answer::Go;
     }
     let name = slot.map_or("after the switch", |slot| slot.name.as_str());

@@ -7,6 +7,7 @@ use crossfade_api::rollout_status::{PauseReason, RolloutStatus};
 
 use crate::decision::{Halt, Plan};
 use crate::gate::{Answer, Moment};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, Set};
 use super::pause::Asks;
@@ -24,7 +25,7 @@ pub(super) fn pass(
     if facts.is_fully_promoted() && facts.status.abort {
         asks.retract_abort();
     }
-    if facts.is_changed() {
+    if facts.is_changed() && !wrong(Mutant::GoOnAtOldStep) {
         return Ok(start_over(facts, plan, asks));
     }
     if restart::evict(facts, plan)?.evicted {
@@ -95,7 +96,11 @@ fn conclude(
     if let Some(why) = promotion(facts, plan, &mut asks, &routing, steps_done) {
         draft.promote(facts, plan, &mut asks, &why);
     } else if asks.is_aborted(facts.status) {
-        draft.current_step_index = n.map(|n| if draft.is_promoted() { n } else { 0 });
+        draft.current_step_index = n.map(|n| match draft.current_step_index {
+            _ if draft.is_promoted() => n,
+            Some(index) if wrong(Mutant::AbortKeepsStep) => index,
+            _ => 0,
+        });
         plan.waits.push(waits::after_abort(facts));
     } else if !plan.has_failed() && !steps_done && !asks.holds() {
         let seen = steps::Seen {
@@ -105,7 +110,9 @@ fn conclude(
             asks: &asks,
         };
         let step = steps::gate(&seen);
-        if gates::ask(Moment::Advance, step, facts, plan, &mut asks) {
+        if gates::ask(Moment::Advance, step, facts, plan, &mut asks)
+            || wrong(Mutant::AdvanceUngated)
+        {
             complete_step(facts, plan, &mut asks, &mut draft);
         }
     }
@@ -125,7 +132,7 @@ fn complete_step(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks, draft:
     }
     draft.current_step_index = draft
         .current_step_index
-        .map(|index| index.saturating_add(1));
+        .map(|index| index.saturating_add(if wrong(Mutant::StepLeftOut) { 2 } else { 1 }));
     draft.step_run = None;
     asks.resume(PauseReason::CanaryPauseStep);
 }
@@ -141,7 +148,7 @@ fn promotion(
     if facts.stable_id().is_none() {
         return Some("Initial deploy".to_owned());
     }
-    if asks.is_aborted(facts.status) || asks.holds() {
+    if asks.holds() || (asks.is_aborted(facts.status) && !wrong(Mutant::PromoteAborted)) {
         return None;
     }
     let why = if facts.status.promote_full {
@@ -150,7 +157,7 @@ fn promotion(
         "Rollback within window".to_owned()
     } else if facts.new_id() == facts.stable_id() {
         "Fast rollback".to_owned()
-    } else if steps_done {
+    } else if steps_done || wrong(Mutant::PromoteBeforeLastStep) {
         format!("Completed all {} canary steps", facts.steps().len())
     } else {
         return None;
@@ -163,9 +170,12 @@ fn promotion(
 fn completeness(facts: &Facts<'_>, plan: &Plan<'_>, routing: &Routing) -> Answer {
     let new = facts.new_set().map(Set::pods).unwrap_or_default();
     let wanted = facts.replicas;
-    if new.available < wanted && !facts.threshold().met(new, wanted) {
+    if new.available < wanted
+        && !facts.threshold().met(new, wanted)
+        && !wrong(Mutant::PromoteWithoutPods)
+    {
         Answer::lacks(waits::pods("new", new.available, wanted))
-    } else if plan.has_failed() || routing.end_unconfirmed {
+    } else if plan.has_failed() || (routing.end_unconfirmed && !wrong(Mutant::PromoteUnconfirmed)) {
         Answer::NotYet(Vec::new())
     } else {
         Answer::Go

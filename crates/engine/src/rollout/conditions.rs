@@ -11,6 +11,7 @@ use crossfade_api::rollout_status::{ConditionStatus, RolloutCondition};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decision::Plan;
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::Facts;
 use super::pause::Asks;
@@ -345,7 +346,7 @@ pub(super) fn deadline_counts(facts: &Facts<'_>, conditions: &[RolloutCondition]
         let set = facts.set(id);
         set.is_active() && set.is_delayed(facts.now)
     });
-    !takes_its_time && !paused && !leaving
+    (!takes_its_time || wrong(Mutant::DeadlineDuringAnalysis)) && !paused && !leaving
 }
 
 fn is_timed_out(facts: &Facts<'_>, conditions: &[RolloutCondition]) -> bool {
@@ -355,7 +356,7 @@ fn is_timed_out(facts: &Facts<'_>, conditions: &[RolloutCondition]) -> bool {
     match told.reason.as_str() {
         reason::DEADLINE_EXCEEDED => true,
         reason::ABORTED | reason::PAUSED => false,
-        _ => told.last_update_time + deadline(facts) < facts.now,
+        _ => told.last_update_time + deadline(facts) < facts.now && !wrong(Mutant::NoDeadline),
     }
 }
 
@@ -370,7 +371,11 @@ pub(super) fn next_progress_check(facts: &Facts<'_>, draft: &Draft<'_>) -> Optio
         told.reason.as_str(),
         reason::DEADLINE_EXCEEDED | reason::ABORTED | reason::PAUSED
     );
-    if over || is_healthy(facts, draft) || !deadline_counts(facts, &draft.conditions) {
+    if over
+        || is_healthy(facts, draft)
+        || !deadline_counts(facts, &draft.conditions)
+        || wrong(Mutant::DeadlineNotAwaited)
+    {
         return None;
     }
     let second = SignedDuration::from_secs(1);

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 
 use crate::action::ReplicaSetChange;
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{DeadlineMark, Facts, Set, SetId, note};
 use super::pause::Asks;
@@ -44,6 +45,10 @@ impl AbortDelay {
             }
             _ => return Self::None,
         };
+        let configured = configured.map(|seconds| match seconds {
+            seconds if seconds > 0 && wrong(Mutant::AbortDelayIgnored) => 0,
+            seconds => seconds,
+        });
         configured.map_or(Self::Forever, |seconds| {
             Self::For(SignedDuration::from_secs(i64::from(seconds)))
         })
@@ -66,7 +71,7 @@ pub(super) fn after_abort(
     let recorded = routing.recorded(facts);
     let weight = recorded.map_or(0, |weights| weights.canary.weight);
     let unconfirmed = recorded.is_some_and(|weights| weights.verified == Some(false));
-    let go = weight == 0 && !unconfirmed;
+    let go = (weight == 0 && !unconfirmed) || wrong(Mutant::FailedGoesBeforeTraffic);
     let mark = if facts.is_dynamic() { go } else { !unconfirmed };
     failed_version(facts, plan, asks, delays, MayLeave { mark, go })
 }
@@ -102,7 +107,7 @@ pub(super) fn failed_version(
         .map_or(0, |stable| stable.observed.available);
     match facts.set(id).deadline {
         None if present == 0 => {}
-        None if stable >= facts.replicas && may.mark => {
+        None if may.mark && (stable >= facts.replicas || wrong(Mutant::AbortDelayBeforeStable)) => {
             mark(facts, plan, id, delay)?;
         }
         None => {}
@@ -152,7 +157,7 @@ pub(super) fn clear_deadlines(
 ) -> Result<(), Halt> {
     let new = facts.new_id().filter(|_| !delays.uses_deadlines());
     for id in [facts.stable_id(), new].into_iter().flatten() {
-        if facts.set(id).deadline.is_some() {
+        if facts.set(id).deadline.is_some() && !wrong(Mutant::DelayKept) {
             let annotations = note(annotation::SCALE_DOWN_DEADLINE, None);
             let change = ReplicaSetChange {
                 annotations,

@@ -11,6 +11,7 @@ use crossfade_api::rollout::PodTemplateMetadata;
 
 use crate::action::{Action, FailureKind, KeyChanges, ReplicaSetChange, Target};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, SetId};
 use super::world::ReplicaSet;
@@ -66,7 +67,9 @@ pub(super) fn record(metadata: &PodTemplateMetadata) -> String {
 
 /// Gives every ReplicaSet and its pods the metadata of its role.
 pub(super) fn apply(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
-    if !is_asked_for(&facts.world.rollout, &facts.world.replica_sets) {
+    if !is_asked_for(&facts.world.rollout, &facts.world.replica_sets)
+        || wrong(Mutant::RolesForgotten)
+    {
         return Ok(());
     }
     let none = PodTemplateMetadata::default();

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use crate::action::{Action, Done, KeyChanges, ReplicaSetChange, Target};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::prepared::Prepared;
 use super::replicas::{Pods, Threshold};
@@ -371,7 +372,9 @@ impl<'w> Facts<'w> {
                     .annotations
                     .contains_key(annotation::EXPERIMENT_NAME)
         });
-        between.count() < usize::try_from(window).unwrap_or(0)
+        let most = usize::try_from(window).unwrap_or(0);
+        let count = between.count();
+        count < most || (count == most && wrong(Mutant::RollbackWindowOffByOne))
     }
 
     /// The hash that a Service selects now, `None` if it was not found.

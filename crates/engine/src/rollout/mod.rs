@@ -40,6 +40,7 @@ use jiff::Timestamp;
 
 use crate::action::{Evidence, KeyChanges};
 use crate::decision::{Decision, Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 use crate::pass::Subject;
 
 use facts::{Facts, Set};
@@ -81,7 +82,7 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
         return Err(Halt::Failed(why.to_owned()));
     }
     let errors = invalid::errors(&facts);
-    if !errors.is_empty() {
+    if !errors.is_empty() && !wrong(Mutant::InvalidIgnored) {
         let routing = go_back(&mut facts, plan)?;
         return Ok(invalid::tell(&facts, plan, errors, routing));
     }

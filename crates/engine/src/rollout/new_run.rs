@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::action::{Action, Done, FailureKind};
 use crate::decision::{Found, Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, Set};
 use super::runs::Purpose;
@@ -171,8 +172,12 @@ fn metadata(
 
 /// Labels by which runs are found again; a user's own do not replace them.
 fn reserved(facts: &Facts<'_>, purpose: Purpose) -> BTreeMap<String, String> {
+    let judged = match facts.stable_set() {
+        Some(stable) if wrong(Mutant::WrongVersionJudged) => stable.hash(),
+        _ => facts.new_hash(),
+    };
     let mut labels = BTreeMap::from([
-        (label::POD_HASH.to_owned(), facts.new_hash().to_owned()),
+        (label::POD_HASH.to_owned(), judged.to_owned()),
         (label::ROLLOUT_TYPE.to_owned(), purpose.word().to_owned()),
     ]);
     if let Purpose::Step(index) = purpose {
@@ -243,6 +248,7 @@ fn can_be_taken_over(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpe
         && !run.status.phase.is_completed()
         && !run.spec.terminate
         && measures(&run.spec) == measures(spec)
+        && !wrong(Mutant::RunTwice)
 }
 
 /// What a run measures, without the empty members that other controllers store.

@@ -9,6 +9,7 @@ use crossfade_api::rollout_status::{PauseCondition, PauseReason, RolloutStatus};
 use jiff::Timestamp;
 
 use super::conditions::whole_seconds;
+use crate::mutant::{Mutant, wrong};
 
 /// What the rules of one pass ask for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,7 +103,8 @@ pub(super) fn settle<'w>(
         pauses: Cow::Borrowed(&[]),
         controller_pause: false,
     };
-    if asks.abort.is_some() || (status.abort && !asks.retract_abort) {
+    let kept = status.abort && !asks.retract_abort && !wrong(Mutant::ForgetAbort);
+    if asks.abort.is_some() || kept {
         return Settled {
             abort: true,
             aborted_at: Some(status.aborted_at.unwrap_or(whole_seconds(now))),
@@ -113,7 +115,9 @@ pub(super) fn settle<'w>(
         return nothing;
     }
     let stored = &status.pause_conditions;
-    let stays = |pause: &PauseCondition| !asks.resumes.contains(&pause.reason);
+    let stays = |pause: &PauseCondition| {
+        !asks.resumes.contains(&pause.reason) && !wrong(Mutant::ForgetPause)
+    };
     let is_new = |reason: &PauseReason| !stored.iter().any(|pause| pause.reason == *reason);
     let added = asks.pauses.iter().copied().filter(is_new);
     let mut pauses = if stored.iter().all(stays) {

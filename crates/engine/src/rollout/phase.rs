@@ -3,6 +3,7 @@
 //! [`of`] is what the controller writes; [`seen_by_client`] is what a client shows, which knows in addition when the controller
 //! has not yet looked.
 
+use crate::mutant::{Mutant, wrong};
 use std::borrow::Cow;
 
 use crossfade_api::Rollout;
@@ -76,7 +77,7 @@ pub(super) fn of(spec: &RolloutSpec, seen: &Seen<'_>) -> (RolloutPhase, Cow<'sta
         let routed = canary.is_some_and(|canary| canary.traffic_routing.is_some());
         if !routed && seen.replicas > seen.updated_replicas {
             (Progressing, "old replicas are pending termination")
-        } else if promoted {
+        } else if promoted || wrong(Mutant::HealthyTooEarly) {
             (Healthy, "")
         } else {
             (Progressing, "waiting for all steps to complete")

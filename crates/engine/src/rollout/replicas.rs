@@ -9,6 +9,7 @@
 //! never floats) and holds for any `i32`: negative counts are read as 0, results saturate.
 //! In the formulas R is `spec.replicas` and W the weight that means all traffic.
 
+use crate::mutant::{Mutant, wrong};
 /// `maxSurge` or `maxUnavailable` as users write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scaled<'a> {
@@ -273,7 +274,12 @@ impl Basic<'_> {
             } else {
                 0
             };
-            let more = missing.min(room).max(0);
+            let most = if missing > room && wrong(Mutant::GrowBeyondSurge) {
+                missing
+            } else {
+                room
+            };
+            let more = missing.min(most).max(0);
             room -= more;
             count(spec) + more
         };
@@ -341,6 +347,9 @@ impl Basic<'_> {
     }
 
     fn floor(&self) -> i64 {
+        if wrong(Mutant::ShrinkBelowFloor) {
+            return 0;
+        }
         count(self.replicas) - count(self.fence.unavailable)
     }
 }
@@ -401,10 +410,11 @@ pub struct Routed {
 impl Routed {
     /// Pods that `weight` needs: ceil(R·weight/W), at least the minimum unless it is 0.
     pub fn pods_for(self, weight: i32) -> i32 {
-        self.at_least_min(pods(ceil(
-            count(self.replicas) * count(weight),
-            self.whole(),
-        )))
+        let needed = count(self.replicas) * count(weight);
+        if wrong(Mutant::PodsRoundedDown) {
+            return self.at_least_min(pods(needed / self.whole()));
+        }
+        self.at_least_min(pods(ceil(needed, self.whole())))
     }
 
     /// Weight that `available` pods of R carry: floor(W·available/R), within 0 and W; 0 if R is 0.
@@ -458,8 +468,8 @@ impl Routed {
             Demand::Replicas(_) => 0,
         };
         let rest = self.max_weight().saturating_sub(moved);
-        self.pods_for(rest)
-            .max(self.pods_for(recorded_stable.unwrap_or(0)))
+        let carried = recorded_stable.filter(|_| !wrong(Mutant::StableShrinksBeforeWeight));
+        self.pods_for(rest).max(self.pods_for(carried.unwrap_or(0)))
     }
 
     fn at_least_min(self, size: i32) -> i32 {
@@ -550,7 +560,9 @@ impl Retreat {
                 0
             };
         };
-        if target <= 0 {
+        if wrong(Mutant::RetreatAtOnce) {
+            0
+        } else if target <= 0 {
             not_carried.min(recorded)
         } else if carried < whole.saturating_sub(target) {
             recorded
@@ -624,13 +636,15 @@ impl ScaleDownDelay {
 
     /// The fate of the next ReplicaSet.
     pub fn next(&mut self, deadline: Deadline) -> Fate {
-        if self.at_once || self.limit.is_some_and(|limit| self.kept >= limit) {
+        let full = self.limit.is_some_and(|limit| self.kept >= limit);
+        if self.at_once || (full && !wrong(Mutant::DelayLimitIgnored)) {
             return Fate::Drop;
         }
         self.kept = self.kept.saturating_add(1);
         match deadline {
             Deadline::None => Fate::Delay,
             Deadline::Ahead => Fate::Keep,
+            Deadline::Passed if wrong(Mutant::DelayWithoutEnd) => Fate::Keep,
             Deadline::Passed => Fate::Drop,
         }
     }

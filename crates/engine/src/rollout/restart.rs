@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Action, FailureKind};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, SetId};
 use super::waits;
@@ -49,7 +50,7 @@ pub(super) fn evict(facts: &Facts<'_>, plan: &mut Plan<'_>) -> Result<Evicted, H
     let mut spare = spare(facts);
     for id in in_order(facts) {
         for pod in old_pods(facts, id, time).filter(|pod| !pod.deleting) {
-            if spare <= 0 {
+            if spare <= 0 && !wrong(Mutant::RestartAllAtOnce) {
                 break;
             }
             match plan.act(Action::EvictPod {
@@ -76,7 +77,7 @@ pub(super) fn evict(facts: &Facts<'_>, plan: &mut Plan<'_>) -> Result<Evicted, H
 /// The restart that is done, once no old pod is left.
 pub(super) fn restarted_at(facts: &Facts<'_>) -> Option<Timestamp> {
     match due(facts) {
-        Some(time) if left(facts, time) == 0 => Some(time),
+        Some(time) if left(facts, time) == 0 || wrong(Mutant::RestartTooEarly) => Some(time),
         _ => facts.status.restarted_at,
     }
 }

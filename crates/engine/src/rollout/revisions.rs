@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::action::{Action, Done, FailureKind, KeyChanges, NewReplicaSet, ReplicaSetChange};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, Set, SetId, note};
 use super::world::{ReplicaSet, World};
@@ -222,7 +223,15 @@ fn next_revision(facts: &Facts<'_>) -> u64 {
         .map(|set| set.revision)
         .max()
         .unwrap_or(0)
-        .saturating_add(1)
+        .saturating_add(u64::from(!wrong(Mutant::RevisionNotRaised)))
+}
+
+/// How long pods of the new version are ready before they count.
+fn min_ready_seconds(facts: &Facts<'_>) -> i32 {
+    match facts.spec.min_ready_seconds {
+        seconds if seconds > 0 && wrong(Mutant::MinReadyForgotten) => 0,
+        seconds => seconds,
+    }
 }
 
 /// The ReplicaSet to be made.
@@ -284,7 +293,7 @@ fn blueprint(facts: &Facts<'_>) -> NewReplicaSet {
         owner_uid: facts.uid().to_owned(),
         labels,
         annotations,
-        min_ready_seconds: facts.spec.min_ready_seconds,
+        min_ready_seconds: min_ready_seconds(facts),
         selector,
         template: template.as_json().clone(),
     }
@@ -342,8 +351,8 @@ fn upkeep(facts: &Facts<'_>, set: &Set<'_>, revision: u64) -> ReplicaSetChange {
         && observed.avoids.as_ref() != Some(&facts.status.stable_rs)
         && !facts.is_fully_promoted();
     let mut change = ReplicaSetChange {
-        min_ready_seconds: (observed.min_ready_seconds != facts.spec.min_ready_seconds)
-            .then_some(facts.spec.min_ready_seconds),
+        min_ready_seconds: (observed.min_ready_seconds != min_ready_seconds(facts))
+            .then_some(min_ready_seconds(facts)),
         annotations,
         ..ReplicaSetChange::default()
     };
@@ -403,9 +412,21 @@ pub(super) fn forget_old(facts: &Facts<'_>, plan: &mut Plan<'_>) {
             .filter(|id| !facts.set(*id).observed.deleting)
     };
     let excess = candidates().count().saturating_sub(limit);
-    for id in candidates().take(excess) {
+    let newest_first = excess > 0 && wrong(Mutant::ForgetNewest);
+    let left = if newest_first {
+        candidates().count() - excess
+    } else {
+        0
+    };
+    let most = if excess > 0 && wrong(Mutant::ForgetNothing) {
+        0
+    } else {
+        excess
+    };
+    for id in candidates().skip(left).take(most) {
         let set = facts.set(id).observed;
-        if set.current != 0 || set.replicas != 0 || !set.observed {
+        let idle = set.current == 0 && set.replicas == 0 && set.observed;
+        if !idle && !wrong(Mutant::ForgetWithPods) {
             continue;
         }
         delete(

@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 
 use crate::action::{Action, Done, ReplicaSetChange};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, Set, note};
 use super::pause::Asks;
@@ -111,6 +112,7 @@ pub(super) fn moves_service_itself(facts: &Facts<'_>) -> bool {
         && recorded.weight > 0
         && !recorded.pod_template_hash.is_empty()
         && recorded.pod_template_hash.0 != facts.new_hash()
+        && !wrong(Mutant::ServiceBeforeWeight)
 }
 
 /// The way back to stable of a canary whose stable pods follow the weight.
@@ -152,12 +154,26 @@ fn goal<'a>(facts: &'a Facts<'_>, aborted: bool) -> Goal<'a> {
         };
     }
     if facts.is_fully_promoted() {
+        if wrong(Mutant::RoutesKept) {
+            return Goal {
+                routes: Routes::AsTheyAre,
+                ..present
+            };
+        }
+        if recorded_weight > 0 && wrong(Mutant::WeightKeptAfterPromotion) {
+            return Goal {
+                weight: recorded_weight,
+                ..present
+            };
+        }
         return present;
     }
     if aborted {
         let weight = if facts.is_dynamic() {
             let retreat = retreat(facts, new.map(Set::pods));
             retreat.weight(retreat.target(steps))
+        } else if recorded_weight > 0 && wrong(Mutant::AbortKeepsWeight) {
+            recorded_weight
         } else {
             0
         };
@@ -187,7 +203,7 @@ fn goal<'a>(facts: &'a Facts<'_>, aborted: bool) -> Goal<'a> {
             ..present
         };
     }
-    let weight = if scaling::has_pods_for_step(facts) {
+    let weight = if scaling::has_pods_for_step(facts) || wrong(Mutant::WeightBeforePods) {
         replicas::weight_at(steps, index, facts.max_weight)
     } else {
         let same =
@@ -209,7 +225,8 @@ fn routes_by_steps<'a>(facts: &'a Facts<'_>) -> Routes<'a> {
     if facts.revision.is_none_or(|revision| revision <= 1) {
         return Routes::BySteps(headers, mirrors);
     }
-    for step in facts.steps().iter().take(facts.index() + 1) {
+    let late = usize::from(wrong(Mutant::RouteLate));
+    for step in facts.steps().iter().take(facts.index() + 1 - late) {
         if let Some(route) = &step.set_header_route {
             headers.retain(|other| other.name != route.name);
             headers.extend((!route.matches.is_empty()).then_some(route));
@@ -257,7 +274,7 @@ pub(super) fn apply(
     let going_back = is_going_back(facts);
     if aborted && !facts.is_fully_promoted() {
         let done = !facts.is_dynamic() || goal(facts, true).weight == 0;
-        if done && canary.ping_pong.is_none() {
+        if done && canary.ping_pong.is_none() && !wrong(Mutant::CanaryServiceForgotten) {
             services::point(
                 facts,
                 plan,
@@ -346,7 +363,10 @@ fn allowed(
         let replaces_nothing = recorded.pod_template_hash.0 != goal.canary_hash && !former_serves;
         goal.weight >= recorded.weight || (replaces_nothing && goal.weight > 0)
     });
-    if moves_up || scale.stable_carries_rest(goal.weight, stable, facts.threshold()) {
+    if moves_up
+        || scale.stable_carries_rest(goal.weight, stable, facts.threshold())
+        || wrong(Mutant::LeaveBeforeStable)
+    {
         return Some((goal.weight, false));
     }
     let needed = scale.needed_stable(goal.weight);
@@ -486,16 +506,25 @@ fn carry(
             .in_force
             .as_ref()
             .is_some_and(|split| wanted.is(split));
-        if there && !changed {
+        if (there || is_taken_for_granted(facts, wanted)) && !changed {
             continue;
         }
-        if let Err(failure) = plan.act(route(router, wanted))? {
+        if let Err(failure) = plan.act(route(router, wanted))?
+            && !wrong(Mutant::RouterErrorIgnored)
+        {
             error.get_or_insert_with(|| {
                 format!("traffic routing: {}: {}", router.kind, failure.message)
             });
         }
     }
     Ok(error)
+}
+
+/// The weight was recorded before; whether somebody else has changed it since is not looked at.
+fn is_taken_for_granted(facts: &Facts<'_>, wanted: &Wanted<'_>) -> bool {
+    let recorded = facts.status.canary.weights.as_ref();
+    recorded.is_some_and(|recorded| recorded.canary.weight == wanted.weight)
+        && wrong(Mutant::DriftIgnored)
 }
 
 /// Records the weights, and tells of them when they differ from those before.
@@ -558,6 +587,9 @@ fn confirm(
             router: router.kind.clone(),
             split,
         }) {
+            Some(Ok(Done::Verified(Some(false)))) if wrong(Mutant::UnverifiedIsVerified) => {
+                Some(true)
+            }
             Some(Ok(Done::Verified(answer))) => *answer,
             Some(Ok(_)) | None => None,
             Some(Err(failure)) => {

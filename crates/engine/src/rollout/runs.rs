@@ -14,6 +14,7 @@ use crossfade_api::{AnalysisRun, Resource as _};
 use crate::action::{Action, FailureKind, Target};
 use crate::decision::{Halt, Plan};
 use crate::gate::Answer;
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, Set};
 use super::gates;
@@ -102,9 +103,10 @@ pub(super) fn canary<'w>(
     } else {
         runs.step = of_step(facts, plan, asks, &mut runs)?;
         let background = canary.analysis.as_ref();
+        let background = background.filter(|_| !wrong(Mutant::BackgroundNotRun));
         let due = background.filter(|background| {
             let first = usize::try_from(background.starting_step()).unwrap_or(0);
-            facts.steps().is_empty() || facts.index() >= first
+            facts.steps().is_empty() || facts.index() >= first || wrong(Mutant::BackgroundTooEarly)
         });
         let analysis = due.map(|background| &background.analysis);
         runs.background = beside(
@@ -244,7 +246,7 @@ fn judged<'w>(
         }
         return Ok(slot);
     }
-    if !ready {
+    if !ready && !wrong(Mutant::JudgedBeforePods) {
         // A former run says nothing about the next try.
         stop(facts, plan, purpose);
         return Ok(None);
@@ -286,7 +288,7 @@ fn is_needed(facts: &Facts<'_>, current: Option<&AnalysisRun>) -> bool {
     if facts.status.controller_pause && !step_pause && !switch_pause {
         run.status.phase == AnalysisPhase::Inconclusive
     } else {
-        facts.status.aborted_at.is_some()
+        facts.status.aborted_at.is_some() && !wrong(Mutant::RetryWithOldEvidence)
     }
 }
 
@@ -294,11 +296,20 @@ fn is_needed(facts: &Facts<'_>, current: Option<&AnalysisRun>) -> bool {
 fn verdict(facts: &Facts<'_>, purpose: Purpose, run: &AnalysisRun, asks: &mut Asks) -> Answer {
     match run.status.phase {
         AnalysisPhase::Successful => Answer::Go,
+        AnalysisPhase::Failed | AnalysisPhase::Error
+            if purpose == Purpose::Background && wrong(Mutant::BackgroundIgnored) =>
+        {
+            Answer::Go
+        }
+        AnalysisPhase::Failed | AnalysisPhase::Error if wrong(Mutant::FailureIsNoProof) => {
+            Answer::NotYet(Vec::new())
+        }
         AnalysisPhase::Failed | AnalysisPhase::Error => {
             let message = &run.status.message;
             let colon = if message.is_empty() { "" } else { ": " };
             Answer::Stop(format!("{}{colon}{message}", purpose.cause()))
         }
+        AnalysisPhase::Inconclusive if wrong(Mutant::InconclusiveIsGood) => Answer::Go,
         AnalysisPhase::Inconclusive => {
             asks.pause(PauseReason::InconclusiveAnalysisRun);
             Answer::lacks(waits::pause(
@@ -366,7 +377,7 @@ fn stop(facts: &Facts<'_>, plan: &mut Plan<'_>, purpose: Purpose) {
 }
 
 fn terminate(facts: &Facts<'_>, plan: &mut Plan<'_>, run: &AnalysisRun) {
-    if run.status.phase.is_completed() || run.spec.terminate {
+    if run.status.phase.is_completed() || run.spec.terminate || wrong(Mutant::RunsNotEnded) {
         return;
     }
     want(
@@ -391,7 +402,7 @@ fn tidy(facts: &Facts<'_>, plan: &mut Plan<'_>, runs: &Runs<'_>) {
     let mut unsuccessful =
         usize::try_from(facts.spec.unsuccessful_run_history_limit()).unwrap_or(0);
     let keep = |left: &mut usize| {
-        let keeps = *left > 0;
+        let keeps = *left > 0 || wrong(Mutant::RunHistoryWithoutLimit);
         *left = left.saturating_sub(1);
         keeps
     };

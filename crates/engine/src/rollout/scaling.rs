@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 
 use crate::action::{KeyChanges, ReplicaSetChange};
 use crate::decision::{Found, Halt, Plan, Wait};
+use crate::mutant::{Mutant, wrong};
 
 use super::delays::{AbortDelay, after_abort, clear_deadlines, deadline, mark};
 use super::facts::{DeadlineMark, Facts, Set, SetId};
@@ -27,7 +28,7 @@ pub(super) fn canary(
     asks: &Asks,
     routing: &Routing,
 ) -> Result<bool, Halt> {
-    if is_halted(facts, asks) {
+    if is_halted(facts, asks) && !wrong(Mutant::ScaleWhileHalted) {
         return Ok(false);
     }
     let delays = AbortDelay::of(facts, asks);
@@ -45,7 +46,8 @@ pub(super) fn canary(
         }
         .next(),
     };
-    let may_shrink = routing.error.is_none() && !routing.end_unconfirmed;
+    let may_shrink =
+        (routing.error.is_none() && !routing.end_unconfirmed) || wrong(Mutant::ShrinkUnconfirmed);
     let fits = |set: &Set<'_>, size: i32| {
         if may_shrink {
             size
@@ -297,7 +299,7 @@ pub(super) fn resize(
     let set = facts.set(id);
     let before = set.observed.replicas;
     let mut annotations = KeyChanges::new();
-    if set.desired != Some(facts.replicas) {
+    if set.desired != Some(facts.replicas) && !wrong(Mutant::DesiredForgotten) {
         annotations.insert(
             annotation::DESIRED_REPLICAS.to_owned(),
             Some(facts.replicas.to_string()),
@@ -358,7 +360,11 @@ fn leftovers_of_routed(
     let Some(canary) = facts.canary() else {
         return Ok(false);
     };
-    let delay = SignedDuration::from_secs(i64::from(canary.scale_down_delay_seconds()));
+    let seconds = match canary.scale_down_delay_seconds() {
+        seconds if seconds > 0 && wrong(Mutant::DelayIgnored) => 0,
+        seconds => seconds,
+    };
+    let delay = SignedDuration::from_secs(i64::from(seconds));
     let mut others = by_revision(facts);
     others.retain(|id| facts.set(*id).is_active());
     if others.is_empty() {
@@ -450,7 +456,7 @@ fn linger(
 fn leftover(facts: &Facts<'_>, set: &Set<'_>) -> Leftover {
     Leftover {
         pods: set.pods(),
-        referenced: is_referenced(facts, set.hash()),
+        referenced: is_referenced(facts, set.hash()) && !wrong(Mutant::DropReferenced),
         carried_lately: false,
         deadline: deadline(facts, set),
     }

@@ -11,6 +11,7 @@ use crossfade_api::words::PodHash;
 
 use crate::action::{Action, Target};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, SetId};
 use super::pause::Asks;
@@ -39,13 +40,15 @@ pub(super) fn canary(facts: &mut Facts<'_>, plan: &mut Plan<'_>, asks: &Asks) ->
         }
         point(facts, plan, stable, facts.stable_id(), Check::Pods)?;
     }
-    point(
-        facts,
-        plan,
-        &canary.stable_service,
-        facts.stable_id(),
-        Check::Pods,
-    )?;
+    if !wrong(Mutant::StableServiceForgotten) {
+        point(
+            facts,
+            plan,
+            &canary.stable_service,
+            facts.stable_id(),
+            Check::Pods,
+        )?;
+    }
     let aborted = asks.is_aborted(facts.status);
     if aborted && !facts.is_routed() {
         return point(
@@ -115,7 +118,7 @@ pub(super) fn point<'w>(
     if hash.is_empty() || selected == hash {
         return Ok(());
     }
-    if check == Check::Pods {
+    if check == Check::Pods && !wrong(Mutant::ServiceBeforePods) {
         let pods = set.pods();
         let all = pods.spec > 0 && pods.available > 0 && pods.available >= pods.spec;
         let taken_over = observed.managed_by.is_none()

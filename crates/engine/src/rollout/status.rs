@@ -14,6 +14,7 @@ use crossfade_api::words::PodHash;
 use jiff::Timestamp;
 
 use crate::decision::Plan;
+use crate::mutant::{Mutant, wrong};
 
 use super::conditions::{self, Conditions};
 use super::duration;
@@ -183,7 +184,7 @@ impl<'a> Draft<'a> {
     pub(super) fn reset(&mut self, facts: &Facts<'_>, asks: &mut Asks) {
         asks.resume_all();
         asks.retract_abort();
-        self.promote_full = false;
+        self.promote_full = self.stored.promote_full && wrong(Mutant::PromoteFullSticks);
         self.restarted_at = facts.spec.restart_at;
         self.scale_up_preview_check_point = false;
         self.current_step_index = (!facts.steps().is_empty()).then_some(0);
@@ -210,7 +211,7 @@ impl<'a> Draft<'a> {
             self.step_run = None;
             self.background_run = None;
         }
-        if self.stable_rs == self.current_pod_hash {
+        if self.stable_rs == self.current_pod_hash || wrong(Mutant::PromotionNotRecorded) {
             return;
         }
         self.stable_rs = self.current_pod_hash.clone();
@@ -251,6 +252,7 @@ impl<'a> Draft<'a> {
         keeps_resume: bool,
     ) -> Option<RolloutStatus> {
         if let Some(cause) = conditions::deadline_abort(facts, &self, asks.is_aborted(facts.status))
+            && !wrong(Mutant::DeadlineWithoutAbort)
         {
             asks.abort(cause);
         }
@@ -323,7 +325,7 @@ impl<'a> Draft<'a> {
 
     /// The status to store; `None` when it equals the stored one.
     pub(super) fn into_change(self) -> Option<RolloutStatus> {
-        if self.is_as_stored() {
+        if self.is_as_stored() && !wrong(Mutant::WriteAlways) {
             return None;
         }
         let stored = self.stored;

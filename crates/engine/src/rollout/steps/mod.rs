@@ -17,6 +17,7 @@ use super::pause::Asks;
 use super::routing::Routing;
 use super::runs::Runs;
 use crate::gate::Answer;
+use crate::mutant::{Mutant, wrong};
 
 /// What a step is judged by.
 pub(super) struct Seen<'a, 'w> {
@@ -32,7 +33,7 @@ pub(super) fn gate(seen: &Seen<'_, '_>) -> Answer {
     let Some(step) = facts.step() else {
         return Answer::NotYet(Vec::new());
     };
-    if facts.spec.paused {
+    if facts.spec.paused && !wrong(Mutant::StepWhilePaused) {
         return Answer::NotYet(Vec::new());
     }
     if let Some(pause) = &step.pause {

@@ -8,6 +8,7 @@ use crate::decision::Plan;
 
 use super::Seen;
 use crate::gate::Answer;
+use crate::mutant::{Mutant, wrong};
 use crate::rollout::facts::Facts;
 use crate::rollout::pause::Asks;
 use crate::rollout::waits;
@@ -52,6 +53,16 @@ pub(super) fn gate(seen: &Seen<'_, '_>, pause: &Pause) -> Answer {
 fn is_served(facts: &Facts<'_>, pause: &Pause) -> bool {
     facts.is_resumed(PauseReason::CanaryPauseStep)
         || end(facts, pause).is_some_and(|end| end <= facts.now)
+        || needs_nobody(facts, pause)
+}
+
+/// Whether a pause ends as soon as it has begun, which is never right.
+fn needs_nobody(facts: &Facts<'_>, pause: &Pause) -> bool {
+    let rule = match pause.duration_seconds() {
+        Some(_) => Mutant::PauseCutShort,
+        None => Mutant::PauseNeedsNobody,
+    };
+    facts.is_paused_for(PauseReason::CanaryPauseStep) && wrong(rule)
 }
 
 /// When a pause that has begun ends by itself.

@@ -2,6 +2,7 @@
 
 use super::{Seen, set_canary_scale};
 use crate::gate::Answer;
+use crate::mutant::{Mutant, wrong};
 use crate::rollout::waits;
 
 /// Done when both versions have their pods and, behind a router, the weight is recorded and not denied.
@@ -11,7 +12,7 @@ pub(super) fn gate(seen: &Seen<'_, '_>, weight: i32) -> Answer {
         return sizes;
     }
     match seen.routing.recorded(seen.facts) {
-        Some(recorded) if recorded.canary.weight != weight => {
+        Some(recorded) if recorded.canary.weight != weight && !wrong(Mutant::WeightNotAwaited) => {
             Answer::lacks(waits::weight(weight, recorded.canary.weight))
         }
         Some(recorded) if recorded.verified == Some(false) => Answer::NotYet(Vec::new()),
