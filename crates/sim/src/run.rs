@@ -212,7 +212,7 @@ impl Default for Observer {
 }
 
 /// A cluster in which nothing has happened yet but that the manifests were applied.
-fn begin(scenario: &Arc<Scenario>) -> Cluster {
+pub(crate) fn begin(scenario: &Arc<Scenario>) -> Cluster {
     let mut cluster = Cluster::new(BEGUN, Life::default());
     cluster.script = Some(Box::new(Script::new(Arc::clone(scenario), BEGUN)));
     for (index, happening) in scenario.happenings.iter().enumerate() {

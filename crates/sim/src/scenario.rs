@@ -30,6 +30,9 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// After all that, somebody ends every pause that nothing else ends.
     pub closing: bool,
+    /// Metrics answer so that the conditions which stand in the manifests say good or bad; otherwise with fixed numbers.
+    #[serde(default)]
+    pub as_written: bool,
 }
 
 /// How one version behaves.
@@ -78,7 +81,7 @@ pub struct Say {
 }
 
 /// What a metric says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reply {
     /// A value that meets the success condition.
     Good,

@@ -1,7 +1,9 @@
 //! How everything in a scripted cluster behaves: a scenario as it is under way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crossfade_api::analysis::Metric;
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading, Value as Word};
 use crossfade_engine::action::{Done, Failure, FailureKind, Outcome, Split};
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, Due, Subject};
 use crate::passes::Moment;
+use crate::readings::Answers;
 use crate::scenario::{Fate, Fault, FaultKind, Millis, Nature, Reply, Scenario, Version};
 use crate::watch::What;
 
@@ -29,6 +32,7 @@ pub(crate) struct Script {
     /// A moment of a fault has come.
     pub(crate) faulted: bool,
     pub(crate) quiet: bool,
+    answers: Answers,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -73,6 +77,7 @@ impl Script {
             metrics_down_until: begun,
             faulted: false,
             quiet: false,
+            answers: Answers::default(),
         }
     }
 
@@ -271,13 +276,25 @@ impl Cluster {
     /// What a metric says, if a script decides that.
     pub(crate) fn scripted_answer(
         &mut self,
-        metric: &str,
+        metric: &Metric,
         run: &str,
     ) -> Option<Result<Reading, ProviderError>> {
         let version = self.run_version(run);
         let now = self.now;
         let script = self.script.as_mut()?;
-        Some(reading(script.reply(metric, version, now)))
+        let reply = script.reply(&metric.name, version, now);
+        if script.scenario.as_written {
+            return Some(script.answers.give(metric, reply, now));
+        }
+        Some(reading(reply))
+    }
+
+    /// Metrics for which no answer was found that their conditions call good, and those without a bad one.
+    pub(crate) fn never_answered(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let script = self.script.as_ref();
+        script
+            .map(|script| script.answers.never())
+            .unwrap_or_default()
     }
 
     pub(crate) fn route(&mut self, split: &Split) -> Outcome {

@@ -24,6 +24,7 @@ pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod rollback;
 pub(crate) mod set_image;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod terminate;
 pub(crate) mod undo;
@@ -66,6 +67,7 @@ pub(crate) enum Command {
     Terminate(terminate::Terminate),
     Create(create::Create),
     Lint(lint::Lint),
+    Simulate(simulate::Simulate),
     Completion(completion::Completion),
     Version(version::Version),
     Demo(crate::demo::Demo),
@@ -86,6 +88,7 @@ impl Command {
             Self::Sample(sample) => sample.run(),
             Self::Proxy(role) => role.run(),
             Self::Completion(command) => command.run(context),
+            Self::Simulate(command) => command.run(context),
             Self::Docs(command) => command.run(),
             other => {
                 let runtime = tokio::runtime::Builder::new_current_thread()
@@ -111,6 +114,7 @@ impl Command {
             | Self::Sample(_)
             | Self::Proxy(_)
             | Self::Completion(_)
+            | Self::Simulate(_)
             | Self::Docs(_) => Ok(()),
             Self::Apply(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,

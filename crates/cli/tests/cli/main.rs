@@ -6,4 +6,5 @@ mod following;
 mod manifests;
 mod pages;
 mod pictures;
+mod simulate;
 mod stage;
