@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crossfade_api::analysis::Metric;
 use crossfade_api::providers::OAuth2;
+use crossfade_api::validate::analysis::provider_names;
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading};
 use jiff::Timestamp;
 
@@ -113,8 +114,13 @@ pub fn provider(metric: &Metric, defaults: &Defaults) -> Result<Box<dyn Provider
     if let Some(web) = &wanted.web {
         return Ok(Box::new(web::Web::new(web).map_err(config)?));
     }
-    Err(config(format!(
-        "no valid provider in metric '{}'",
-        metric.name
-    )))
+    let name = &metric.name;
+    Err(config(match provider_names(wanted).first() {
+        Some(other) => {
+            format!(
+                "metric '{name}' cannot be measured with {other} yet; use prometheus, web or job"
+            )
+        }
+        None => format!("no valid provider in metric '{name}'"),
+    }))
 }

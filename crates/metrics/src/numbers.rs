@@ -107,6 +107,21 @@ fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// What a decoder says, in an error text: one line of at most 200 characters. Decoders quote what they could not read.
+pub fn one_line(text: &str) -> String {
+    const MOST: usize = 200;
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST)
+        .collect();
+    if text.chars().nth(MOST).is_none() {
+        line
+    } else {
+        line.chars().take(MOST - 1).chain(['…']).collect()
+    }
+}
+
 /// A response body in an error text: at most 1024 bytes of it, as UTF-8.
 pub fn body_in_message(body: &[u8]) -> String {
     const MOST: usize = 1024;

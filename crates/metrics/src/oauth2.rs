@@ -12,6 +12,8 @@ use crate::{Response, numbers};
 pub(crate) struct Token {
     /// The value of the `Authorization` header.
     pub(crate) header: String,
+    /// The token itself.
+    pub(crate) value: String,
     /// Seconds until it expires, if the server said so.
     pub(crate) lifetime: Option<u64>,
 }
@@ -68,17 +70,26 @@ pub(crate) fn read(response: &Response) -> Result<Token, String> {
             numbers::body_in_message(&response.body)
         ));
     }
-    let answer: Answer = serde_json::from_slice(&response.body).unwrap_or_else(|_| {
-        let mut fields: BTreeMap<String, String> = form_urlencoded::parse(&response.body)
-            .into_owned()
-            .collect();
-        let mut take = |name: &str| fields.remove(name).unwrap_or_default();
-        Answer {
-            access_token: take("access_token"),
-            token_type: take("token_type"),
-            expires_in: take("expires_in").parse::<u64>().ok().map(Into::into),
+    let answer: Answer = match serde_json::from_slice(&response.body) {
+        Ok(answer) => answer,
+        Err(why) => {
+            let mut fields: BTreeMap<String, String> = form_urlencoded::parse(&response.body)
+                .into_owned()
+                .collect();
+            let Some(access_token) = fields.remove("access_token") else {
+                return Err(format!(
+                    "oauth2: cannot parse json: {}",
+                    numbers::one_line(&why.to_string())
+                ));
+            };
+            let mut take = |name: &str| fields.remove(name).unwrap_or_default();
+            Answer {
+                access_token,
+                token_type: take("token_type"),
+                expires_in: take("expires_in").parse::<u64>().ok().map(Into::into),
+            }
         }
-    });
+    };
     if answer.access_token.is_empty() {
         return Err("oauth2: server response missing access_token".to_owned());
     }
@@ -91,6 +102,7 @@ pub(crate) fn read(response: &Response) -> Result<Token, String> {
         .and_then(|seconds| seconds.as_u64().or_else(|| seconds.as_str()?.parse().ok()));
     Ok(Token {
         header: format!("{kind} {}", answer.access_token),
+        value: answer.access_token,
         lifetime,
     })
 }
@@ -156,5 +168,9 @@ mod tests {
             answer("{}").err().as_deref(),
             Some("oauth2: server response missing access_token")
         );
+        for garbage in ["", "<html>", "[1]", r#"{"access_token":5}"#] {
+            let why = answer(garbage).err().unwrap_or_default();
+            assert!(why.starts_with("oauth2: cannot parse json: "), "{why}");
+        }
     }
 }

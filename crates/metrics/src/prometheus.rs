@@ -198,7 +198,7 @@ impl Provider for Prometheus {
         let answer = answer(response)?;
         let data = answer.data.as_deref().filter(|data| data.get() != "null");
         let parse = |why: serde_json::Error| {
-            ProviderError::new(ProviderErrorKind::Parse, format!("bad_response: {why}"))
+            ProviderError::new(ProviderErrorKind::Parse, undecodable(&why))
         };
         let unsupported = || {
             ProviderError::new(
@@ -308,19 +308,30 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+fn undecodable(why: &serde_json::Error) -> String {
+    format!("bad_response: {}", numbers::one_line(&why.to_string()))
+}
+
 /// The frame of a good answer, or what the server says is wrong.
 fn answer(response: &Response) -> Result<Answer, ProviderError> {
     let error = |kind, text: String| Err(ProviderError::new(kind, text));
     let status = response.status;
     let frame: Result<Answer, _> = serde_json::from_slice(&response.body);
-    let explained = |answer: &Answer| format!("{}: {}", answer.error_type, answer.error);
+    let explained = |answer: &Answer| {
+        let (kind, text) = (&answer.error_type, &answer.error);
+        format!(
+            "{}: {}",
+            numbers::one_line(kind),
+            numbers::body_in_message(text.as_bytes())
+        )
+    };
     match status {
         200..300 => match frame {
             Ok(answer) if answer.status == "error" => {
                 error(ProviderErrorKind::Server, explained(&answer))
             }
             Ok(answer) => Ok(answer),
-            Err(why) => error(ProviderErrorKind::Parse, format!("bad_response: {why}")),
+            Err(why) => error(ProviderErrorKind::Parse, undecodable(&why)),
         },
         400 | 422 => match frame {
             Ok(answer) if answer.status == "success" => error(
@@ -328,7 +339,7 @@ fn answer(response: &Response) -> Result<Answer, ProviderError> {
                 "bad_response: inconsistent body for response code".to_owned(),
             ),
             Ok(answer) => error(ProviderErrorKind::Config, explained(&answer)),
-            Err(why) => error(ProviderErrorKind::Parse, format!("bad_response: {why}")),
+            Err(why) => error(ProviderErrorKind::Parse, undecodable(&why)),
         },
         401 | 403 => error(
             ProviderErrorKind::Auth,

@@ -1,19 +1,24 @@
 //! Carries providers' requests out, with the same limits for all of them.
 //!
 //! One time limit covers the token, every redirect and the reading of the whole answer; an answer has a greatest size; a provider that
-//! says when to come back is waited for if the limit allows it.
+//! says when to come back is waited for if the limit allows it. Start at [`Transport::measure`].
+//!
+//! Every request has a connection of its own. Measurements are rare, and a connection that was kept might be found dead just when a
+//! release depends on it.
 
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossfade_api::providers::OAuth2;
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading};
-use reqwest::header::{HOST, LOCATION, RETRY_AFTER};
+use futures_util::FutureExt as _;
+use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, Url};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::oauth2::{self, Token};
 use crate::{Moment, Provider, Request, Response};
@@ -34,14 +39,87 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// Says where a host name leads on this machine, if it is one of its own.
 pub type Names = Arc<dyn Fn(&str, u16) -> Option<SocketAddr> + Send + Sync>;
 
+/// What came of a measurement.
+#[derive(Debug)]
+pub struct Taken {
+    /// What the provider says, or why it says nothing.
+    pub reading: Result<Reading, ProviderError>,
+    /// Credentials that were made up for the requests, for example a token. Whoever keeps anything of the reading hides them.
+    pub credentials: Vec<String>,
+}
+
 /// Carries requests out.
 pub struct Transport {
+    by_proxy: Clients,
+    direct: Clients,
+    names: Option<Names>,
+    tokens: Mutex<HashMap<String, TokenPlace>>,
+    in_flight: Semaphore,
+    per_host: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// A token and until when it is good. Locked while it is asked for: others that want the same one wait for it instead of asking, too.
+type TokenPlace = Arc<tokio::sync::Mutex<Option<(Token, Instant)>>>;
+
+/// A client that checks certificates and one that does not.
+struct Clients {
     checked: Client,
     unchecked: Client,
-    names: Option<Names>,
-    tokens: Mutex<HashMap<String, (Token, Instant)>>,
-    in_flight: Semaphore,
-    per_host: std::sync::Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Clients {
+    fn new(by_proxy: bool) -> Result<Self, String> {
+        let client = |insecure: bool| {
+            let builder = Client::builder()
+                .user_agent(concat!("crossfade/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(0)
+                .tls_danger_accept_invalid_certs(insecure);
+            let builder = if by_proxy {
+                builder
+            } else {
+                builder.no_proxy()
+            };
+            builder
+                .build()
+                .map_err(|why| format!("cannot set up HTTP: {why}"))
+        };
+        Ok(Self {
+            checked: client(false)?,
+            unchecked: client(true)?,
+        })
+    }
+}
+
+/// What one measurement has done so far.
+#[derive(Default)]
+struct Trail {
+    /// Method and address of the request under way.
+    asking: Mutex<String>,
+    credentials: Mutex<Vec<String>>,
+}
+
+impl Trail {
+    fn ask(&self, request: &Request) {
+        *locked(&self.asking) = described(&request.method, &request.url);
+    }
+
+    /// Remembers what an `Authorization` header holds after the name of its scheme.
+    fn sends(&self, headers: &[(String, String)]) {
+        let authorization = headers.iter().filter(|(name, _)| is_authorization(name));
+        let credentials = authorization
+            .map(|(_, value)| value.split_once(' ').map_or(&**value, |(_, rest)| rest));
+        locked(&self.credentials).extend(credentials.map(str::to_owned));
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_authorization(header: &str) -> bool {
+    header.eq_ignore_ascii_case("authorization")
 }
 
 impl Transport {
@@ -49,40 +127,53 @@ impl Transport {
     pub fn new(names: Option<Names>) -> Result<Self, String> {
         // Whoever comes first installs it; all of us want the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = |insecure: bool| {
-            Client::builder()
-                .user_agent(concat!("crossfade/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(Duration::from_secs(30))
-                .tls_danger_accept_invalid_certs(insecure)
-                .build()
-                .map_err(|why| format!("cannot set up HTTP: {why}"))
-        };
         Ok(Self {
-            checked: client(false)?,
-            unchecked: client(true)?,
+            by_proxy: Clients::new(true)?,
+            direct: Clients::new(false)?,
             names,
             tokens: Mutex::default(),
             in_flight: Semaphore::new(MOST_IN_FLIGHT),
-            per_host: std::sync::Mutex::default(),
+            per_host: Mutex::default(),
         })
     }
 
-    /// Takes one measurement.
-    pub async fn measure(
+    /// Takes one measurement. A provider that panics ends this measurement and nothing else.
+    pub async fn measure(&self, provider: &dyn Provider, moment: Moment<'_>) -> Taken {
+        let trail = Trail::default();
+        let reading = AssertUnwindSafe(self.take(provider, moment, &trail)).catch_unwind();
+        let reading = reading.await.unwrap_or_else(|_| {
+            let text = format!(
+                "the {} provider could not cope with this metric or its answer",
+                provider.kind()
+            );
+            Err(ProviderError::new(ProviderErrorKind::Parse, text))
+        });
+        Taken {
+            reading,
+            credentials: trail
+                .credentials
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    async fn take(
         &self,
         provider: &dyn Provider,
         moment: Moment<'_>,
+        trail: &Trail,
     ) -> Result<Reading, ProviderError> {
         let request = provider.request(moment)?;
+        trail.ask(&request);
         let _places = self.places(&request.url).await;
-        let begun = Instant::now();
         let limit = request.timeout;
-        let answer = tokio::time::timeout(limit, self.exchange(provider, &request, begun)).await;
+        let ends = Instant::now().checked_add(limit);
+        let answer =
+            tokio::time::timeout(limit, self.exchange(provider, &request, ends, trail)).await;
         answer.unwrap_or_else(|_| {
             let text = format!(
                 "{}: request timed out after {}",
-                described(&request.method, &request.url),
+                locked(&trail.asking),
                 go_duration(limit)
             );
             Err(ProviderError::new(ProviderErrorKind::Timeout, text))
@@ -90,16 +181,13 @@ impl Transport {
     }
 
     /// Waits for a place among the measurements under way; waiting does not count against a measurement's own time.
-    async fn places(&self, url: &str) -> impl Sized + use<> {
+    async fn places(&self, url: &str) -> impl Sized + use<'_> {
         let host = Url::parse(url)
             .ok()
             .and_then(|url| url.host_str().map(str::to_owned))
             .unwrap_or_default();
         let per_host = {
-            let mut hosts = self
-                .per_host
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut hosts = locked(&self.per_host);
             hosts.retain(|_, places| {
                 Arc::strong_count(places) > 1 || places.available_permits() < MOST_PER_HOST
             });
@@ -109,57 +197,81 @@ impl Transport {
                 .clone()
         };
         // Semaphores are never closed, so there is always a place in the end.
-        (per_host.acquire_owned().await.ok(), ())
+        (
+            per_host.acquire_owned().await.ok(),
+            self.in_flight.acquire().await.ok(),
+        )
     }
 
     async fn exchange(
         &self,
         provider: &dyn Provider,
         request: &Request,
-        begun: Instant,
+        ends: Option<Instant>,
+        trail: &Trail,
     ) -> Result<Reading, ProviderError> {
-        let _place = self.in_flight.acquire().await.ok();
-        let (mut response, mut retry_after) = self.send(request).await?;
-        if let Some(wait) = retry_after
-            && begun.elapsed() + wait < request.timeout
-        {
-            tokio::time::sleep(wait).await;
-            (response, retry_after) = self.send(request).await?;
-        }
+        let (mut response, mut retry_after) = self.send(request, ends, trail).await?;
         if let Some(other) = provider.instead(request, &response) {
-            (response, retry_after) = self.send(&other).await?;
+            (response, retry_after) = self.send(&other, ends, trail).await?;
         }
-        provider.read(&response).map_err(|mut error| {
-            if let Some(wait) = retry_after {
-                let seconds = wait.as_secs();
-                error.kind = ProviderErrorKind::RateLimited;
-                error
-                    .message
-                    .push_str(&format!(" (retry after {seconds}s)"));
-                error.retry_after_seconds =
-                    u32::try_from(wait.min(LONGEST_RETRY_AFTER).as_secs()).ok();
-            }
-            error
+        provider.read(&response).map_err(|error| match retry_after {
+            Some(wait) => rate_limited(error, wait),
+            None => error,
         })
     }
 
     /// Sends one request with its token; also tells how long the server wants to be left alone.
-    async fn send(&self, request: &Request) -> Result<(Response, Option<Duration>), ProviderError> {
+    async fn send(
+        &self,
+        request: &Request,
+        ends: Option<Instant>,
+        trail: &Trail,
+    ) -> Result<(Response, Option<Duration>), ProviderError> {
         let mut request = request.clone();
-        if !request.oauth2.token_url.is_empty() {
-            let token = self.token(&request.oauth2, request.insecure).await?;
-            let names_it =
-                |(name, _): &(String, String)| name.eq_ignore_ascii_case("authorization");
-            if !request.headers.iter().any(names_it) {
+        let with_token = !request.oauth2.token_url.is_empty();
+        if with_token {
+            let token = self
+                .token(&request.oauth2, request.insecure, ends, trail)
+                .await?;
+            if !request
+                .headers
+                .iter()
+                .any(|(name, _)| is_authorization(name))
+            {
                 request
                     .headers
                     .push(("Authorization".to_owned(), token.header));
             }
         }
-        self.follow(request).await
+        let answer = self.patiently(&request, ends, trail).await?;
+        if with_token && answer.0.status == 401 {
+            // Revoked before its time: the next measurement asks for another.
+            *self.token_place(&request.oauth2).lock().await = None;
+        }
+        Ok(answer)
     }
 
-    async fn token(&self, oauth2: &OAuth2, insecure: bool) -> Result<Token, ProviderError> {
+    /// Sends one request, and once more if the server asks for a pause that the time limit allows.
+    async fn patiently(
+        &self,
+        request: &Request,
+        ends: Option<Instant>,
+        trail: &Trail,
+    ) -> Result<(Response, Option<Duration>), ProviderError> {
+        trail.sends(&request.headers);
+        let (response, retry_after) = self.follow(request.clone(), trail).await?;
+        let fits = |wait: &Duration| {
+            let again = Instant::now().checked_add(*wait);
+            again.is_some_and(|again| ends.is_none_or(|ends| again < ends))
+        };
+        let Some(wait) = retry_after.filter(fits) else {
+            return Ok((response, retry_after));
+        };
+        tokio::time::sleep(wait).await;
+        self.follow(request.clone(), trail).await
+    }
+
+    fn token_place(&self, oauth2: &OAuth2) -> TokenPlace {
         let key = format!(
             "{}\n{}\n{}\n{}",
             oauth2.token_url,
@@ -167,58 +279,95 @@ impl Transport {
             oauth2.client_secret,
             oauth2.scopes.join(" ")
         );
-        // Held while asking: others that want the same token wait for it instead of asking, too.
-        let mut tokens = self.tokens.lock().await;
-        tokens.retain(|_, (_, good_until)| *good_until > Instant::now());
-        if let Some((token, _)) = tokens.get(&key) {
+        let mut tokens = locked(&self.tokens);
+        tokens.retain(|_, place| {
+            let good = |kept: &Option<(Token, Instant)>| {
+                kept.as_ref()
+                    .is_some_and(|(_, good_until)| *good_until > Instant::now())
+            };
+            Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|kept| good(&kept))
+        });
+        Arc::clone(tokens.entry(key).or_default())
+    }
+
+    /// The token that is kept for this client, or a new one. The client is named in a header first, and in the form where that fails.
+    async fn token(
+        &self,
+        oauth2: &OAuth2,
+        insecure: bool,
+        ends: Option<Instant>,
+        trail: &Trail,
+    ) -> Result<Token, ProviderError> {
+        let place = self.token_place(oauth2);
+        let mut kept = place.lock().await;
+        if let Some((token, good_until)) = kept.as_ref()
+            && *good_until > Instant::now()
+        {
             return Ok(token.clone());
         }
-        let mut last = String::new();
-        for with_client in [false, true] {
-            let mut headers = vec![(
-                "Content-Type".to_owned(),
-                "application/x-www-form-urlencoded".to_owned(),
-            )];
-            if !with_client {
-                headers.push(("Authorization".to_owned(), oauth2::client_header(oauth2)));
-            }
-            let request = Request {
-                method: "POST".to_owned(),
-                url: oauth2.token_url.clone(),
-                headers,
-                body: Some(oauth2::form(oauth2, with_client)),
-                timeout: Duration::MAX,
-                insecure,
-                oauth2: OAuth2::default(),
-            };
-            match self
-                .follow(request)
-                .await
-                .map_err(|error| error.message)
-                .and_then(|(response, _)| oauth2::read(&response))
-            {
-                Ok(token) => {
-                    let lifetime = token
-                        .lifetime
-                        .map(Duration::from_secs)
-                        .and_then(|lifetime| lifetime.checked_sub(TOKEN_MARGIN));
-                    if let Some(lifetime) = lifetime {
-                        tokens.insert(key, (token.clone(), Instant::now() + lifetime));
-                    }
-                    return Ok(token);
-                }
-                Err(why) => last = why,
-            }
+        let mut asked = self
+            .ask_for_token(oauth2, insecure, false, ends, trail)
+            .await;
+        if asked.is_err() {
+            asked = self
+                .ask_for_token(oauth2, insecure, true, ends, trail)
+                .await;
         }
-        Err(ProviderError::new(ProviderErrorKind::Credentials, last))
+        let token = asked?;
+        *kept = token
+            .lifetime
+            .map(Duration::from_secs)
+            .and_then(|lifetime| lifetime.checked_sub(TOKEN_MARGIN))
+            .and_then(|lifetime| Instant::now().checked_add(lifetime))
+            .map(|good_until| (token.clone(), good_until));
+        Ok(token)
+    }
+
+    async fn ask_for_token(
+        &self,
+        oauth2: &OAuth2,
+        insecure: bool,
+        client_in_form: bool,
+        ends: Option<Instant>,
+        trail: &Trail,
+    ) -> Result<Token, ProviderError> {
+        let mut headers = vec![(
+            "Content-Type".to_owned(),
+            "application/x-www-form-urlencoded".to_owned(),
+        )];
+        if !client_in_form {
+            headers.push(("Authorization".to_owned(), oauth2::client_header(oauth2)));
+        }
+        let request = Request {
+            method: "POST".to_owned(),
+            url: oauth2.token_url.clone(),
+            headers,
+            body: Some(oauth2::form(oauth2, client_in_form)),
+            // The measurement's own limit holds.
+            timeout: Duration::MAX,
+            insecure,
+            oauth2: OAuth2::default(),
+        };
+        let (response, retry_after) = self.patiently(&request, ends, trail).await?;
+        let token = oauth2::read(&response).map_err(|why| {
+            let error = ProviderError::new(ProviderErrorKind::Credentials, why);
+            match retry_after {
+                Some(wait) => rate_limited(error, wait),
+                None => error,
+            }
+        })?;
+        locked(&trail.credentials).push(token.value.clone());
+        Ok(token)
     }
 
     /// Sends one request and follows redirects; what authenticates us stays with the first host.
     async fn follow(
         &self,
         mut request: Request,
+        trail: &Trail,
     ) -> Result<(Response, Option<Duration>), ProviderError> {
         for _ in 0..=MOST_REDIRECTS {
+            trail.ask(&request);
             let url = Url::parse(&request.url).map_err(|why| {
                 ProviderError::new(
                     ProviderErrorKind::Config,
@@ -246,14 +395,17 @@ impl Transport {
                     retry_after,
                 ));
             };
-            if next.origin() != url.origin() {
-                request.headers.retain(|(name, _)| {
-                    name.eq_ignore_ascii_case("content-type") || name.eq_ignore_ascii_case("accept")
-                });
+            let describes_body =
+                |name: &str| ["content-type", "accept"].contains(&&*name.to_ascii_lowercase());
+            if !may_know_credentials(&url, &next) {
+                request.headers.retain(|(name, _)| describes_body(name));
             }
             if matches!(status, 301..=303) && request.method != "HEAD" && request.method != "GET" {
                 "GET".clone_into(&mut request.method);
                 request.body = None;
+                request
+                    .headers
+                    .retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
             }
             request.url = next.into();
         }
@@ -273,27 +425,44 @@ impl Transport {
         };
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|why| failed(ProviderErrorKind::Config, &why.to_string()))?;
-        let client = if request.insecure {
-            &self.unchecked
-        } else {
-            &self.checked
-        };
         let local = url
             .host_str()
             .zip(url.port_or_known_default())
             .and_then(|(host, port)| self.names.as_ref()?(host, port));
+        // What is on this machine is no business of a proxy.
+        let clients = if local.is_some() || is_loopback(url) {
+            &self.direct
+        } else {
+            &self.by_proxy
+        };
+        let client = if request.insecure {
+            &clients.unchecked
+        } else {
+            &clients.checked
+        };
         let mut target = url.clone();
+        let mut headers = HeaderMap::new();
         if let Some(address) = local {
             let _ = target.set_ip_host(address.ip());
             let _ = target.set_port(Some(address.port()));
-        }
-        let mut builder = client.request(method, target);
-        if local.is_some() {
-            builder = builder.header(HOST, host_header(url));
+            if let Ok(host) = HeaderValue::from_str(&host_header(url)) {
+                headers.insert(HOST, host);
+            }
         }
         for (name, value) in &request.headers {
-            builder = builder.header(name, value);
+            let parsed = HeaderName::from_bytes(name.as_bytes())
+                .ok()
+                .zip(HeaderValue::from_bytes(value.as_bytes()).ok());
+            let Some((known, mut value)) = parsed else {
+                // Its value may be a secret.
+                let why =
+                    format!("the header {name:?} has a name or a value that HTTP does not allow");
+                return Err(failed(ProviderErrorKind::Config, &why));
+            };
+            value.set_sensitive(true);
+            headers.insert(known, value);
         }
+        let mut builder = client.request(method, target).headers(headers);
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
@@ -306,6 +475,33 @@ impl Transport {
             failed(kind, &cause(&error))
         })
     }
+}
+
+/// What a server gets to know of it when it sends a request elsewhere: nothing, unless it is the same server, perhaps by TLS now.
+fn may_know_credentials(from: &Url, to: &Url) -> bool {
+    let upgraded = (from.scheme(), to.scheme()) == ("http", "https")
+        && (from.port(), to.port()) == (None, None);
+    from.origin() == to.origin() || upgraded && from.host() == to.host()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    })
+}
+
+/// An error of a server that wants to be left alone for a while.
+fn rate_limited(mut error: ProviderError, wait: Duration) -> ProviderError {
+    error.kind = ProviderErrorKind::RateLimited;
+    error
+        .message
+        .push_str(&format!(" (retry after {}s)", wait.as_secs()));
+    error.retry_after_seconds = u32::try_from(wait.min(LONGEST_RETRY_AFTER).as_secs()).ok();
+    error
 }
 
 fn host_header(url: &Url) -> String {
@@ -331,6 +527,16 @@ async fn body(
         if body.len() + chunk.len() > LARGEST_BODY {
             let text = format!("response body exceeds limit of {LARGEST_BODY} bytes");
             return Err(ProviderError::new(ProviderErrorKind::TooLarge, text));
+        }
+        if body.len() + chunk.len() > body.capacity() {
+            // Doubled as usual while that is little; then once more, so that there are never two large ones at a time.
+            let needed = body.len() + chunk.len();
+            let wanted = if needed > LARGEST_BODY / 4 {
+                LARGEST_BODY
+            } else {
+                needed.max(2 * body.capacity())
+            };
+            body.reserve_exact(wanted - body.len());
         }
         body.extend_from_slice(&chunk);
     }
