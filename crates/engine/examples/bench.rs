@@ -232,6 +232,7 @@ fn mid_canary(now: Timestamp) -> World {
         services: BTreeMap::from([service("web-canary", &new), service("web-stable", &stable)]),
         references: BTreeMap::new(),
         templates: BTreeMap::from([(key, Found::Found(Arc::new(AnalysisTemplateSpec::default())))]),
+        unread: BTreeMap::new(),
         runs: vec![analysis_run("step"), analysis_run("background")],
         routers: vec![Router {
             kind: "Nginx".to_owned(),

@@ -33,6 +33,8 @@ struct Stage {
     started: Vec<(String, i64)>,
     deleted_jobs: Vec<String>,
     error_text: String,
+    /// How long the provider wants to be left alone after an error.
+    pause_asked_for: Option<SignedDuration>,
     events: Vec<Event>,
     now: Timestamp,
     begun: Timestamp,
@@ -56,6 +58,7 @@ impl Stage {
             started: Vec::new(),
             deleted_jobs: Vec::new(),
             error_text: "provider is down".to_owned(),
+            pause_asked_for: None,
             events: Vec::new(),
             now: begun,
             begun,
@@ -112,11 +115,15 @@ impl Stage {
         } else {
             String::new()
         };
+        let pause = self
+            .pause_asked_for
+            .filter(|_| phase == AnalysisPhase::Error);
         let measurement = Measurement {
             phase,
             message,
             started_at: Some(self.now),
             finished_at: Some(self.now),
+            resume_at: pause.map(|pause| self.now + pause),
             ..Measurement::default()
         };
         Measured::Taken {
@@ -641,6 +648,58 @@ fn a_job_created_before_its_status_was_recorded_is_adopted() {
     stage.pass();
     assert_eq!(stage.jobs.len(), 1, "one Job for one attempt");
     assert_eq!(stage.result("job").measurements.len(), 1);
+}
+
+#[test]
+fn a_run_that_cannot_be_read_whole_is_an_error_that_names_the_field() {
+    let (run, faults) = AnalysisRun::from_json(json!({
+        "metadata": {"name": "run", "namespace": "ns", "uid": UID},
+        "spec": {"metrics": [{"name": "m", "interval": 5, "provider": {"web": {"url": "http://x"}}}]},
+    }));
+    assert_eq!(faults.len(), 1);
+    let mut stage = Stage::metric(json!({}), "S");
+    stage.run = run;
+    stage.pass();
+    stage.ends(
+        AnalysisPhase::Error,
+        &format!("Analysis spec invalid: {}", faults[0]),
+    );
+    assert!(
+        stage
+            .run
+            .status
+            .message
+            .contains("spec.metrics[0].interval")
+    );
+    assert_eq!(stage.started, [], "nothing is measured");
+    assert_eq!(stage.reasons(), ["AnalysisRunError"]);
+}
+
+#[test]
+fn providers_08_a_provider_that_asks_to_be_left_alone_is() {
+    let mut stage = Stage::metric(json!({"interval": "5s", "count": 1}), "ES");
+    stage.pause_asked_for = Some(SignedDuration::from_secs(30));
+    stage.run_out();
+    stage.ends(AnalysisPhase::Successful, "");
+    let starts = stage.seconds_of_starts();
+    assert_eq!(starts.len(), 2);
+    assert!((30..=32).contains(&starts[1]), "{starts:?}");
+}
+
+#[test]
+fn jobs_of_measurements_that_are_cut_go_even_where_the_next_was_just_started() {
+    let mut stage = Stage::new(json!({
+        "metrics": [{"name": "job", "count": 3, "interval": "1s",
+            "provider": {"job": {"spec": {"template": {"spec": {"containers": []}}}}}}],
+        "measurementRetention": [{"metricName": "job", "limit": 1}],
+    }));
+    for _ in 0..20 {
+        stage.jobs.values_mut().for_each(|job| job.complete = true);
+        stage.wait(1);
+    }
+    stage.ends(AnalysisPhase::Successful, "");
+    let left: Vec<&str> = stage.jobs.keys().map(String::as_str).collect();
+    assert_eq!(left, [format!("{UID}.job.3")]);
 }
 
 #[test]

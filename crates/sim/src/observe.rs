@@ -114,6 +114,7 @@ impl Cluster {
             services,
             references,
             templates,
+            unread: BTreeMap::new(),
             runs,
             routers,
             pods,

@@ -95,7 +95,11 @@ pub fn conclude(
         phase,
         message,
         value: cut_for_display(reading.display),
-        metadata: reading.metadata,
+        metadata: reading
+            .metadata
+            .into_iter()
+            .map(|(key, value)| (key, cut_for_display(value)))
+            .collect(),
         started_at: Some(started),
         finished_at: Some(now),
         resume_at: None,

@@ -101,6 +101,15 @@ fn go_on(
     now: Timestamp,
 ) -> Result<Option<AnalysisRunStatus>, Halt> {
     let spec = &world.run.spec;
+    // What could not be read was left out: the rest is not what the writer asked for.
+    let faults = world.run.origin.faults().iter();
+    if let Some(fault) = faults
+        .into_iter()
+        .find(|fault| fault.path.starts_with("spec"))
+    {
+        let text = format!("Analysis spec invalid: {fault}");
+        return end_in_error(world, plan, now, &[], &text);
+    }
     let resolved = substitute::sources(&spec.args).and_then(|sources| {
         let values = substitute::planning_values(&sources);
         let metrics = spec
@@ -511,16 +520,12 @@ fn trim(
 ) {
     for result in &mut status.metric_results {
         let keep = rules.measurements_to_keep(&result.name);
-        if result.measurements.len() > keep {
-            result
-                .measurements
-                .drain(..result.measurements.len() - keep);
-            if metrics
-                .iter()
-                .any(|metric| metric.name == result.name && metric.provider.job.is_some())
-            {
-                job::trim(world, plan, &result.name, keep);
-            }
+        let surplus = result.measurements.len().saturating_sub(keep);
+        result.measurements.drain(..surplus);
+        let is_job = |metric: &&Metric| metric.name == result.name && metric.provider.job.is_some();
+        if metrics.iter().any(|metric| is_job(&metric)) {
+            // Also where no measurement is surplus now: a Job that was started in the pass that cut them could not be counted there.
+            job::trim(world, plan, &result.name, keep);
         }
     }
 }

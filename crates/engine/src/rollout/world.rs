@@ -35,6 +35,8 @@ pub struct World {
     pub references: BTreeMap<(RouterKind, String, String), Found<Arc<serde_json::Value>>>,
     /// The analysis templates that the strategy names, and those that they name in turn.
     pub templates: BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>>,
+    /// What could not be read of these templates, by template; what is not here was read whole.
+    pub unread: BTreeMap<TemplateKey, Vec<FieldError>>,
     /// The AnalysisRuns controlled by this Rollout, newest first; also those that only a live read finds.
     pub runs: Vec<Arc<AnalysisRun>>,
     /// The configured routers, in the order in which they are driven.
@@ -54,24 +56,19 @@ pub struct World {
 impl World {
     /// Looks for what is missing, unfit or not supported among the objects that the Rollout names, in the order in which users are told.
     pub fn find_faults(&self) -> Arc<[FieldError]> {
-        let mut faults = references::references(&self.rollout, self);
+        // What was left out of a template makes every other rule about it doubtful.
+        let mut faults: Vec<FieldError> = self
+            .unread
+            .iter()
+            .flat_map(|(key, unread)| unread.iter().map(|fault| key.fault(fault)))
+            .collect();
+        faults.extend(references::references(&self.rollout, self));
         // A provider that is not there must never end as an error measurement, which would take a release back.
         for (key, template) in &self.templates {
             let lacks = template
                 .found()
                 .map(|template| unsupported::template(template));
-            faults.extend(lacks.into_iter().flatten().map(|lack| {
-                let kind = if key.cluster_scope {
-                    "ClusterAnalysisTemplate"
-                } else {
-                    "AnalysisTemplate"
-                };
-                FieldError::invalid(
-                    "spec.strategy",
-                    &key.name,
-                    format!("{kind} {}: {lack}", key.name),
-                )
-            }));
+            faults.extend(lacks.into_iter().flatten().map(|lack| key.fault(&lack)));
         }
         faults.into()
     }
@@ -145,6 +142,19 @@ pub struct TemplateKey {
     pub cluster_scope: bool,
     /// Its name.
     pub name: String,
+}
+
+impl TemplateKey {
+    /// A fault in the template as a fault of the Rollout that names it.
+    fn fault(&self, fault: &FieldError) -> FieldError {
+        let kind = if self.cluster_scope {
+            "ClusterAnalysisTemplate"
+        } else {
+            "AnalysisTemplate"
+        };
+        let detail = format!("{kind} {}: {fault}", self.name);
+        FieldError::invalid("spec.strategy", &self.name, detail)
+    }
 }
 
 /// A ReplicaSet as far as decisions look at it: never its template, only facts about it.

@@ -339,3 +339,111 @@ fn api_34_the_newest_runs_of_each_class_are_kept() {
     assert!(!cluster.run_names().contains(&"of-nobody"));
     assert!(cluster.run("going-on").spec.terminate);
 }
+
+#[test]
+fn analysis_14_a_background_run_that_ends_inconclusive_after_the_promotion_changes_nothing() {
+    let mut cluster =
+        settled(&json!({"analysis": analysis(), "steps": [{"setWeight": 25}, {"pause": {}}]}));
+    cluster.set_image("web:2").settle();
+    let name = run(&cluster, "");
+    cluster.end_run(&name, AnalysisPhase::Running, "").settle();
+    cluster.resume().settle();
+    assert_eq!(cluster.phase(), "Healthy");
+    assert!(cluster.run(&name).spec.terminate);
+    // Its Job is stopped in flight, which makes it inconclusive.
+    let text = "Metric \"job\" assessed Inconclusive due to inconclusive (1) > inconclusiveLimit (0): \"Error Message: Metric Terminated\"";
+    cluster
+        .end_run(&name, AnalysisPhase::Inconclusive, text)
+        .run_for(60);
+    assert_eq!(cluster.phase(), "Healthy");
+    assert!(!cluster.status().abort);
+    assert_eq!(cluster.size("web:2"), 4);
+}
+
+#[test]
+fn analysis_15_a_job_that_cannot_start_pauses_the_release_and_a_promotion_starts_a_second_run() {
+    let mut cluster = settled(
+        &json!({"steps": [{"setWeight": 25}, {"analysis": analysis()}, {"setWeight": 50}]}),
+    );
+    cluster.set_image("web:2").settle();
+    let first = run(&cluster, "-1");
+    let text = "Metric \"job\" assessed Inconclusive due to inconclusive (1) > inconclusiveLimit (0): \"Error Message: Pod p, container c has terminal error (ImagePullBackOff): no such image\"";
+    cluster
+        .end_run(&first, AnalysisPhase::Inconclusive, text)
+        .settle();
+    assert_eq!(cluster.phase(), "Paused: InconclusiveAnalysisRun");
+    let pauses = &cluster.status().pause_conditions;
+    assert_eq!(pauses.len(), 1);
+    assert_eq!(pauses[0].reason.as_str(), "InconclusiveAnalysisRun");
+    cluster.run_for(3600);
+    assert_eq!(
+        cluster.run_names(),
+        [&first],
+        "nothing is repeated by itself"
+    );
+    cluster.resume().settle();
+    assert_eq!(cluster.run_names(), [first.clone(), format!("{first}.1")]);
+    assert_eq!(cluster.index(), 1);
+}
+
+#[test]
+fn analysis_29_a_run_whose_making_was_never_recorded_is_taken_over() {
+    let mut cluster = settled(&json!({"steps": [{"analysis": analysis()}, {"setWeight": 50}]}));
+    cluster.set_image("web:2");
+    let mut before = cluster.status().clone();
+    for _ in 0..20 {
+        before = cluster.status().clone();
+        cluster.pass();
+        if !cluster.runs.is_empty() {
+            break;
+        }
+    }
+    let name = run(&cluster, "-0");
+    assert_eq!(cluster.run_names(), [&name], "it was made just now");
+    assert_ne!(
+        cluster.status().canary.current_step_analysis_run_status,
+        None
+    );
+    // The controller dies after the run was made and before that is written down.
+    cluster.rollout.status = before;
+    assert_eq!(
+        cluster.status().canary.current_step_analysis_run_status,
+        None
+    );
+    cluster.settle();
+    assert_eq!(cluster.run_names(), [&name], "no second one appears");
+    assert!(!cluster.run(&name).spec.terminate);
+    let slot = cluster
+        .status()
+        .canary
+        .current_step_analysis_run_status
+        .as_ref();
+    assert_eq!(slot.map(|slot| slot.name.as_str()), Some(name.as_str()));
+    cluster
+        .end_run(&name, AnalysisPhase::Successful, "")
+        .settle();
+    assert_eq!(cluster.phase(), "Healthy");
+    assert_eq!(cluster.run_names(), [&name]);
+}
+
+#[test]
+fn analysis_30_five_finished_runs_stay_as_long_as_their_version() {
+    let mut cluster = settled(&json!({"steps": [{"setWeight": 50}]}));
+    let hash = cluster.hash("web:1");
+    for number in 0..7 {
+        cluster.add_run(&format!("good-{number}"), &hash, AnalysisPhase::Successful);
+    }
+    cluster.settle();
+    let newest: Vec<String> = (2..7).map(|number| format!("good-{number}")).collect();
+    assert_eq!(cluster.run_names(), newest);
+    cluster
+        .patch(&json!({"spec": {"revisionHistoryLimit": 0}}))
+        .set_image("web:2")
+        .run_for(3600);
+    assert_eq!(cluster.phase(), "Healthy");
+    assert!(
+        cluster.sets.iter().all(|set| set.image == "web:2"),
+        "the old version is gone"
+    );
+    assert!(cluster.runs.is_empty(), "{:?}", cluster.run_names());
+}

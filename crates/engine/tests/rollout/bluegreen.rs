@@ -367,3 +367,34 @@ fn an_undo_in_mid_flight_leaves_the_active_version_alone() {
     cluster.run_for(31);
     assert_eq!(sizes(&cluster), (0, 2));
 }
+
+#[test]
+fn analysis_32_a_failing_run_before_the_switch_keeps_the_active_service_where_it_is() {
+    let mut cluster = settled(2, &json!({"prePromotionAnalysis": analysis()}));
+    cluster.set_image("web:2").settle();
+    let name = run(&cluster, "pre");
+    cluster.end_run(&name, AnalysisPhase::Running, "").settle();
+    assert_eq!(cluster.selected("active"), "web:1");
+    let message = "Metric \"errors\" assessed Failed due to failed (1) > failureLimit (0)";
+    cluster
+        .end_run(&name, AnalysisPhase::Failed, message)
+        .settle();
+    assert!(cluster.status().abort);
+    assert_eq!(
+        cluster.phase(),
+        format!(
+            "Degraded: RolloutAborted: Rollout aborted update to revision 2: \
+             Blue/green pre-promotion analysis phase error/failed: {message}"
+        )
+    );
+    cluster.run_for(3600);
+    assert_eq!(cluster.selected("active"), "web:1");
+    assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:1"));
+    let switched = cluster.told_events("SwitchService");
+    assert!(
+        !switched
+            .iter()
+            .any(|text| text.contains("service 'active'")),
+        "{switched:?}"
+    );
+}

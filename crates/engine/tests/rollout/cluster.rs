@@ -494,6 +494,7 @@ impl Cluster {
                 .iter()
                 .map(|(key, template)| (key.clone(), Found::Found(template.clone())))
                 .collect(),
+            unread: BTreeMap::new(),
             runs: self.runs.iter().rev().cloned().map(Arc::new).collect(),
             routers: self
                 .routers

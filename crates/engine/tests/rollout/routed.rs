@@ -1,5 +1,6 @@
 //! A canary behind a router: weight and pods are separate.
 
+use crossfade_api::analysis_run::AnalysisPhase;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, failure, routed};
@@ -20,6 +21,16 @@ fn state(cluster: &Cluster) -> (i32, i32, Option<i32>) {
         cluster.size("web:1"),
         cluster.weight(),
     )
+}
+
+/// Gives a release an analysis in the background.
+fn analysed(cluster: &mut Cluster) {
+    let analysis = json!({"templates": [{"templateName": "smoke"}]});
+    cluster.add_template("smoke");
+    cluster
+        .patch(&json!({"spec": {"strategy": {"canary": {"analysis": analysis}}}}))
+        .settle();
+    assert_eq!(cluster.phase(), "Healthy");
 }
 
 #[test]
@@ -360,12 +371,17 @@ fn an_abort_takes_traffic_away_even_while_stable_lacks_pods() {
 #[test]
 fn behaviour_23_a_superseded_version_keeps_its_pods_while_traffic_names_it() {
     let mut cluster = settled(10, &json!({"steps": [{"setWeight": 30}, {"pause": {}}]}));
+    analysed(&mut cluster);
     cluster.set_image("web:2").settle();
     assert_eq!(state(&cluster), (3, 10, Some(30)));
+    let run = format!("web-{}-2", cluster.hash("web:2"));
+    cluster.end_run(&run, AnalysisPhase::Running, "").settle();
+    assert!(!cluster.run(&run).spec.terminate);
     cluster.pods_become_ready = false;
     cluster.make_available("web:1", 5);
     cluster.set_image("web:3").settle();
     assert_eq!(cluster.index(), 0);
+    assert!(cluster.run(&run).spec.terminate, "its analysis ends");
     assert_eq!(
         cluster.size("web:2"),
         3,
@@ -552,6 +568,7 @@ fn behaviour_28_a_rollback_within_the_window_skips_steps_and_waits_for_pods() {
         assert_eq!(cluster.phase(), "Healthy");
     }
     cluster.run_for(60);
+    analysed(&mut cluster);
     cluster.forget();
     cluster.pods_become_ready = false;
     cluster.set_image("web:3").settle();
@@ -562,6 +579,7 @@ fn behaviour_28_a_rollback_within_the_window_skips_steps_and_waits_for_pods() {
     assert!(cluster.told_events("RolloutCompleted")[0].ends_with("Rollback within window"));
     assert!(cluster.told_events("RolloutStepCompleted").is_empty());
     assert!(cluster.told_events("RolloutPaused").is_empty());
+    assert!(cluster.runs.is_empty(), "no analysis runs on the way back");
 
     cluster.pods_become_ready = true;
     cluster.run_for(60);

@@ -359,6 +359,10 @@ fn api_33_an_old_version_that_still_has_pods_is_kept_and_not_replaced_by_a_third
         cluster.run_for(10);
         cluster.set_image(&format!("web:{number}")).settle();
     }
+    for number in 1..=4 {
+        let hash = cluster.hash(&format!("web:{number}"));
+        cluster.add_run(&format!("run-{number}"), &hash, AnalysisPhase::Failed);
+    }
     // The oldest still has a pod on its way out.
     cluster.sets[0].seen.current = 1;
     cluster.patch(&json!({"spec": {"revisionHistoryLimit": 2}}));
@@ -366,6 +370,19 @@ fn api_33_an_old_version_that_still_has_pods_is_kept_and_not_replaced_by_a_third
     cluster.pass();
     let images: Vec<_> = cluster.sets.iter().map(|set| set.image.as_str()).collect();
     assert_eq!(images, ["web:1", "web:3", "web:4", "web:5"]);
+    cluster.pass();
+    assert_eq!(
+        cluster.run_names(),
+        ["run-1", "run-3", "run-4"],
+        "runs go with their version"
+    );
+
+    // Once it has no pods it is nothing special any more: the two oldest go.
+    cluster.sets[0].seen.current = 0;
+    cluster.settle();
+    let images: Vec<_> = cluster.sets.iter().map(|set| set.image.as_str()).collect();
+    assert_eq!(images, ["web:3", "web:4", "web:5"]);
+    assert_eq!(cluster.run_names(), ["run-3", "run-4"]);
 }
 
 #[test]
