@@ -10,6 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::context;
 use crate::error::{CliError, Result};
 
+/// Address of the Prometheus server for metrics that name none, as the compatible controller knows it.
+const PROMETHEUS_ADDRESS: &str = "ARGO_ROLLOUTS_PROMETHEUS_ADDRESS";
+
 /// Run releases on this machine
 ///
 /// Decides and supervises: pods are processes, Services are listeners of the built-in proxy, and requests are measured. Ending it stops
@@ -101,6 +104,9 @@ fn start(host: &Host, state: PathBuf) -> Result<()> {
     settings.metrics = host.metrics_address;
     settings.listen = host.listen;
     settings.ephemeral = host.ephemeral;
+    settings.prometheus_address = std::env::var(PROMETHEUS_ADDRESS)
+        .ok()
+        .filter(|address| !address.is_empty());
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
     runtime.block_on(async {

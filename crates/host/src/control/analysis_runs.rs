@@ -45,17 +45,16 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
 }
 
 /// Looks a key of a Secret up in a namespace.
-fn secret(context: &Context, namespace: &str, name: &str, key: &str) -> Result<String, String> {
+fn secret(context: &Context, namespace: &str, name: &str, key: &str) -> Result<Vec<u8>, String> {
     let secret = context.objects.get(Kind::Secret, namespace, name);
     let secret = secret.ok_or_else(|| format!("secrets \"{name}\" not found"))?;
     secret_value(&secret, key)
         .ok_or_else(|| format!("key '{key}' does not exist in secret '{name}'"))
 }
 
-/// The text under a key of a stored Secret.
-fn secret_value(secret: &Value, key: &str) -> Option<String> {
-    let bytes = crate::store::decode_secret(secret.get("data")?.get(key)?)?;
-    String::from_utf8(bytes).ok()
+/// What a stored Secret holds under a key.
+fn secret_value(secret: &Value, key: &str) -> Option<Vec<u8>> {
+    crate::store::decode_secret(secret.get("data")?.get(key)?)
 }
 
 /// Performs actions in order; measurements that stand next to one another are taken side by side.
@@ -98,8 +97,18 @@ async fn perform_one(
             context.measuring.measure(request, &secrets, now).await,
         ))),
         Action::CreateJob(job) => create_job(context, job, &secrets).await,
-        Action::DeleteJob { target } => delete(context, Kind::Job, target).await,
-        Action::DeleteAnalysisRun { target } => delete(context, Kind::AnalysisRun, target).await,
+        Action::DeleteJob { target } => deleted(
+            context
+                .objects
+                .delete_in_foreground(Kind::Job, &any_version(target))
+                .await,
+        ),
+        Action::DeleteAnalysisRun { target } => deleted(
+            context
+                .objects
+                .delete(Kind::AnalysisRun, &any_version(target))
+                .await,
+        ),
         _ => Err(Failure {
             kind: FailureKind::Other,
             message: "an AnalysisRun does not do that".to_owned(),
@@ -107,12 +116,15 @@ async fn perform_one(
     }
 }
 
-async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
-    let target = Target {
+fn any_version(target: &Target) -> Target {
+    Target {
         resource_version: String::new(),
         ..target.clone()
-    };
-    match context.objects.delete(kind, &target).await {
+    }
+}
+
+fn deleted(outcome: Result<(), ObjectError>) -> Outcome {
+    match outcome {
         Ok(()) | Err(ObjectError::NotFound(_)) => Ok(Done::Written(String::new())),
         Err(error) => Err(Failure {
             kind: FailureKind::Other,

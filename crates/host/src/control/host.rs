@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::{Resource as _, Rollout};
+use crossfade_engine::action::Target;
 use crossfade_engine::analysis::AnalysisRunSubject;
+use crossfade_engine::decision::Event;
 use crossfade_engine::pass::{Ended, Need, Pass, Standing};
 use crossfade_engine::rollout::RolloutSubject;
 use crossfade_engine::rollout::prepared::{Prepared, prepare};
 use crossfade_engine::rollout::world::Peaks;
 use crossfade_metrics::Defaults;
 use crossfade_metrics::transport::Transport;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -140,6 +143,8 @@ pub struct Settings {
     pub metrics: SocketAddr,
     /// Host names under which the metric store answers where no Service has the name.
     pub metric_aliases: Vec<String>,
+    /// Where metrics are asked for that name no Prometheus server; the metric store when absent.
+    pub prometheus_address: Option<String>,
     /// Also listen on this loopback address, for clients with the token.
     pub listen: Option<SocketAddr>,
     /// End pods and data plane with the control plane, and leave nothing behind.
@@ -166,6 +171,7 @@ impl Settings {
             service_ip: Ipv4Addr::LOCALHOST.into(),
             metrics: (Ipv4Addr::LOCALHOST, 0).into(),
             metric_aliases: aliases.map(str::to_owned).to_vec(),
+            prometheus_address: None,
             listen: None,
             ephemeral: false,
         })
@@ -206,6 +212,10 @@ impl Context {
         };
         let rollout = Arc::clone(&world.rollout);
         let target = rollouts::target(&rollout);
+        if rollout.status == RolloutStatus::default() {
+            self.publish(Kind::Rollout, &target, &[first_seen(&target)])
+                .await;
+        }
         // What is read here is the store itself, not a copy of it: it always holds our own last write.
         let mut pass = Pass::<RolloutSubject>::start(world, Standing::Sound, Timestamp::now());
         let mut recorded_on = target.clone();
@@ -285,12 +295,7 @@ impl Context {
         self.settle(subject, pass.ended())
     }
 
-    async fn publish(
-        &self,
-        kind: Kind,
-        target: &crossfade_engine::action::Target,
-        events: &[crossfade_engine::decision::Event],
-    ) {
+    async fn publish(&self, kind: Kind, target: &Target, events: &[Event]) {
         for event in events {
             tracing::info!(
                 kind = kind.name(),
@@ -446,7 +451,7 @@ async fn work(context: Arc<Context>) {
         let Some(subject) = subject else { break };
         let context = Arc::clone(&context);
         tasks.spawn(async move {
-            let outcome = context.look_after(&subject).await;
+            let outcome = guarded(context.look_after(&subject)).await;
             if let Err(why) = &outcome {
                 tracing::warn!(subject = ?subject, "{why}");
             }
@@ -457,6 +462,24 @@ async fn work(context: Arc<Context>) {
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// What other tools wait for as the first word about a Rollout.
+fn first_seen(target: &Target) -> Event {
+    Event {
+        warning: false,
+        reason: "RolloutAddedToInformer".to_owned(),
+        message: format!(
+            "Rollout resource added to informer: {}/{}",
+            target.namespace, target.name
+        ),
+    }
+}
+
+/// A mistake of ours about one subject is a failure of that subject, to be tried again with growing delays, and of nothing else.
+async fn guarded<T>(looking: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let outcome = std::panic::AssertUnwindSafe(looking).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err("an assertion failed; this is a defect of crossfade".to_owned()))
 }
 
 /// A running control plane.
@@ -532,7 +555,10 @@ impl Host {
         );
         let transport = Arc::new(Transport::new(Some(names)).map_err(StartError::Other)?);
         let defaults = Defaults {
-            prometheus_address: Some(format!("http://{metrics}")),
+            prometheus_address: settings
+                .prometheus_address
+                .clone()
+                .or_else(|| Some(format!("http://{metrics}"))),
         };
         let context = Arc::new(Context {
             objects,
@@ -641,13 +667,26 @@ fn names(
 ) -> crossfade_metrics::transport::Names {
     Arc::new(move |host, port| {
         data_plane.resolve(host, port).or_else(|| {
-            let first = host.split('.').next().unwrap_or_default();
             aliases
                 .iter()
-                .any(|alias| alias == host || alias == first)
+                .any(|alias| is_name_of(host, alias))
                 .then_some(metrics)
         })
     })
+}
+
+/// Whether a host name is that of a Service in some namespace, in the forms that resolve inside a cluster. A name of the wide
+/// world (`prometheus.example.com`) is none.
+fn is_name_of(host: &str, service: &str) -> bool {
+    let Some(rest) = host.strip_prefix(service) else {
+        return false;
+    };
+    let rest = rest.strip_suffix(".cluster.local").unwrap_or(rest);
+    let rest = rest.strip_suffix(".svc").unwrap_or(rest);
+    rest.is_empty()
+        || rest
+            .strip_prefix('.')
+            .is_some_and(|namespace| !namespace.is_empty() && !namespace.contains('.'))
 }
 
 /// Wakes subjects whenever an object changes.
@@ -692,5 +731,42 @@ async fn resync(context: Arc<Context>) {
     loop {
         tokio::time::sleep(RESYNC).await;
         context.wake_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{guarded, is_name_of};
+
+    #[test]
+    fn an_alias_is_the_name_of_a_service_and_of_nothing_else() {
+        for host in [
+            "prometheus",
+            "prometheus.monitoring",
+            "prometheus.monitoring.svc",
+            "prometheus.monitoring.svc.cluster.local",
+        ] {
+            assert!(is_name_of(host, "prometheus"), "{host}");
+        }
+        for host in [
+            "prometheus2",
+            "prometheus.",
+            "prometheus.example.com",
+            "eu.prometheus",
+            "prometheus.a.b.svc",
+        ] {
+            assert!(!is_name_of(host, "prometheus"), "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_about_one_subject_is_a_failure_like_any_other() {
+        assert_eq!(guarded(async { Ok(1) }).await, Ok(1));
+        let panics = async {
+            assert!(std::env::args().count() > 1000, "a mistake");
+            Ok(1)
+        };
+        let failed = guarded(panics).await;
+        assert!(failed.is_err_and(|why| why.contains("defect")));
     }
 }

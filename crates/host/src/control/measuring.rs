@@ -14,7 +14,7 @@ use crossfade_metrics::{Defaults, Moment, provider};
 use jiff::Timestamp;
 
 /// Looks a key of a Secret up; the error says what is missing, without saying what else is there.
-pub(super) type Secrets<'s> = dyn Fn(&str, &str) -> Result<String, String> + Send + Sync + 's;
+pub(super) type Secrets<'s> = dyn Fn(&str, &str) -> Result<Vec<u8>, String> + Send + Sync + 's;
 
 /// Carries measurements out.
 pub(super) struct Measuring {
@@ -38,7 +38,7 @@ impl Measuring {
         secrets: &Secrets<'_>,
         now: Timestamp,
     ) -> Measured {
-        let (values, redactor) = match values(&request.args, secrets) {
+        let (values, mut redactor) = match values(&request.args, secrets) {
             Ok(values) => values,
             Err(why) => return Measured::Unresolved(why),
         };
@@ -57,10 +57,12 @@ impl Measuring {
             }
         };
         let time = |text: &str| evaluate_time(text, now).map_err(|error| error.to_string());
-        let reading = self
+        let taken = self
             .transport
             .measure(provider.as_ref(), Moment { now, time: &time })
             .await;
+        redactor.hide_too(taken.credentials);
+        let reading = taken.reading.map(|reading| redactor.reading(reading));
         let measurement = conclude(&metric, reading, now, Timestamp::now());
         Measured::Taken {
             measurement: redactor.measurement(measurement),
@@ -76,16 +78,18 @@ pub(super) fn values(
 ) -> Result<(BTreeMap<String, String>, Redactor), String> {
     let mut values = BTreeMap::new();
     let mut hidden = Vec::new();
-    for (name, source) in args {
+    for (argument, source) in args {
         let value = match source {
             ArgumentSource::Value(value) => value.clone(),
             ArgumentSource::Secret { name, key } => {
                 let value = secrets(name, key)?;
+                let value = String::from_utf8(value)
+                    .map_err(|_| format!("argument \"{argument}\" is not valid UTF-8"))?;
                 hidden.push(value.clone());
                 value
             }
         };
-        values.insert(name.clone(), value);
+        values.insert(argument.clone(), value);
     }
     Ok((values, Redactor::new(hidden)))
 }

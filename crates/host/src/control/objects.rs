@@ -122,21 +122,52 @@ impl Objects {
 
     /// Deletes an object of this uid; what it owns follows.
     pub(super) async fn delete(&self, kind: Kind, target: &Target) -> Result<(), ObjectError> {
+        self.delete_by(kind, target, Deletion::default()).await
+    }
+
+    /// Deletes an object of this uid once what it owns is gone.
+    pub(super) async fn delete_in_foreground(
+        &self,
+        kind: Kind,
+        target: &Target,
+    ) -> Result<(), ObjectError> {
+        let deletion = Deletion {
+            propagation_policy: Some("Foreground".to_owned()),
+            ..Deletion::default()
+        };
+        self.delete_by(kind, target, deletion).await
+    }
+
+    /// Deletes an object of this uid that has nothing left to end.
+    pub(super) async fn delete_at_once(
+        &self,
+        kind: Kind,
+        target: &Target,
+    ) -> Result<(), ObjectError> {
+        let deletion = Deletion {
+            grace_period_seconds: Some(0),
+            ..Deletion::default()
+        };
+        self.delete_by(kind, target, deletion).await
+    }
+
+    async fn delete_by(
+        &self,
+        kind: Kind,
+        target: &Target,
+        deletion: Deletion,
+    ) -> Result<(), ObjectError> {
         let uid = Some(target.uid.clone()).filter(|uid| !uid.is_empty());
-        let preconditions = Some(Preconditions {
-            uid,
-            resource_version: None,
-        });
+        let deletion = Deletion {
+            preconditions: Some(Preconditions {
+                uid,
+                resource_version: None,
+            }),
+            ..deletion
+        };
         let key = Key::new(kind, &target.namespace, &target.name);
         self.0
-            .delete(
-                Act::by_host(COMPONENT),
-                key,
-                Deletion {
-                    preconditions,
-                    ..Deletion::default()
-                },
-            )
+            .delete(Act::by_host(COMPONENT), key, deletion)
             .await?;
         Ok(())
     }

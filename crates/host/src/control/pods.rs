@@ -362,6 +362,8 @@ async fn end_pod(
             Ok(_) | Err(ObjectError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
+        // Its grace was for its processes.
+        ignore_missing(context.objects.delete_at_once(Kind::Pod, &target).await)?;
     }
     Ok(None)
 }

@@ -7,7 +7,7 @@ use crossfade_api::analysis::{AnalysisTemplateSpec, TemplateRef};
 use crossfade_api::names::{annotation, label};
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::validate::references::RouterKind;
-use crossfade_api::{AnalysisRun, Resource as _, Rollout, merge_patch};
+use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout, merge_patch};
 use crossfade_engine::action::{
     Action, Done, Failure, FailureKind, KeyChanges, NewReplicaSet, Outcome, ReplicaSetChange,
     Split, Target,
@@ -54,7 +54,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
             }),
         );
     }
-    let templates = templates(context, namespace, &rollout);
+    let (templates, unread) = templates(context, namespace, &rollout);
     let mut runs: Vec<Arc<AnalysisRun>> = objects
         .controlled_by(Kind::AnalysisRun, &uid)
         .into_iter()
@@ -98,6 +98,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         replica_sets,
         services,
         templates,
+        unread,
         runs,
         routers,
         pods,
@@ -156,18 +157,20 @@ pub(super) fn split(service: &Value) -> Option<Split> {
     serde_json::from_str(annotations.get(SPLIT)?).ok()
 }
 
-/// The templates that a Rollout names, and those that they name in turn.
+type Templates = BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>>;
+
+/// The templates that a Rollout names, and those that they name in turn; and what could not be read of them.
 fn templates(
     context: &Context,
     namespace: &str,
     rollout: &Rollout,
-) -> BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>> {
+) -> (Templates, BTreeMap<TemplateKey, Vec<FieldError>>) {
     let key = |reference: &TemplateRef| TemplateKey {
         cluster_scope: reference.is_cluster_scope(),
         name: reference.template_name.clone(),
     };
     let mut open: Vec<TemplateKey> = rollout::named_templates(rollout);
-    let mut found = BTreeMap::new();
+    let (mut found, mut unread) = (BTreeMap::new(), BTreeMap::new());
     while let Some(wanted) = open.pop() {
         if found.contains_key(&wanted) {
             continue;
@@ -182,9 +185,13 @@ fn templates(
                 .get(Kind::AnalysisTemplate, namespace, &wanted.name)
         };
         let template = object.map(|object| {
-            crossfade_api::AnalysisTemplate::from_json(Value::clone(&object))
-                .0
-                .spec
+            let (template, mut faults) =
+                crossfade_api::AnalysisTemplate::from_json(Value::clone(&object));
+            faults.retain(|fault| fault.path.starts_with("spec"));
+            if !faults.is_empty() {
+                unread.insert(wanted.clone(), faults);
+            }
+            template.spec
         });
         if let Some(template) = &template {
             open.extend(template.templates.iter().map(key));
@@ -194,7 +201,7 @@ fn templates(
             template.map_or(Found::Missing, |template| Found::Found(Arc::new(template))),
         );
     }
-    found
+    (found, unread)
 }
 
 impl From<ObjectError> for Failure {
@@ -558,8 +565,13 @@ pub(super) async fn release_services(context: &Context) -> Result<(), ObjectErro
             .objects
             .get(Kind::Rollout, &target.namespace, &manager)
             .map(|object| context.prepared.of(&object).0);
+        // Of a Rollout that cannot be read nobody knows what it names: traffic stays where it is.
         if rollout.is_some_and(|rollout| {
-            rollout::named_services(&rollout).contains(&target.name.as_str())
+            let unread = rollout.origin.faults().iter();
+            unread
+                .into_iter()
+                .any(|fault| fault.path.starts_with("spec"))
+                || rollout::named_services(&rollout).contains(&target.name.as_str())
         }) {
             continue;
         }

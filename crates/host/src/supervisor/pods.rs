@@ -345,7 +345,8 @@ impl Supervisor {
             let earlier = known
                 .clone()
                 .filter(|known| known.ends(usual) <= wish.ends(usual));
-            if earlier.is_some() && path.exists() {
+            // A folder that is gone belongs to a pod that has ended and is about to be forgotten.
+            if earlier.is_some() && (path.exists() || !pod.folder.path().exists()) {
                 return Ok(());
             }
             let chosen = earlier.unwrap_or(wish);
