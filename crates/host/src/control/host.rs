@@ -473,6 +473,7 @@ fn first_seen(target: &Target) -> Event {
             "Rollout resource added to informer: {}/{}",
             target.namespace, target.name
         ),
+        done: true,
     }
 }
 
