@@ -617,7 +617,7 @@ spec:
         let exposure = forecast.exposure(SignedDuration::ZERO);
         assert!((exposure.most - 0.05).abs() < 1e-9, "{exposure:?}");
         // Ten minutes of pause, then the second measurement fails too.
-        assert_eq!(exposure.lasted.as_secs_f64().round(), 660.0);
+        assert_eq!(exposure.lasted.as_secs_f64().round() as i64, 660);
     }
 
     #[test]
@@ -627,7 +627,7 @@ spec:
         let turned = forecast.reaches(40).expect("gets there");
         let exposure = forecast.exposure(turned);
         assert!((exposure.most - 0.4).abs() < 1e-9, "{exposure:?}");
-        assert_eq!(exposure.lasted.as_secs_f64().round(), 1860.0);
+        assert_eq!(exposure.lasted.as_secs_f64().round() as i64, 1860);
     }
 
     #[test]

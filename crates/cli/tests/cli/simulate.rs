@@ -52,7 +52,7 @@ async fn programs_get_the_same_as_json() {
     assert_eq!(told["scenario"], "bad@20%");
     let timeline = told["timeline"].as_array().expect("a list");
     let most = timeline.iter().filter_map(|line| line["percent"].as_f64());
-    assert_eq!(most.fold(0.0, f64::max), 20.0);
+    assert_eq!(most.fold(0.0, f64::max).to_string(), "20");
     assert_eq!(told["exposure"]["mostPercent"], 20.0);
     // Nobody said how many requests there are.
     assert!(told["exposure"].get("requests").is_none());
