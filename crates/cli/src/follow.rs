@@ -131,7 +131,7 @@ impl Journey {
                     say(&line)?;
                     *last = Some(line);
                 }
-                if self.ends(&rollout, &sets)? {
+                if self.ends(context, &rollout, &sets)? {
                     return Ok(rollout);
                 }
             }
@@ -157,17 +157,21 @@ impl Journey {
         (!is_current).then(|| format!("waiting for image {image}"))
     }
 
-    fn ends(&self, rollout: &Rollout, sets: &[ReplicaSet]) -> Result<bool> {
+    fn ends(&self, context: &Context, rollout: &Rollout, sets: &[ReplicaSet]) -> Result<bool> {
         match self.goal.judge(rollout, sets) {
             Verdict::Reached => Ok(true),
             Verdict::NotYet => Ok(false),
-            Verdict::Degraded(message) => Err(degraded(&self.name, &message)),
+            Verdict::Degraded(message) => Err(degraded(context, &self.name, &message)),
             Verdict::WaitsForPerson(_) if self.through_pauses => Ok(false),
             Verdict::WaitsForPerson(message) => Err(CliError::new(
                 exit::WAITING,
                 format!("rollout '{}' waits for a person: {message}", self.name),
             )
-            .hint(format!("crossfade promote {}", self.name))),
+            .hint(format!(
+                "crossfade promote {}{}",
+                self.name,
+                in_namespace(context)
+            ))),
             Verdict::Passed => Err(CliError::failure(format!(
                 "rollout '{}' ended Healthy and did not wait {}",
                 self.name, self.goal
@@ -177,12 +181,12 @@ impl Journey {
 }
 
 /// A release that was taken back, is stuck, or has an invalid spec.
-pub(crate) fn degraded(name: &str, message: &str) -> CliError {
+pub(crate) fn degraded(context: &Context, name: &str, message: &str) -> CliError {
     CliError::new(
         exit::DEGRADED,
         format!("The rollout is in a degraded state with message: {message}"),
     )
-    .hint(format!("crossfade explain {name}"))
+    .hint(format!("crossfade explain {name}{}", in_namespace(context)))
 }
 
 /// The option that names the namespace, where it is not the usual one.

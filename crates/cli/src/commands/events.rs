@@ -109,7 +109,11 @@ fn chosen(events: Vec<Value>, subject: &Subject) -> Vec<Value> {
         .into_iter()
         .filter(|event| subject.is_of(&event["involvedObject"]))
         .collect();
-    chosen.sort_by_key(generic::last_seen);
+    // Times are whole seconds; versions tell what came first within one.
+    let version = |event: &Value| -> Option<u64> {
+        event["metadata"]["resourceVersion"].as_str()?.parse().ok()
+    };
+    chosen.sort_by_key(|event| (generic::last_seen(event), version(event)));
     chosen
 }
 

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Sample(crate::demo::Sample),
     #[command(hide = true)]
+    Ask(crate::demo::Ask),
+    #[command(hide = true)]
     Proxy(proxy::Proxy),
     #[command(hide = true)]
     Docs(docs::Docs),
@@ -86,6 +88,7 @@ impl Command {
             Self::Host(role) => role.run(),
             Self::Demo(demo) => demo.run(),
             Self::Sample(sample) => sample.run(),
+            Self::Ask(ask) => ask.run(),
             Self::Proxy(role) => role.run(),
             Self::Completion(command) => command.run(context),
             Self::Simulate(command) => command.run(context),
@@ -112,6 +115,7 @@ impl Command {
             Self::Host(_)
             | Self::Demo(_)
             | Self::Sample(_)
+            | Self::Ask(_)
             | Self::Proxy(_)
             | Self::Completion(_)
             | Self::Simulate(_)

@@ -60,7 +60,7 @@ impl Status {
             let standing = Standing::of(&rollout);
             print(context, &name, &standing)?;
             return match standing.phase {
-                RolloutPhase::Degraded => Err(follow::degraded(&name, &standing.message)),
+                RolloutPhase::Degraded => Err(follow::degraded(context, &name, &standing.message)),
                 _ => Ok(()),
             };
         }

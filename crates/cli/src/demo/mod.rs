@@ -2,6 +2,7 @@
 //!
 //! A host in a temporary folder, a sample service in several pods, steady requests; four releases, each with the end it should have.
 
+mod ask;
 mod load;
 mod report;
 mod sample;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::error::{CliError, Result};
 use crate::exit;
 
+pub(crate) use ask::Ask;
 #[cfg(test)]
 use report::Release;
 use report::{Outcome, Report};

@@ -39,6 +39,9 @@ pub(crate) struct Sample {
     /// Share of requests that fail with status 500, in percent
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
     error_percent: u64,
+    /// Say at /healthz that something is wrong
+    #[arg(long)]
+    unhealthy: bool,
     /// Port to listen on
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -49,6 +52,7 @@ struct State {
     answer: Bytes,
     latency: Duration,
     error_percent: u64,
+    unhealthy: bool,
     requests: AtomicU64,
 }
 
@@ -84,6 +88,7 @@ async fn serve(sample: Sample) -> std::result::Result<(), String> {
         answer: Bytes::from(format!("hello from {}\n", sample.version)),
         latency: Duration::from_millis(sample.latency_ms),
         error_percent: sample.error_percent,
+        unhealthy: sample.unhealthy,
         requests: AtomicU64::new(0),
     });
     let signals = || -> std::io::Result<_> {
@@ -140,16 +145,23 @@ async fn answer(
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     // Probes ask here; whether the service can be reached says nothing about how well it works.
     if request.uri().path() == "/healthz" {
+        if state.unhealthy {
+            fail(&mut response, StatusCode::SERVICE_UNAVAILABLE);
+        }
         return Ok(response);
     }
     if !state.latency.is_zero() {
         tokio::time::sleep(state.latency).await;
     }
     if state.fails_now() {
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response
-            .headers_mut()
-            .insert(DELIBERATE_HEADER, HeaderValue::from_static("on purpose"));
+        fail(&mut response, StatusCode::INTERNAL_SERVER_ERROR);
     }
     Ok(response)
+}
+
+fn fail(response: &mut Response<Full<Bytes>>, status: StatusCode) {
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(DELIBERATE_HEADER, HeaderValue::from_static("on purpose"));
 }

@@ -123,11 +123,16 @@ impl Backend for Answers {
             }
         }
         waits.extend(details);
+        // As it can be typed: a command without a namespace means the usual one.
+        let place = match namespace {
+            "default" => String::new(),
+            other => format!(" -n {other}"),
+        };
         let mut would_move: Vec<String> = Vec::new();
         for command in waits
             .iter()
             .flat_map(|wait| wait.moved_by)
-            .map(|command| format!("crossfade {command} {name}"))
+            .map(|command| format!("crossfade {command} {name}{place}"))
         {
             if !would_move.contains(&command) {
                 would_move.push(command);

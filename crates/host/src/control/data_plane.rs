@@ -18,11 +18,13 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::host::Context;
+use super::nginx::Choices;
+use super::objects::Stored;
 use super::routes::{self, Combination, Entry, Port};
 use super::{rollouts, views};
 use crate::proxy::{ClientError, ProxyClient, ProxyConfig, Stats};
 use crate::store::Kind;
-use crate::supervisor::ServiceAddress;
+use crate::supervisor::{HostAddress, KnownNames, ServiceAddress};
 use crate::wire::Part;
 
 /// Where a Service's ports are listened for on this machine: `80=127.0.0.1:8080,…`.
@@ -49,6 +51,8 @@ struct Link {
     child: Option<Child>,
     obeyed: Option<ProxyConfig>,
     revision: u64,
+    /// What pods have been told last about names.
+    names: Option<KnownNames>,
 }
 
 impl DataPlane {
@@ -82,14 +86,19 @@ impl DataPlane {
         pods.retain(|pod| serving.contains(&pod.identity.uid));
         pods.sort_by(|left, right| left.identity.uid.cmp(&right.identity.uid));
         let wanted = routes::config(&entries, &pods, link.revision);
-        let moved = {
-            let mut known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let moved = addresses(&known) != addresses(&entries);
-            known.clone_from(&entries);
-            moved
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&entries);
+        let names = KnownNames {
+            services: addresses(&entries),
+            hosts: hosts(&context.objects.list(Kind::Ingress, None), &entries),
         };
-        if moved && let Err(error) = context.supervisor.set_services(&addresses(&entries)) {
-            tracing::warn!("probes that name Services may not find them: {error}");
+        if link.names.as_ref() != Some(&names) {
+            match context.supervisor.set_names(&names) {
+                Ok(()) => link.names = Some(names),
+                Err(error) => tracing::warn!("pods may not find Services by name: {error}"),
+            }
         }
         if link.obeyed.as_ref() == Some(&wanted) && link.client.is_some() {
             return Ok(());
@@ -245,18 +254,28 @@ impl DataPlane {
         }
     }
 
-    /// Ends the data plane.
+    /// Ends the data plane, whichever control plane has started it.
     pub(super) async fn end(&self) {
         let mut link = self.link.lock().await;
-        link.client = None;
-        if let Some(mut child) = link.child.take() {
-            if let Some(pid) = child
-                .id()
-                .and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?))
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
+        let child = link.child.take();
+        let client = link.client.take();
+        let started = child.as_ref().and_then(Child::id);
+        let process = match started {
+            Some(process) => i32::try_from(process).ok(),
+            None => client.and_then(|client| client.process()),
+        };
+        let Some(process) = process.and_then(rustix::process::Pid::from_raw) else {
+            return;
+        };
+        // One that is gone already needs no telling.
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        if let Some(mut child) = child {
             let _ = child.wait().await;
+            return;
+        }
+        let begun = Instant::now();
+        while rustix::process::test_kill_process(process).is_ok() && begun.elapsed() < START {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -383,6 +402,7 @@ impl DataPlane {
                 ["h2c", "kubernetes.io/h2c", "grpc"].contains(&views::text(port, "/appProtocol"));
             ports.push(Port {
                 number,
+                name: views::text(port, "/name").to_owned(),
                 target,
                 address,
                 h2c,
@@ -418,10 +438,19 @@ impl DataPlane {
                 Combination::All
             }
         };
+        let choices = |rollout: &Rollout| {
+            let canary = rollout.spec.strategy.canary.as_ref()?;
+            Some(Choices::of(
+                canary.traffic_routing.as_ref()?.nginx.as_ref()?,
+            ))
+        };
         let manager = views::map(service, "/metadata/annotations").remove(annotation::MANAGED_BY);
         Ok(Entry {
             split: routed
                 .and_then(|rollout| Some((rollouts::split(service)?, combination(rollout)))),
+            choices: routed
+                .and_then(|rollout| choices(rollout))
+                .unwrap_or_default(),
             rollout: routed
                 .map(|rollout| rollout.name().to_owned())
                 .or(manager)
@@ -460,6 +489,51 @@ fn addresses(entries: &[Entry]) -> Vec<ServiceAddress> {
         entry.ports.iter().map(address).collect::<Vec<_>>()
     };
     entries.iter().flat_map(of).collect()
+}
+
+/// The hosts of Ingresses whose paths all lead to one port of one Service, and where that is found. A host whose paths lead
+/// to several has no address of its own.
+fn hosts(ingresses: &[Stored], entries: &[Entry]) -> Vec<HostAddress> {
+    let mut found: BTreeMap<String, BTreeSet<Option<SocketAddr>>> = BTreeMap::new();
+    for ingress in ingresses {
+        let namespace = views::text(ingress, "/metadata/namespace");
+        let rules = ingress.pointer("/spec/rules").and_then(Value::as_array);
+        for rule in rules.into_iter().flatten() {
+            let paths = rule.pointer("/http/paths").and_then(Value::as_array);
+            let leads = paths
+                .into_iter()
+                .flatten()
+                .map(|path| backend(path, namespace, entries));
+            found
+                .entry(views::text(rule, "/host").to_owned())
+                .or_default()
+                .extend(leads);
+        }
+    }
+    found
+        .into_iter()
+        .filter(|(host, leads)| !host.is_empty() && leads.len() == 1)
+        .filter_map(|(host, leads)| {
+            let address = leads.into_iter().next()??;
+            Some(HostAddress { host, address })
+        })
+        .collect()
+}
+
+/// Where the Service behind a path of an Ingress listens.
+fn backend(path: &Value, namespace: &str, entries: &[Entry]) -> Option<SocketAddr> {
+    let service = views::text(path, "/backend/service/name");
+    let name = views::text(path, "/backend/service/port/name");
+    let number = path
+        .pointer("/backend/service/port/number")
+        .and_then(Value::as_u64);
+    let entry = entries
+        .iter()
+        .find(|entry| entry.namespace == namespace && entry.name == service)?;
+    let port = entry.ports.iter().find(|port| {
+        (!name.is_empty() && port.name == name) || number == Some(u64::from(port.number))
+    })?;
+    Some(port.address)
 }
 
 /// The addresses that a Service's annotation records, by port.

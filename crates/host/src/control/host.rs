@@ -391,8 +391,11 @@ impl Context {
                 self.queue.add(Subject::Services);
                 self.wake_rollouts(Some(&namespace));
             }
+            Kind::Ingress => {
+                self.queue.add(Subject::Services);
+                self.wake_rollouts(Some(&namespace));
+            }
             Kind::AnalysisTemplate
-            | Kind::Ingress
             | Kind::VirtualService
             | Kind::DestinationRule
             | Kind::HttpRoute => {

@@ -1,19 +1,20 @@
 //! What the data plane counts and what pods expose goes into the metric store, second by second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossfade_api::names::label;
 use crossfade_api::{Resource as _, Rollout};
 use jiff::Timestamp;
+use serde_json::Value;
 
+use super::belonging::{self, Belonging, role};
 use super::host::Context;
-
 use crate::proxy::Stats;
 use crate::store::Kind;
 use crate::supervisor::PodSnapshot;
-use crate::telemetry::ingest::proxy::{ProxyFeed, ProxyReading, ProxySample, Role, Subject, Tool};
+use crate::telemetry::ingest::proxy::{ProxyFeed, ProxyReading, ProxySample, Subject, Tool};
 use crate::telemetry::ingest::scrape::{ScrapeTarget, Scraper};
 use crate::telemetry::labels::Labels;
 use crate::telemetry::samples::Store as Samples;
@@ -27,63 +28,109 @@ const SCRAPE: Duration = Duration::from_secs(5);
 pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>) {
     let mut proxy = ProxyFeed::new(Timestamp::now().as_millisecond());
     let mut scraper = Scraper::new(Arc::clone(&samples));
+    let mut pods = KnownPods::default();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
         let stats = context.data_plane.stats().await;
         let now = Timestamp::now().as_millisecond();
+        let rollouts = rollouts(&context);
+        let present = context.supervisor.list();
+        pods.look(&context, &present);
         match stats {
-            Some(stats) => proxy.take(&samples, &reading(&context, stats, now)),
+            Some(stats) => {
+                pods.forget_unless(&stats, &present);
+                proxy.take(&samples, &reading(&rollouts, &pods, stats, now));
+            }
             None => proxy.lost(&samples, now),
         }
+        let services = context.objects.list(Kind::Service, None);
+        let services: Vec<&Value> = services.iter().map(|service| &**service).collect();
         scraper.set_targets(
-            context
-                .supervisor
-                .list()
+            present
                 .iter()
                 .filter(|pod| pod.is_ready())
-                .filter_map(target),
+                .filter_map(|pod| target(pod, pods.of(pod)?, &rollouts, &services)),
         );
     }
 }
 
-fn reading(context: &Context, stats: Stats, now: i64) -> ProxyReading {
-    let rollouts: Vec<Arc<Rollout>> = context
-        .objects
-        .list(Kind::Rollout, None)
+fn rollouts(context: &Context) -> Vec<Arc<Rollout>> {
+    let objects = context.objects.list(Kind::Rollout, None);
+    objects
         .iter()
         .map(|object| context.prepared.of(object).0)
-        .collect();
-    let apps: BTreeMap<(String, String), String> = context
-        .supervisor
-        .list()
-        .into_iter()
-        .filter_map(|pod| {
-            let labels = &pod.identity.labels;
-            let app = labels
-                .get("app")
-                .or_else(|| labels.get("app.kubernetes.io/name"))?
-                .clone();
-            Some(((pod.identity.namespace, pod.identity.name), app))
-        })
-        .collect();
+        .collect()
+}
+
+fn rollout<'r>(rollouts: &'r [Arc<Rollout>], namespace: &str, name: &str) -> Option<&'r Rollout> {
+    let found = rollouts
+        .iter()
+        .find(|rollout| rollout.namespace() == namespace && rollout.name() == name);
+    found.map(AsRef::as_ref)
+}
+
+/// What pods belong to, by namespace and name; remembered as long as anything that they have answered is counted.
+#[derive(Default)]
+struct KnownPods(BTreeMap<(String, String), Belonging>);
+
+impl KnownPods {
+    fn look(&mut self, context: &Context, pods: &[PodSnapshot]) {
+        for pod in pods {
+            let identity = &pod.identity;
+            // The object may be gone before the last requests are counted.
+            if let Some(belonging) = Belonging::of(&context.objects, identity) {
+                let name = (identity.namespace.clone(), identity.name.clone());
+                self.0.insert(name, belonging);
+            }
+        }
+    }
+
+    fn forget_unless(&mut self, stats: &Stats, pods: &[PodSnapshot]) {
+        let counted = stats
+            .series
+            .iter()
+            .map(|series| (series.namespace.as_str(), pod_name(&series.pod)));
+        let present = pods
+            .iter()
+            .map(|pod| (pod.identity.namespace.as_str(), pod.identity.name.as_str()));
+        let wanted: BTreeSet<(&str, &str)> = counted.chain(present).collect();
+        self.0
+            .retain(|(namespace, name), _| wanted.contains(&(namespace.as_str(), name.as_str())));
+    }
+
+    fn of(&self, pod: &PodSnapshot) -> Option<&Belonging> {
+        self.named(&pod.identity.namespace, &pod.identity.name)
+    }
+
+    fn named(&self, namespace: &str, name: &str) -> Option<&Belonging> {
+        self.0.get(&(namespace.to_owned(), name.to_owned()))
+    }
+}
+
+/// The data plane calls pods `namespace/name`.
+fn pod_name(pod: &str) -> &str {
+    pod.rsplit('/').next().unwrap_or_default()
+}
+
+fn reading(rollouts: &[Arc<Rollout>], pods: &KnownPods, stats: Stats, now: i64) -> ProxyReading {
     let samples = stats
         .series
         .into_iter()
         .map(|series| {
-            let pod = series.pod.rsplit('/').next().unwrap_or_default().to_owned();
-            let rollout = rollouts.iter().find(|rollout| {
-                rollout.namespace() == series.namespace && rollout.name() == series.rollout
-            });
-            let app = apps.get(&(series.namespace.clone(), pod.clone())).cloned();
+            let pod = pod_name(&series.pod).to_owned();
+            // Who answered says more than where the request came in: a Service of the user's own belongs to no release.
+            let belonging = pods
+                .named(&series.namespace, &pod)
+                .cloned()
+                .unwrap_or_else(|| Belonging {
+                    workload: series.rollout.clone(),
+                    app: series.rollout.clone(),
+                });
+            let rollout = rollout(rollouts, &series.namespace, &belonging.workload);
             ProxySample {
-                subject: subject(
-                    rollout.map(AsRef::as_ref),
-                    &series.rollout,
-                    &series.version,
-                    app,
-                ),
+                subject: subject(rollout, &series.version, belonging),
                 entry: series.service,
                 namespace: series.namespace,
                 route: series.route,
@@ -106,15 +153,10 @@ fn reading(context: &Context, stats: Stats, now: i64) -> ProxyReading {
         bounds: stats.bounds.into(),
         samples,
     }
+    .with_zeros()
 }
 
-fn subject(rollout: Option<&Rollout>, name: &str, version: &str, app: Option<String>) -> Subject {
-    let status = rollout.map(|rollout| &rollout.status);
-    let role = match status {
-        Some(status) if version == status.stable_rs.as_str() => Role::Stable,
-        Some(status) if version == status.current_pod_hash.as_str() => Role::Canary,
-        _ => Role::Other,
-    };
+fn subject(rollout: Option<&Rollout>, version: &str, belonging: Belonging) -> Subject {
     let routing = rollout.and_then(|rollout| {
         rollout
             .spec
@@ -148,16 +190,21 @@ fn subject(rollout: Option<&Rollout>, name: &str, version: &str, app: Option<Str
         }
     }
     Subject {
-        workload: name.to_owned(),
-        app: app.unwrap_or_else(|| name.to_owned()),
-        role,
+        workload: belonging.workload,
+        app: belonging.app,
+        role: role(rollout, version),
         ingress,
         tools,
     }
 }
 
-/// Where a pod is scraped, if its annotations ask for it (`prometheus.io/scrape`, `port`, `path`).
-fn target(pod: &PodSnapshot) -> Option<ScrapeTarget> {
+/// Where a pod is scraped, if its annotations ask for it (`prometheus.io/scrape`, `port`, `path`), and under which labels.
+fn target(
+    pod: &PodSnapshot,
+    belonging: &Belonging,
+    rollouts: &[Arc<Rollout>],
+    services: &[&Value],
+) -> Option<ScrapeTarget> {
     let annotation = |name: &str| {
         pod.identity
             .annotations
@@ -178,11 +225,14 @@ fn target(pod: &PodSnapshot) -> Option<ScrapeTarget> {
         .get(label::POD_HASH)
         .cloned()
         .unwrap_or_default();
-    let app = identity.labels.get("app").cloned().unwrap_or_default();
+    let rollout = rollout(rollouts, &identity.namespace, &belonging.workload);
+    let role = role(rollout, &version);
+    let service = belonging::service(services, rollout, role, identity);
     let labels = [
-        ("job", app.clone()),
-        ("app", app),
+        ("job", belonging.app.clone()),
+        ("app", belonging.app.clone()),
         ("namespace", identity.namespace.clone()),
+        ("service", service.unwrap_or_default()),
         ("pod", identity.name.clone()),
         ("rollouts_pod_template_hash", version),
     ];

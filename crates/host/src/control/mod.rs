@@ -5,11 +5,13 @@
 
 mod analysis_runs;
 mod answers;
+mod belonging;
 mod data_plane;
 mod host;
 mod materials;
 mod measuring;
 mod metering;
+mod nginx;
 mod objects;
 mod pods;
 mod queue;

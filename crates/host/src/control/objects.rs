@@ -6,11 +6,16 @@ use std::sync::Arc;
 use crossfade_engine::action::Target;
 use serde_json::{Value, json};
 
-use crate::store::{Act, EventType, Happening, Key, Kind, Object, Selector, Store, StoreError};
+use crate::store::{
+    Act, EventType, Happening, Key, Kind, Object, Seen, Selector, Store, StoreError, event_key,
+};
+use crate::supervisor::PodEvent;
 use crate::wire::{Deletion, Part, Preconditions};
 
 /// Who writes, in the audit trail and in Events.
 const COMPONENT: &str = "rollouts-controller";
+/// Who tells what happens to pods: here it does what the kubelet does on a node.
+const SUPERVISOR: &str = "supervisor";
 
 /// Why an object could not be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,6 +212,33 @@ impl Objects {
         }
     }
 
+    /// Tells people what happened to a pod, with the counts of those who saw it; what is told already is not written again.
+    pub(super) async fn pod_events(&self, pod: &Stored, events: &[PodEvent]) {
+        let untold: Vec<PodEvent> = events
+            .iter()
+            .filter(|event| {
+                let told = self.0.find(&event_key(&pod.0, &happening(event)));
+                told.is_none_or(|told| !seen(event).is_told_by(told.value()))
+            })
+            .cloned()
+            .collect();
+        if untold.is_empty() {
+            return;
+        }
+        let about = Arc::clone(&pod.0);
+        let told = self
+            .0
+            .transact(Act::by_host(SUPERVISOR), move |transaction| {
+                for event in &untold {
+                    transaction.event_seen(&about, &happening(event), seen(event))?;
+                }
+                Ok(())
+            });
+        if let Err(error) = told.await {
+            tracing::warn!("the Events of a pod could not be stored: {error}");
+        }
+    }
+
     /// Adds a decision to the audit trail.
     pub(super) async fn audit(&self, kind: Kind, target: &Target, action: &str, reason: &str) {
         let key = Key::new(kind, &target.namespace, &target.name);
@@ -220,5 +252,26 @@ impl Objects {
         if let Err(error) = written.await {
             tracing::warn!("the audit trail could not be written: {error}");
         }
+    }
+}
+
+fn happening(event: &PodEvent) -> Happening<'_> {
+    Happening {
+        event_type: if event.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: &event.reason,
+        message: &event.message,
+        component: SUPERVISOR,
+    }
+}
+
+fn seen(event: &PodEvent) -> Seen {
+    Seen {
+        first: event.first_seen,
+        last: event.last_seen,
+        count: event.count,
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::host::{Context, Subject};
-use super::objects::ObjectError;
+use super::objects::{ObjectError, Stored};
 use super::rollouts::owner_reference;
 use super::views;
 use super::workloads::{self, JobStep};
@@ -20,6 +20,8 @@ use crate::wire::Part;
 const FINALIZER: &str = "crossfade.dev/processes";
 /// How long a pod that ends may take to finish its requests before it is told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Seconds between SIGTERM and SIGKILL for a pod that names none, as in Kubernetes.
+const USUAL_GRACE: u32 = 30;
 
 /// Looks after one ReplicaSet; tells when to look again.
 pub(super) async fn replica_set(
@@ -292,6 +294,12 @@ pub(super) async fn pod(
             labels: views::map(&pod, "/metadata/labels"),
             annotations: views::map(&pod, "/metadata/annotations"),
         };
+        // It is told where Services are, so those that were applied with it must have their addresses.
+        context
+            .data_plane
+            .bring_up_to_date(context)
+            .await
+            .map_err(ObjectError::Other)?;
         let template = json!({"metadata": pod.get("metadata"), "spec": pod.get("spec")});
         let mut request = PodRequest::new(identity, template);
         request.environment = context.data_plane.environment(namespace);
@@ -303,6 +311,7 @@ pub(super) async fn pod(
     let Some(snapshot) = context.supervisor.status(&uid) else {
         return Ok(None);
     };
+    context.objects.pod_events(&pod, &snapshot.events).await;
     // Whoever reads that a pod is ready may send it requests: the data plane knows first.
     context
         .data_plane
@@ -325,26 +334,31 @@ pub(super) async fn pod(
 
 async fn end_pod(
     context: &Context,
-    pod: &Value,
+    pod: &Stored,
     uid: &str,
 ) -> Result<Option<Duration>, ObjectError> {
     let target = Target {
         resource_version: String::new(),
         ..views::target(pod)
     };
-    if context.supervisor.status(uid).is_some() {
+    if let Some(snapshot) = context.supervisor.status(uid) {
+        context.objects.pod_events(pod, &snapshot.events).await;
         context
             .data_plane
             .bring_up_to_date(context)
             .await
             .map_err(ObjectError::Other)?;
+        let hurry = hurry(pod);
+        let patience = hurry.map_or(DRAIN, |seconds| {
+            DRAIN.min(Duration::from_secs(seconds.into()))
+        });
         context
             .data_plane
-            .drain(&target.namespace, &target.name, DRAIN)
+            .drain(&target.namespace, &target.name, patience)
             .await;
         context
             .supervisor
-            .delete_pod(uid, None)
+            .delete_pod(uid, hurry)
             .map_err(|error| ObjectError::Other(error.to_string()))?;
     }
     if context.supervisor.status(uid).is_none() {
@@ -366,6 +380,16 @@ async fn end_pod(
         ignore_missing(context.objects.delete_at_once(Kind::Pod, &target).await)?;
     }
     Ok(None)
+}
+
+/// The seconds that a pod has left where whoever deleted it gave it fewer than its template does.
+fn hurry(pod: &Value) -> Option<u32> {
+    let seconds = |pointer: &str| {
+        let seconds = pod.pointer(pointer)?.as_u64()?;
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    };
+    let usual = seconds("/spec/terminationGracePeriodSeconds").unwrap_or(USUAL_GRACE);
+    seconds("/metadata/deletionGracePeriodSeconds").filter(|asked| *asked < usual)
 }
 
 /// Whoever wants to know when this pod changes.

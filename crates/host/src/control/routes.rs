@@ -10,6 +10,7 @@ use crossfade_api::names::label;
 use crossfade_api::steps::StringMatch as Written;
 use crossfade_engine::action::{Destination as Side, HeaderRoute, MirrorRoute, Split};
 
+use super::nginx::Choices;
 use crate::proxy::{
     Balance, Destination, Endpoint, HeaderMatch, ListenerConfig, Mirror, Protocol, ProxyConfig,
     RouteConfig, RouteMatch, StringMatch,
@@ -25,6 +26,8 @@ pub(super) struct Entry {
     pub(super) ports: Vec<Port>,
     /// The split it carries, and how its router combines several header matches.
     pub(super) split: Option<(Split, Combination)>,
+    /// Which requests may choose their side themselves.
+    pub(super) choices: Choices,
     /// The Rollout that manages or routes it, for labels of metrics.
     pub(super) rollout: String,
 }
@@ -34,6 +37,8 @@ pub(super) struct Entry {
 pub(super) struct Port {
     /// Its number in the Service.
     pub(super) number: u16,
+    /// Its name in the Service; may be empty.
+    pub(super) name: String,
     /// The pods' port, by name or number.
     pub(super) target: String,
     /// Where the data plane listens for it.
@@ -91,7 +96,8 @@ fn in_namespace<'p>(
         .filter(|pod| pod.identity.namespace == entry.namespace && pod.is_ready())
 }
 
-fn matches(
+/// True if a selector, a key of it left out if one is named, selects what bears these labels.
+pub(super) fn matches(
     selector: &BTreeMap<String, String>,
     labels: &BTreeMap<String, String>,
     without: Option<&str>,
@@ -215,6 +221,9 @@ fn split_routes(
         if let Some(route) = split.mirror_routes.iter().find(|route| route.name == *name) {
             routes.push(mirror_route(route, &canary, &weighted));
         }
+    }
+    if let Some(stable) = weighted.first() {
+        routes.extend(entry.choices.routes(&canary, stable));
     }
     routes.push(RouteConfig {
         name: "split".to_owned(),

@@ -24,6 +24,7 @@ pub struct ProxyClient {
     write: Mutex<(u64, OwnedWriteHalf)>,
     waiting: Arc<std::sync::Mutex<Waiting>>,
     reader: JoinHandle<()>,
+    process: Option<i32>,
 }
 
 #[derive(Default)]
@@ -49,7 +50,9 @@ pub enum ClientError {
 impl ProxyClient {
     /// Connects to the socket of a running data plane.
     pub async fn connect(socket: &Path) -> io::Result<Self> {
-        let (read, write) = UnixStream::connect(socket).await?.into_split();
+        let stream = UnixStream::connect(socket).await?;
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let (read, write) = stream.into_split();
         let waiting = Arc::new(std::sync::Mutex::new(Waiting::default()));
         let answers = Arc::clone(&waiting);
         let reader = tokio::spawn(async move {
@@ -72,7 +75,13 @@ impl ProxyClient {
             write: Mutex::new((0, write)),
             waiting,
             reader,
+            process,
         })
+    }
+
+    /// The data plane's process, as the kernel knows it.
+    pub fn process(&self) -> Option<i32> {
+        self.process
     }
 
     /// Puts a configuration in force. When this returns, every request that begins obeys it.

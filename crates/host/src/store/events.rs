@@ -68,29 +68,77 @@ impl Default for EventLimits {
     }
 }
 
+/// How often something has happened, counted elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When it happened first.
+    pub first: Timestamp,
+    /// When it happened last.
+    pub last: Timestamp,
+    /// How often.
+    pub count: u32,
+}
+
+impl Seen {
+    /// True of a stored Event that says the same already.
+    pub fn is_told_by(&self, event: &Value) -> bool {
+        event.get("count").and_then(Value::as_u64) == Some(u64::from(self.count))
+            && event.get("lastTimestamp").and_then(Value::as_str) == Some(&wire_time(self.last))
+    }
+}
+
+/// The key of the Event that tells a happening.
+pub fn event_key(about: &Object, happening: &Happening<'_>) -> Key {
+    let namespace = match about.kind().scope() {
+        Scope::Namespaced => about.namespace(),
+        Scope::Cluster => "default",
+    };
+    Key::new(Kind::Event, namespace, event_name(about, happening))
+}
+
 impl Transaction<'_> {
     /// Records that something happened to an object.
     ///
     /// # Errors
     /// When the object's namespace is being deleted.
     pub fn event(&mut self, about: &Object, happening: &Happening<'_>) -> Result<()> {
-        let namespace = match about.kind().scope() {
-            Scope::Namespaced => about.namespace(),
-            Scope::Cluster => "default",
+        let known = self.find(&event_key(about, happening)).cloned();
+        let count = known.map_or(0, |known| {
+            let count = known.at("/count").and_then(Value::as_u64).unwrap_or(1);
+            u32::try_from(count).unwrap_or(u32::MAX)
+        });
+        let seen = Seen {
+            first: self.now(),
+            last: self.now(),
+            count: count.saturating_add(1),
         };
-        let key = Key::new(Kind::Event, namespace, event_name(about, happening));
-        let now = wire_time(self.now());
+        self.event_seen(about, happening, seen)
+    }
+
+    /// Records what somebody else has counted: the Event says the same afterwards, however often it is recorded.
+    ///
+    /// # Errors
+    /// When the object's namespace is being deleted.
+    pub fn event_seen(
+        &mut self,
+        about: &Object,
+        happening: &Happening<'_>,
+        seen: Seen,
+    ) -> Result<()> {
+        let key = event_key(about, happening);
         if let Some(old) = self.find(&key).cloned() {
+            if seen.is_told_by(old.value()) {
+                return Ok(());
+            }
             let mut event = old.value().clone();
-            let count = event.get("count").and_then(Value::as_i64).unwrap_or(1);
             if let Some(event) = event.as_object_mut() {
-                event.insert("count".to_owned(), json!(count.saturating_add(1)));
-                event.insert("lastTimestamp".to_owned(), json!(now));
+                event.insert("count".to_owned(), json!(seen.count));
+                event.insert("lastTimestamp".to_owned(), json!(wire_time(seen.last)));
                 event.insert("involvedObject".to_owned(), involved(about));
             }
             return self.update(&key, event, Part::Object).map(drop);
         }
-        self.make_room(about, namespace, self.events.each)?;
+        self.make_room(about, &key.namespace, self.events.each)?;
         let event = json!({
             "apiVersion": "v1",
             "kind": "Event",
@@ -102,11 +150,11 @@ impl Transaction<'_> {
             "source": {"component": happening.component},
             "reportingComponent": happening.component,
             "reportingInstance": "",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
+            "firstTimestamp": wire_time(seen.first),
+            "lastTimestamp": wire_time(seen.last),
+            "count": seen.count,
         });
-        self.create(Kind::Event, namespace, event).map(drop)
+        self.create(Kind::Event, &key.namespace, event).map(drop)
     }
 
     /// Drops the oldest Events about an object, so that one more fits.

@@ -36,7 +36,7 @@ pub use admission::Admission;
 pub use apply::Immutable;
 pub use audit::{Act, AuditFilter, AuditLimits};
 pub use error::{Fault, OpenError, Result, StoreError};
-pub use events::{EventLimits, EventType, Happening};
+pub use events::{EventLimits, EventType, Happening, Seen, event_key};
 pub use kind::{Kind, Scope, StatusWrites, api_version, harmless, split_api_version};
 pub use lock::StateFolder;
 pub use memory::Change;

@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::folder::{read_json, write_json};
-use super::plan::{Fault, PodPlan, build};
+use super::plan::{Fault, PodPlan, SANDBOX_ERROR, build};
 use super::pods::{Inner, PodEntry};
 use super::procfs::ended;
 use super::state::PodState;
@@ -137,7 +137,7 @@ async fn next(inner: &Arc<Inner>, pod: &Arc<PodEntry>) -> Step {
                 pod,
                 &[Fault {
                     container: None,
-                    reason: "CreatePodSandboxError",
+                    reason: SANDBOX_ERROR,
                     message,
                 }],
             );
@@ -157,7 +157,7 @@ async fn plan(inner: &Arc<Inner>, pod: &Arc<PodEntry>) -> Result<PodPlan, Vec<Fa
             );
             vec![Fault {
                 container: None,
-                reason: "CreatePodSandboxError",
+                reason: SANDBOX_ERROR,
                 message,
             }]
         };
@@ -273,10 +273,28 @@ async fn talk(inner: &Inner, pod: &PodEntry, stream: UnixStream) -> Option<PodSt
     }
 }
 
+/// How often a pod's folder is removed again into which something was written meanwhile.
+const REMOVALS: u32 = 50;
+
 /// Removes all that is left of a pod.
 async fn gone(inner: &Inner, pod: &PodEntry) {
     let folder = pod.folder.path().to_owned();
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&folder)).await;
+    let removed = tokio::task::spawn_blocking(move || {
+        let mut tries = 0;
+        loop {
+            match std::fs::remove_dir_all(&folder) {
+                // The shim has not quite ended: it may have written a last file meanwhile.
+                Err(error)
+                    if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < REMOVALS =>
+                {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                ended => return ended,
+            }
+        }
+    })
+    .await;
     if let Ok(Err(error)) = removed
         && error.kind() != io::ErrorKind::NotFound
     {

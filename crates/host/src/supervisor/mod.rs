@@ -24,7 +24,7 @@ mod status;
 pub use identity::{PodIdentity, PodRequest};
 pub use logs::{LogError, LogLine, LogOptions, Output};
 pub use materials::{Material, MaterialError, Materials, Sensitive};
-pub use names::ServiceAddress;
+pub use names::{HostAddress, KnownNames, ServiceAddress};
 pub use plan::{LocalPort, Protocol, Tuning};
 pub use pods::{PodChange, PodSnapshot, Settings, Supervisor, SupervisorError};
 pub use state::PodEvent;

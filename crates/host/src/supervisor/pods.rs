@@ -22,8 +22,8 @@ use super::identity::{PodIdentity, PodRequest};
 use super::keeper::{StopWish, keep, read_state};
 use super::logs::{self, LogError, LogLine, LogOptions};
 use super::materials::Materials;
-use super::names::{self, ServiceAddress};
-use super::plan::{Fault, LocalPort, Surroundings, Tuning};
+use super::names::{self, KnownNames};
+use super::plan::{Fault, LocalPort, SANDBOX_ERROR, Surroundings, Tuning};
 use super::ports::PortRegistry;
 use super::state::{PodEvent, PodState};
 use super::status::{ContainerStatus, Fact, PodFacts, PodStatus, Role, summarise};
@@ -428,14 +428,14 @@ impl Supervisor {
         Ok(logs::read(folder, run, options).await?)
     }
 
-    /// Says where Services are found on this machine, for probes and hooks that name one as their host.
-    /// Replaces what was said before.
+    /// Says where Services are found on this machine, for probes and hooks that name one as their host and for URLs
+    /// that containers are told. Replaces what was said before.
     ///
     /// # Errors
     /// When the list cannot be written.
-    pub fn set_services(&self, services: &[ServiceAddress]) -> Result<(), SupervisorError> {
+    pub fn set_names(&self, known: &KnownNames) -> Result<(), SupervisorError> {
         let path = &self.inner.surroundings.names_file;
-        names::write(path, services).map_err(|source| SupervisorError::Folder {
+        names::write(path, known).map_err(|source| SupervisorError::Folder {
             path: path.clone(),
             source,
         })
@@ -551,7 +551,12 @@ impl Inner {
                 .iter()
                 .any(|event| event.message == fault.message);
             if !known {
-                state.note(true, fault.reason, fault.message.clone(), Timestamp::now());
+                // As the kubelet words its Events; the container's state has the finer reason.
+                let reason = match fault.reason {
+                    SANDBOX_ERROR => "FailedCreatePodSandBox",
+                    _ => "Failed",
+                };
+                state.note(true, reason, fault.message.clone(), Timestamp::now());
             }
         }
         self.publish(pod, &state);

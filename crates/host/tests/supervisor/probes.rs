@@ -1,6 +1,6 @@
 //! Probes of every kind, and what follows from them.
 
-use crossfade_host::supervisor::{ContainerState, PodSnapshot, ServiceAddress};
+use crossfade_host::supervisor::{ContainerState, KnownNames, PodSnapshot, ServiceAddress};
 use serde_json::{Value, json};
 
 use super::world::{HELPER, World, end, happened, restarts, script, with};
@@ -280,7 +280,10 @@ async fn a_probe_may_name_a_service_of_this_machine() {
     };
     world
         .supervisor()
-        .set_services(&[service])
+        .set_names(&KnownNames {
+            services: vec![service],
+            ..KnownNames::default()
+        })
         .expect("written");
     world.until_ready("http").await;
     world.until_ready("tcp").await;

@@ -40,6 +40,9 @@ pub(super) struct PodPlan {
     /// What the template asks for and this machine does not give.
     pub(super) warnings: Vec<String>,
     pub(super) tuning: Tuning,
+    /// Names that the template gives an address of its own; those of Ingresses of this machine lead there.
+    #[serde(default)]
+    pub(super) host_aliases: Vec<String>,
     /// Where Services are found by name.
     pub(super) names_file: PathBuf,
     /// The folder in which taken ports are noted.
@@ -162,5 +165,7 @@ pub(super) struct Fault {
 
 /// The template asks for something that cannot be had, or refers to something that is not there (yet).
 pub(super) const CONFIG_ERROR: &str = "CreateContainerConfigError";
+/// What is around the containers, folder and shim, cannot be had.
+pub(super) const SANDBOX_ERROR: &str = "CreatePodSandboxError";
 /// There is an image and nothing else. The name is the one that Jobs of an analysis treat as final.
 pub(super) const IMAGE_ONLY: &str = "ErrImagePull";

@@ -1,8 +1,9 @@
-//! The last step before a process starts: local ports are known, so `$(VAR)` can be replaced.
+//! The last step before a process starts: local ports and the addresses of Services are known, so `$(VAR)` and URLs can be replaced.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::super::names::Names;
 use super::environment::port_variable;
 use super::expand::expand;
 use super::{ContainerPlan, LocalPort};
@@ -39,11 +40,12 @@ pub(crate) fn marks(pod_folder: &Path, container: Option<&str>) -> Vec<String> {
 const POD_MARK: &str = "CROSSFADE_POD";
 const CONTAINER_MARK: &str = "CROSSFADE_CONTAINER";
 
-/// Command and environment with the pod's local ports.
+/// Command and environment with the pod's local ports, and with Services where they are found here.
 pub(crate) fn render(
     pod_folder: &Path,
     container: &ContainerPlan,
     ports: &[LocalPort],
+    services: &Names,
 ) -> Rendered {
     let port_variables = port_variables(&container.name, ports);
     let mut known: BTreeMap<String, String> = port_variables.clone();
@@ -54,7 +56,7 @@ pub(crate) fn render(
         } else {
             text.to_owned()
         };
-        known.insert(variable.name.clone(), value);
+        known.insert(variable.name.clone(), services.replace(&value));
     }
     // A port of another container gives way to what this one sets; its own ports give way to nothing.
     for port in ports.iter().filter(|port| port.container == container.name) {
@@ -74,7 +76,7 @@ pub(crate) fn render(
     let command = container
         .command
         .iter()
-        .map(|word| expand(word, |name| known.get(name).map(String::as_str)))
+        .map(|word| services.replace(&expand(word, |name| known.get(name).map(String::as_str))))
         .collect();
     let mut environment = container.inherited.clone();
     environment.extend(known);
@@ -172,7 +174,12 @@ mod tests {
             port("web", Some("metrics"), 9090, 20002),
             port("side", Some("admin"), 8080, 20003),
         ];
-        let rendered = render(Path::new("/pods/u1"), &container, &ports);
+        let rendered = render(
+            Path::new("/pods/u1"),
+            &container,
+            &ports,
+            &Names::read(Path::new("/nowhere"), "prod", &[]),
+        );
         assert_eq!(
             rendered.command,
             [

@@ -119,8 +119,17 @@ pub(in super::super) fn build(
         warnings,
         tuning: surroundings.tuning.clone(),
         ports_folder: surroundings.ports_folder.clone(),
+        host_aliases: host_aliases(&spec),
         names_file: surroundings.names_file.clone(),
     })
+}
+
+/// The names of `hostAliases`; the addresses are of another network.
+fn host_aliases(spec: &k8s::PodSpec) -> Vec<String> {
+    let aliases = spec.host_aliases.iter().flatten();
+    aliases
+        .flat_map(|alias| alias.hostnames.iter().flatten().cloned())
+        .collect()
 }
 
 /// The containers in the order in which they start, with the path of each and how it takes part.
@@ -518,6 +527,7 @@ fn note(object: Option<&Value>, prefix: &str, heeded: &[&str], list: &mut Vec<St
 const POD_FIELDS: &[&str] = &[
     "activeDeadlineSeconds",
     "automountServiceAccountToken",
+    "hostAliases",
     "containers",
     "dnsPolicy",
     "enableServiceLinks",

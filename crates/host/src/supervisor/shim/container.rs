@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::super::logs::Output;
+use super::super::names::Names;
 use super::super::plan::{Hook, LocalPort, Rendered, marks, render};
 use super::super::ports::is_free;
 use super::super::procfs::{ProcessId, Stat, carries, descendants, kill_all};
@@ -136,7 +137,12 @@ async fn run_once(pod: &Rc<Pod>, index: usize, orders: &mut Orders) -> Terminati
     };
     let ports_held = pod.move_taken_ports(index);
     let ports: Vec<LocalPort> = pod.board.read(|state| state.ports.clone());
-    let around = render(pod.folder.path(), container, &ports);
+    let services = Names::read(
+        &pod.plan.names_file,
+        &pod.plan.identity.namespace,
+        &pod.plan.host_aliases,
+    );
+    let around = render(pod.folder.path(), container, &ports, &services);
     let started_at = Timestamp::now();
 
     let run = pod
@@ -281,7 +287,10 @@ async fn watch_over(
     let tuning = &pod.plan.tuning;
     let deadline = tokio::select! {
         biased;
-        exit = leader.ended() => return exit,
+        exit = leader.ended() => {
+            note_death(pod, index, exit);
+            return exit;
+        }
         order = ordered(orders) => order.deadline,
         sick = health => {
             pod.board.note(false, "Killing", sick.message);
@@ -291,6 +300,19 @@ async fn watch_over(
     pod.board
         .change_container(index, |record| record.status.ready = false);
     end(pod, index, leader, around, orders, deadline).await
+}
+
+/// Tells of an end that nobody ordered, if it was a bad one.
+fn note_death(pod: &Pod, index: usize, exit: Exit) {
+    let how = match exit {
+        Exit::Code(0) => return,
+        Exit::Code(code) => format!("ended with exit code {code}"),
+        // The kernel's way, too, when memory runs short: who sent the signal is not known.
+        Exit::Signal(9) => "was killed (signal 9)".to_owned(),
+        Exit::Signal(signal) => format!("was ended by signal {signal}"),
+    };
+    let message = format!("Error: container {} {how}", pod.container_name(index));
+    pod.board.note(true, "Failed", message);
 }
 
 /// Ends a run: preStop hook, SIGTERM to its group, SIGKILL when the time is over.

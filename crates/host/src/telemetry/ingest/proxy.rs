@@ -6,7 +6,7 @@
 //! what is new in a reading of a known process was zero at the reading before, and that zero is
 //! written, too. What a control plane finds counted when it starts is never taken for new.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::samples::{Batch, ColumnId, SET_BACK_MS, Sample, Store, stale};
@@ -25,6 +25,39 @@ pub struct ProxyReading {
     /// The counters. Those of one process only rise; a missing one has ended.
     pub samples: Vec<ProxySample>,
 }
+
+impl ProxyReading {
+    /// The reading with a success and a failure, none of which has happened, for pods that have answered in other ways only.
+    ///
+    /// Queries divide failures by requests. A pod that has never failed would have no series of failures, and a fraction
+    /// without numerator is no number but no answer; so would be the share of successes of a pod that only fails.
+    #[must_use]
+    pub fn with_zeros(mut self) -> Self {
+        let known: HashSet<Identity> = self.samples.iter().map(ProxySample::identity).collect();
+        let mut zeros = HashMap::new();
+        for sample in self.samples.iter().filter(|sample| !sample.pod.is_empty()) {
+            for status in ALWAYS_SHOWN {
+                let zero = ProxySample {
+                    status,
+                    error: String::new(),
+                    count: 0,
+                    sum_seconds: 0.0,
+                    buckets: vec![0; sample.buckets.len()],
+                    ..sample.clone()
+                };
+                let identity = zero.identity();
+                if !known.contains(&identity) {
+                    zeros.insert(identity, zero);
+                }
+            }
+        }
+        self.samples.extend(zeros.into_values());
+        self
+    }
+}
+
+/// The statuses that every pod is shown with that has answered anything.
+const ALWAYS_SHOWN: [u16; 2] = [200, 500];
 
 /// Requests that are alike: what tells them from others, and how many they are.
 #[derive(Clone, Debug)]
@@ -393,6 +426,28 @@ mod tests {
             ),
             50.0
         ));
+    }
+
+    #[test]
+    fn a_pod_that_never_failed_has_an_error_rate_and_one_that_only_fails_a_success_rate() {
+        let (store, mut feed) = (Store::default(), ProxyFeed::new(T0));
+        let share = |statuses: &str, pod: &str| {
+            format!(
+                "sum(rate(http_requests_total{{pod=\"{pod}\",status=~\"{statuses}\"}}[1m])) / sum(rate(http_requests_total{{pod=\"{pod}\"}}[1m]))"
+            )
+        };
+        let at = |good, bad| vec![sample("good", 200, good), sample("bad", 503, bad)];
+        feed.take(&store, &reading(T0 - 1, 0, at(10, 10)).with_zeros());
+        feed.take(&store, &reading(T0 - 1, 10, at(20, 30)).with_zeros());
+        assert_eq!(value(&store, &share("5..", "good"), 10), Some(0.0));
+        assert_eq!(value(&store, &share("2..", "bad"), 10), Some(0.0));
+        assert!(near(value(&store, &share("5..", "bad"), 10), 1.0));
+        // The zero was the beginning of the count.
+        let mut later = at(20, 30);
+        later.push(sample("good", 500, 5));
+        feed.take(&store, &reading(T0 - 1, 20, later).with_zeros());
+        let failures = "increase(http_requests_total{pod=\"good\",status=\"500\"}[10s])";
+        assert!(near(value(&store, failures, 20), 5.0));
     }
 
     #[test]
