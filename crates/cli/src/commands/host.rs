@@ -1,14 +1,17 @@
 //! `crossfade host`: the control plane of one machine.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use crossfade_host::control;
+use crossfade_host::server::DoorError;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::context;
 use crate::error::{CliError, Result};
+use crate::exit;
 
 /// Address of the Prometheus server for metrics that name none, as the compatible controller knows it.
 const PROMETHEUS_ADDRESS: &str = "ARGO_ROLLOUTS_PROMETHEUS_ADDRESS";
@@ -112,13 +115,39 @@ fn start(host: &Host, state: PathBuf) -> Result<()> {
     runtime.block_on(async {
         let signals = || -> std::io::Result<_> { Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) };
         let (mut terminate, mut interrupt) = signals().map_err(|why| CliError::failure(format!("cannot wait for signals: {why}")))?;
-        let running = control::Host::start(settings).await.map_err(|why| CliError::failure(why.to_string()))?;
+        let mut running = control::Host::start(settings).await.map_err(|why| not_started(&why))?;
         tracing::info!(socket = %running.socket().display(), metrics = %running.metrics(), "the host is ready");
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            what = running.broken() => Err(CliError::failure(what).hint("start it again: it takes up everything where it stands")),
+        };
         running.stop().await;
-        Ok(())
+        ended
     })
+}
+
+/// Why it does not start, with all causes.
+fn not_started(why: &control::StartError) -> CliError {
+    let code = if why.is_in_use() {
+        exit::REFUSED
+    } else {
+        exit::FAILURE
+    };
+    let mut text = why.to_string();
+    let mut cause = why.source();
+    while let Some(deeper) = cause {
+        text.push_str(&format!(": {deeper}"));
+        cause = deeper.source();
+    }
+    let error = CliError::new(code, text);
+    match why {
+        control::StartError::Metrics { .. } => error.hint(
+            "end the program that uses it, or choose another address with --metrics-address (port 0 means any free one)",
+        ),
+        control::StartError::Doors(DoorError::Port { .. }) => error
+            .hint("end the program that uses it, or choose another address with --listen"),
+        control::StartError::TooLong(_) => error.hint("crossfade host --state FOLDER"),
+        _ => error,
+    }
 }

@@ -167,7 +167,7 @@ pub(super) fn point<'w>(
 }
 
 /// Lets go of a Service that no Rollout names any more: its selector loses the hash. `rollouts` are all of the namespace, as they were
-/// read; a Service is left alone where that is not certain.
+/// read. Of one whose spec cannot be read nobody knows what it names: its Services are left alone.
 pub fn release<'r>(
     service: &Service,
     rollouts: impl IntoIterator<Item = &'r Rollout>,
@@ -175,7 +175,9 @@ pub fn release<'r>(
     let name = service.target.name.as_str();
     let uses = |rollout: &Rollout| {
         let going = rollout.metadata.deletion_timestamp.is_some();
-        !going && super::named_services(rollout).contains(&name)
+        let mut unread = rollout.origin.faults().iter();
+        let uncertain = unread.any(|fault| fault.path.starts_with("spec"));
+        !going && (uncertain || super::named_services(rollout).contains(&name))
     };
     let manages = |rollout: &Rollout| {
         let manager = service.managed_by.as_deref();

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crossfade_engine::action::Evidence;
+use crossfade_engine::decision;
 use crossfade_engine::rollout;
+use crossfade_engine::rollout::world::World;
 use futures_util::StreamExt as _;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -128,6 +130,7 @@ impl Backend for Answers {
             "default" => String::new(),
             other => format!(" -n {other}"),
         };
+        waits.extend(troubles(&self.context, &world));
         let mut would_move: Vec<String> = Vec::new();
         for command in waits
             .iter()
@@ -185,4 +188,44 @@ impl Backend for Answers {
     async fn prometheus(&self, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
         self.metrics_api.answer(request).await
     }
+}
+
+/// Pods that are shown with what ails them; all would hide the rest.
+const PODS_SHOWN: usize = 3;
+
+/// What keeps pods of a release from being ready, as far as it is more than a matter of time.
+fn troubles(context: &Context, world: &World) -> Vec<decision::Wait> {
+    let uid = world.rollout.metadata.uid.as_ref();
+    let own = world
+        .replica_sets
+        .iter()
+        .filter(|set| set.controller.as_ref() == uid);
+    let pods = own.flat_map(|set| context.objects.controlled_by(Kind::Pod, &set.target.uid));
+    let sick = pods
+        .filter(|pod| !views::is_deleting(pod))
+        .filter_map(|pod| {
+            context
+                .supervisor
+                .status(views::text(&pod, "/metadata/uid"))
+        })
+        .filter(|pod| !pod.is_ready());
+    sick.filter_map(|pod| {
+        let warnings = || pod.events.iter().filter(|event| event.warning);
+        // That it is tried again is no reason for anything.
+        let mut causes = warnings().rev().filter(|event| event.reason != "BackOff");
+        let cause = causes.next().or(warnings().next_back())?;
+        let (name, state) = (&pod.identity.name, pod.word());
+        let ended = pod
+            .status
+            .last_exit_code()
+            .map_or_else(String::new, |code| format!(", last exit code {code}"));
+        Some(decision::Wait {
+            for_what: format!("pod {name} to be ready: {state}{ended}: {}", cause.message),
+            since: warnings().map(|event| event.first_seen).min(),
+            until: None,
+            moved_by: &[],
+        })
+    })
+    .take(PODS_SHOWN)
+    .collect()
 }

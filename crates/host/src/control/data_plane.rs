@@ -4,33 +4,29 @@
 //! differs. Whoever moves traffic waits until the data plane has acknowledged it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossfade_api::names::annotation;
-use crossfade_api::{Resource as _, Rollout};
 use crossfade_engine::action::Target;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::host::Context;
-use super::nginx::Choices;
 use super::objects::Stored;
-use super::routes::{self, Combination, Entry, Port};
-use super::{rollouts, views};
-use crate::proxy::{ClientError, ProxyClient, ProxyConfig, Stats};
+use super::routes::{self, Entry, Port};
+use super::{entries, views};
+use crate::proxy::{Applied, ClientError, ProxyClient, ProxyConfig, Stats};
 use crate::store::Kind;
-use crate::supervisor::{HostAddress, KnownNames, ServiceAddress};
-use crate::wire::Part;
+use crate::supervisor::{HostAddress, KnownNames, ServiceAddress, ended};
 
-/// Where a Service's ports are listened for on this machine: `80=127.0.0.1:8080,…`.
-const ADDRESSES: &str = "crossfade.dev/addresses";
 /// How long the data plane may take to answer after it was started.
 const START: Duration = Duration::from_secs(10);
+/// How long it may take to end: longer than it lets requests finish.
+const END: Duration = Duration::from_secs(35);
 /// How often the data plane is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -42,6 +38,8 @@ pub(super) struct DataPlane {
     service_ip: IpAddr,
     link: tokio::sync::Mutex<Link>,
     entries: Mutex<Vec<Entry>>,
+    /// Names of the listeners that listen.
+    open: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Default)]
@@ -53,6 +51,8 @@ struct Link {
     revision: u64,
     /// What pods have been told last about names.
     names: Option<KnownNames>,
+    /// Listeners that do not listen, and why; told once.
+    failing: BTreeMap<String, String>,
 }
 
 impl DataPlane {
@@ -65,14 +65,14 @@ impl DataPlane {
             service_ip,
             link: tokio::sync::Mutex::default(),
             entries: Mutex::default(),
+            open: Mutex::default(),
         }
     }
 
     /// Brings what the data plane does in line with what the objects say; returns when it obeys.
     pub(super) async fn bring_up_to_date(&self, context: &Context) -> Result<(), String> {
         let mut link = self.link.lock().await;
-        let entries = self
-            .entries_now(context)
+        let entries = entries::all(context, self.service_ip)
             .await
             .map_err(|error| error.to_string())?;
         let serving: BTreeSet<String> = context
@@ -112,20 +112,9 @@ impl DataPlane {
             let client = self.client(&mut link).await?;
             match client.apply(&wanted).await {
                 Ok(applied) => {
-                    for listening in applied
-                        .listeners
-                        .iter()
-                        .filter(|listening| listening.error.is_some())
-                    {
-                        self.cannot_listen(
-                            context,
-                            &entries,
-                            &listening.name,
-                            listening.error.as_deref().unwrap_or_default(),
-                        )
-                        .await;
-                    }
                     link.obeyed = Some(wanted);
+                    self.tell_failing(context, &mut link, &entries, applied)
+                        .await;
                     return Ok(());
                 }
                 Err(ClientError::Gone) => link.client = None,
@@ -137,35 +126,84 @@ impl DataPlane {
         Err("the data plane does not stay up".to_owned())
     }
 
-    /// A port cannot be listened on: another one is chosen in the next pass, and the Service says so.
-    async fn cannot_listen(&self, context: &Context, entries: &[Entry], listener: &str, why: &str) {
-        let entry = entries.iter().find(|entry| {
-            entry.ports.iter().any(|port| {
-                routes::listener_name(&entry.namespace, &entry.name, port.number) == listener
-            })
-        });
-        let Some(entry) = entry else { return };
-        let target = Target {
-            namespace: entry.namespace.clone(),
-            name: entry.name.clone(),
-            ..Target::default()
+    /// Says of Services which of their ports cannot be listened on, once, and gives those another address that have none now.
+    async fn tell_failing(
+        &self,
+        context: &Context,
+        link: &mut Link,
+        entries: &[Entry],
+        applied: Applied,
+    ) {
+        let (mut failing, mut open) = (BTreeMap::new(), BTreeSet::new());
+        for listening in applied.listeners {
+            match listening.error {
+                Some(why) => drop(failing.insert(listening.name, why)),
+                None => drop(open.insert(listening.name)),
+            }
+        }
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        let before = std::mem::take(&mut link.failing);
+        for entry in entries {
+            for port in &entry.ports {
+                let (first, own) = listener_names(entry, port);
+                if let Some(why) = failing.get(&first) {
+                    let text = format!(
+                        "{why}; another port of this machine is taken for port {}",
+                        port.number
+                    );
+                    tell(context, entry, true, "PortTaken", &text).await;
+                    // Whether it could be forgotten or not, the next look tells.
+                    let _ = entries::forget_addresses(context, &entry.namespace, &entry.name).await;
+                } else if let Some(why) = failing.get(&own)
+                    && before.get(&own) != Some(why)
+                {
+                    let text = format!(
+                        "{why}; port {} is listened for on {} until it is free: end the program that uses it, or use that address",
+                        port.number, port.address
+                    );
+                    tell(context, entry, true, "PortTaken", &text).await;
+                }
+            }
+        }
+        link.failing = failing;
+    }
+
+    /// Says of Services which of their ports are listened on by now, after all.
+    async fn tell_recovered(&self, context: &Context, stats: &Stats) {
+        let open: BTreeSet<String> = stats
+            .listeners
+            .iter()
+            .map(|listener| listener.name.clone())
+            .collect();
+        let recovered: BTreeSet<String> = {
+            let mut link = self.link.lock().await;
+            let (recovered, failing): (BTreeMap<_, _>, _) = std::mem::take(&mut link.failing)
+                .into_iter()
+                .partition(|(name, _)| open.contains(name));
+            link.failing = failing;
+            recovered.into_keys().collect()
         };
-        context
-            .objects
-            .event(
-                Kind::Service,
-                &target,
-                true,
-                "PortTaken",
-                &format!("cannot listen for {listener}: {why}"),
-            )
-            .await;
-        // Whether it could be forgotten or not, the next look tells.
-        let forget = json!({"metadata": {"annotations": {ADDRESSES: null}}});
-        let _ = context
-            .objects
-            .patch(Kind::Service, &target, Part::Object, forget)
-            .await;
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        if recovered.is_empty() {
+            return;
+        }
+        let entries = self.known();
+        for entry in &entries {
+            for port in &entry.ports {
+                let (_, own) = listener_names(entry, port);
+                if let Some(address) = port.own.filter(|_| recovered.contains(&own)) {
+                    let text = format!("port {} is listened for on {address} now", port.number);
+                    tell(context, entry, false, "PortFree", &text).await;
+                }
+            }
+        }
+    }
+
+    fn known(&self) -> Vec<Entry> {
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A connection to the data plane, which is started if nobody answers.
@@ -242,7 +280,13 @@ impl DataPlane {
             tokio::time::sleep(LOOK).await;
             let client = self.link.lock().await.client.clone();
             let alive = match client {
-                Some(client) => !matches!(client.stats().await, Err(ClientError::Gone)),
+                Some(client) => match client.stats().await {
+                    Ok(stats) => {
+                        self.tell_recovered(context, &stats).await;
+                        true
+                    }
+                    Err(error) => !matches!(error, ClientError::Gone),
+                },
                 None => false,
             };
             if !alive {
@@ -254,28 +298,34 @@ impl DataPlane {
         }
     }
 
-    /// Ends the data plane, whichever control plane has started it.
+    /// Ends the data plane, whichever control plane started it.
     pub(super) async fn end(&self) {
         let mut link = self.link.lock().await;
-        let child = link.child.take();
-        let client = link.client.take();
-        let started = child.as_ref().and_then(Child::id);
-        let process = match started {
-            Some(process) => i32::try_from(process).ok(),
-            None => client.and_then(|client| client.process()),
+        let client = match link.client.take() {
+            Some(client) => Some(client),
+            None => ProxyClient::connect(&self.socket).await.ok().map(Arc::new),
         };
-        let Some(process) = process.and_then(rustix::process::Pid::from_raw) else {
-            return;
+        let running = match &client {
+            Some(client) => client.process().await,
+            None => None,
         };
-        // One that is gone already needs no telling.
-        let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
-        if let Some(mut child) = child {
-            let _ = child.wait().await;
-            return;
+        drop(client);
+        if let Some(process) = running {
+            let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::TERM);
+            let awaited = process.try_clone();
+            let over = match awaited {
+                Ok(process) => tokio::time::timeout(END, ended(process)).await.is_ok(),
+                Err(_) => false,
+            };
+            if !over {
+                tracing::warn!("the data plane did not end in time and is killed");
+                let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+            }
         }
-        let begun = Instant::now();
-        while rustix::process::test_kill_process(process).is_ok() && begun.elapsed() < START {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Some(mut child) = link.child.take() {
+            // One that never answered is told here; any other has ended.
+            let _ = child.start_kill();
+            let _ = child.wait().await;
         }
     }
 
@@ -324,156 +374,42 @@ impl DataPlane {
             .map(|port| port.address)
     }
 
-    /// Every listener: Service, namespace and address.
+    /// Every port: Service, namespace and address, the one with its own number if that is listened on.
     pub(super) fn listeners(&self) -> Vec<(String, String, SocketAddr)> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |entry: &Entry| {
             let (name, namespace) = (entry.name.clone(), entry.namespace.clone());
-            entry
-                .ports
-                .iter()
-                .map(move |port| (name.clone(), namespace.clone(), port.address))
-                .collect::<Vec<_>>()
+            let address = |port: &Port| {
+                let own = port
+                    .own
+                    .filter(|_| open.contains(&listener_names(entry, port).1));
+                (name.clone(), namespace.clone(), own.unwrap_or(port.address))
+            };
+            entry.ports.iter().map(address).collect::<Vec<_>>()
         };
-        entries.iter().flat_map(of).collect()
+        self.known().iter().flat_map(of).collect()
     }
+}
 
-    /// All Services as the data plane needs them; ports without an address get one.
-    async fn entries_now(
-        &self,
-        context: &Context,
-    ) -> Result<Vec<Entry>, super::objects::ObjectError> {
-        let rollouts: Vec<Arc<Rollout>> = context
-            .objects
-            .list(Kind::Rollout, None)
-            .iter()
-            .map(|object| context.prepared.of(object).0)
-            .collect();
-        let services = context.objects.list(Kind::Service, None);
-        let mut taken: BTreeSet<SocketAddr> = services
-            .iter()
-            .flat_map(|service| recorded(service).into_values())
-            .collect();
-        let mut entries = Vec::with_capacity(services.len());
-        for service in &services {
-            entries.push(self.entry(context, service, &rollouts, &mut taken).await?);
-        }
-        Ok(entries)
-    }
+/// The names of a port's listeners: that of its address, and that of its own number.
+fn listener_names(entry: &Entry, port: &Port) -> (String, String) {
+    (
+        routes::listener_name(&entry.namespace, &entry.name, port.number),
+        routes::own_listener_name(&entry.namespace, &entry.name, port.number),
+    )
+}
 
-    async fn entry(
-        &self,
-        context: &Context,
-        service: &Value,
-        rollouts: &[Arc<Rollout>],
-        taken: &mut BTreeSet<SocketAddr>,
-    ) -> Result<Entry, super::objects::ObjectError> {
-        let view = views::service(service);
-        let mut addresses = recorded(service);
-        let before = addresses.clone();
-        let mut ports = Vec::new();
-        for port in service
-            .pointer("/spec/ports")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            let Some(number) = port
-                .get("port")
-                .and_then(Value::as_u64)
-                .and_then(|number| u16::try_from(number).ok())
-            else {
-                continue;
-            };
-            let address = match addresses.get(&number) {
-                Some(address) => *address,
-                None => match self.free_address(number, taken) {
-                    Some(address) => *addresses.entry(number).or_insert(address),
-                    None => continue,
-                },
-            };
-            taken.insert(address);
-            let target = match port.get("targetPort") {
-                Some(Value::String(name)) => name.clone(),
-                Some(Value::Number(target)) => target.to_string(),
-                _ => number.to_string(),
-            };
-            let h2c =
-                ["h2c", "kubernetes.io/h2c", "grpc"].contains(&views::text(port, "/appProtocol"));
-            ports.push(Port {
-                number,
-                name: views::text(port, "/name").to_owned(),
-                target,
-                address,
-                h2c,
-            });
-        }
-        if addresses != before {
-            let text: Vec<String> = addresses
-                .iter()
-                .map(|(number, address)| format!("{number}={address}"))
-                .collect();
-            let target = Target {
-                resource_version: String::new(),
-                ..view.target.clone()
-            };
-            let patch = json!({"metadata": {"annotations": {ADDRESSES: text.join(",")}}});
-            context
-                .objects
-                .patch(Kind::Service, &target, Part::Object, patch)
-                .await?;
-        }
-        let routed = rollouts.iter().find(|rollout| {
-            rollout.namespace() == view.target.namespace
-                && rollouts::entry(rollout).as_deref() == Some(view.target.name.as_str())
-        });
-        let combination = |rollout: &Rollout| {
-            let canary = rollout.spec.strategy.canary.as_ref();
-            let istio = canary
-                .and_then(|canary| canary.traffic_routing.as_ref())
-                .is_some_and(|routing| routing.istio.is_some());
-            if istio {
-                Combination::Any
-            } else {
-                Combination::All
-            }
-        };
-        let choices = |rollout: &Rollout| {
-            let canary = rollout.spec.strategy.canary.as_ref()?;
-            Some(Choices::of(
-                canary.traffic_routing.as_ref()?.nginx.as_ref()?,
-            ))
-        };
-        let manager = views::map(service, "/metadata/annotations").remove(annotation::MANAGED_BY);
-        Ok(Entry {
-            split: routed
-                .and_then(|rollout| Some((rollouts::split(service)?, combination(rollout)))),
-            choices: routed
-                .and_then(|rollout| choices(rollout))
-                .unwrap_or_default(),
-            rollout: routed
-                .map(|rollout| rollout.name().to_owned())
-                .or(manager)
-                .unwrap_or_default(),
-            namespace: view.target.namespace,
-            name: view.target.name,
-            selector: view.selector,
-            ports,
-        })
-    }
-
-    /// The Service's own port on the Services' address if it can be had, otherwise any.
-    fn free_address(&self, number: u16, taken: &BTreeSet<SocketAddr>) -> Option<SocketAddr> {
-        let candidates = [number, 0, 0, 0, 0];
-        candidates.into_iter().find_map(|port| {
-            let wanted = SocketAddr::new(self.service_ip, port);
-            if taken.contains(&wanted) {
-                return None;
-            }
-            let address = TcpListener::bind(wanted).ok()?.local_addr().ok()?;
-            (!taken.contains(&address)).then_some(address)
-        })
-    }
+/// Tells people something about a Service.
+async fn tell(context: &Context, entry: &Entry, warning: bool, reason: &str, text: &str) {
+    let target = Target {
+        namespace: entry.namespace.clone(),
+        name: entry.name.clone(),
+        ..Target::default()
+    };
+    context
+        .objects
+        .event(Kind::Service, &target, warning, reason, text)
+        .await;
 }
 
 /// Where Services are found, for probes and hooks that name them.
@@ -534,14 +470,4 @@ fn backend(path: &Value, namespace: &str, entries: &[Entry]) -> Option<SocketAdd
         (!name.is_empty() && port.name == name) || number == Some(u64::from(port.number))
     })?;
     Some(port.address)
-}
-
-/// The addresses that a Service's annotation records, by port.
-fn recorded(service: &Value) -> BTreeMap<u16, SocketAddr> {
-    let annotations = views::map(service, "/metadata/annotations");
-    let text = annotations.get(ADDRESSES).map_or("", String::as_str);
-    text.split(',')
-        .filter_map(|pair| pair.split_once('='))
-        .filter_map(|(number, address)| Some((number.parse().ok()?, address.parse().ok()?)))
-        .collect()
 }

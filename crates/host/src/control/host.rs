@@ -38,6 +38,10 @@ use crate::wire::WatchChange;
 /// How often every Rollout is looked at without a reason.
 const RESYNC: Duration = Duration::from_mins(15);
 
+/// The longest path of a state folder, in bytes: a socket's address has room for 107, and the longest name of one is
+/// `/proxy.sock.new`.
+const LONGEST_FOLDER: usize = 107 - 15;
+
 /// Something that is looked after.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
@@ -193,7 +197,7 @@ impl Context {
             Subject::Job(namespace, name) => pods::job(self, namespace, name).await.map_err(text),
             Subject::Pod(namespace, name) => pods::pod(self, namespace, name).await.map_err(text),
             Subject::Services => {
-                rollouts::release_services(self).await.map_err(text)?;
+                rollouts::release_services(self).await?;
                 self.data_plane.bring_up_to_date(self).await.map(|()| None)
             }
         }
@@ -494,21 +498,47 @@ pub struct Host {
     socket: PathBuf,
     loopback: Option<SocketAddr>,
     closing: CancellationToken,
-    tasks: JoinSet<()>,
+    /// The parts of the host, by name. None ends before it is told to.
+    tasks: JoinSet<&'static str>,
 }
 
 /// Why a host does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The state folder cannot be used, for example because another host has it.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] crate::store::OpenError),
     /// The pods cannot be taken charge of.
-    #[error("{0}")]
+    #[error(transparent)]
     Supervisor(#[from] crate::supervisor::SupervisorError),
+    /// The API cannot be reached by anybody.
+    #[error(transparent)]
+    Doors(#[from] crate::server::DoorError),
+    /// The address of the metric store cannot be listened on.
+    #[error("cannot listen for metrics on {address}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Sockets in the folder would have addresses that are too long.
+    #[error("the path of the state folder {} is too long for the sockets in it: it may have {LONGEST_FOLDER} bytes", .0.display())]
+    TooLong(PathBuf),
     /// Something else; the text says what.
     #[error("{0}")]
     Other(String),
+}
+
+impl StartError {
+    /// Whether another host works in the state folder.
+    pub fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(crate::store::OpenError::InUse { .. })
+                | Self::Supervisor(crate::supervisor::SupervisorError::InUse(_))
+        )
+    }
 }
 
 impl Host {
@@ -519,6 +549,9 @@ impl Host {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let other =
             |what: &str, why: &dyn std::fmt::Display| StartError::Other(format!("{what}: {why}"));
+        if settings.state.as_os_str().len() > LONGEST_FOLDER {
+            return Err(StartError::TooLong(settings.state));
+        }
         let store = Store::open(
             &settings.state,
             Options::new(Arc::new(super::schemas::Schemas)),
@@ -542,15 +575,15 @@ impl Host {
         );
         let listener = tokio::net::TcpListener::bind(settings.metrics)
             .await
-            .map_err(|why| {
-                other(
-                    &format!("cannot listen for metrics on {}", settings.metrics),
-                    &why,
-                )
+            .map_err(|source| StartError::Metrics {
+                address: settings.metrics,
+                source,
             })?;
         let metrics = listener
             .local_addr()
             .map_err(|why| other("cannot listen for metrics", &why))?;
+        // Before anything is started: an address that is taken leaves nothing behind.
+        let doors = Doors::open(&settings.state, settings.listen)?;
 
         let names = names(
             Arc::clone(&data_plane),
@@ -581,20 +614,22 @@ impl Host {
 
         let mut tasks = JoinSet::new();
         let api = metrics_api.clone();
-        tasks.spawn(async move {
+        part(&mut tasks, "the metric store's API", async move {
             crate::telemetry::api::serve(listener, api).await;
         });
-        tasks.spawn(metering::feed(Arc::clone(&context), samples));
-        tasks.spawn(watch_objects(Arc::clone(&context), store.clone()));
-        tasks.spawn(watch_pods(Arc::clone(&context)));
-        tasks.spawn(resync(Arc::clone(&context)));
+        let feed = metering::feed(Arc::clone(&context), samples);
+        part(&mut tasks, "the metric store's feed", feed);
+        let objects = watch_objects(Arc::clone(&context), store.clone());
+        part(&mut tasks, "the watch of objects", objects);
+        let pods = watch_pods(Arc::clone(&context));
+        part(&mut tasks, "the watch of pods", pods);
+        part(&mut tasks, "the timer", resync(Arc::clone(&context)));
         let kept_up = Arc::clone(&context);
-        tasks.spawn(async move { kept_up.data_plane.keep_up(&kept_up).await });
-        tasks.spawn(work(Arc::clone(&context)));
+        part(&mut tasks, "the keeper of the data plane", async move {
+            kept_up.data_plane.keep_up(&kept_up).await;
+        });
+        part(&mut tasks, "the work", work(Arc::clone(&context)));
 
-        // The doors open last: whoever is let in finds everything in its place.
-        let doors = Doors::open(&settings.state, settings.listen)
-            .map_err(|why| StartError::Other(why.to_string()))?;
         let (socket, loopback) = (doors.socket().to_owned(), doors.loopback());
         let closing = CancellationToken::new();
         let answers = Arc::new(Answers {
@@ -602,7 +637,9 @@ impl Host {
             metrics,
             metrics_api,
         });
-        tasks.spawn(server::serve(store, answers, doors, closing.clone()));
+        // Served last: whoever is let in finds everything in its place.
+        let api = server::serve(store, answers, doors, closing.clone());
+        part(&mut tasks, "the API", api);
         Ok(Self {
             context,
             settings,
@@ -629,6 +666,16 @@ impl Host {
         self.loopback
     }
 
+    /// Returns, and says which, when a part of the host has ended by itself: only a mistake of ours does that. What is left
+    /// must not go on without it; a host that starts anew takes up everything.
+    pub async fn broken(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Ok(part)) => format!("{part} has ended"),
+            Some(Err(error)) => format!("a part of the host has failed: {error}"),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops deciding. Pods and data plane go on, unless the host is ephemeral.
     pub async fn stop(mut self) {
         self.closing.cancel();
@@ -637,7 +684,20 @@ impl Host {
         if self.settings.ephemeral {
             end_everything(&self.context).await;
         }
+        self.context.objects.close().await;
     }
+}
+
+/// Starts a part of the host.
+fn part(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
 }
 
 /// Ends all pods and the data plane.

@@ -7,6 +7,7 @@ mod analysis_runs;
 mod answers;
 mod belonging;
 mod data_plane;
+mod entries;
 mod host;
 mod materials;
 mod measuring;

@@ -64,6 +64,11 @@ impl Objects {
         Self(store)
     }
 
+    /// Finishes the writes that were asked for, and closes the store.
+    pub(super) async fn close(&self) {
+        self.0.close().await;
+    }
+
     /// One object, if it exists.
     pub(super) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Stored> {
         self.0.find(&Key::new(kind, namespace, name)).map(Stored)

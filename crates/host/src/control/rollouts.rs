@@ -294,27 +294,9 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
             if let Some(manager) = managed_by {
                 patch["metadata"] = json!({"annotations": {annotation::MANAGED_BY: manager}});
             }
-            let object = context
-                .objects
-                .patch(Kind::Service, target, Part::Object, patch)
-                .await
-                .map_err(Failure::from)?;
-            obeyed(context).await?;
-            Ok(written(&object))
+            change_service(context, target, patch).await
         }
-        Action::ReleaseService { target } => {
-            let patch = json!({
-                "metadata": {"annotations": {annotation::MANAGED_BY: null}},
-                "spec": {"selector": {label::POD_HASH: null}},
-            });
-            let object = context
-                .objects
-                .patch(Kind::Service, target, Part::Object, patch)
-                .await
-                .map_err(Failure::from)?;
-            obeyed(context).await?;
-            Ok(written(&object))
-        }
+        Action::ReleaseService { target } => release_service(context, target).await,
         Action::Route { split, .. } => {
             let Some(service) = entry(rollout) else {
                 let message = "no Service is named whose requests could be split: set spec.strategy.canary.stableService".to_owned();
@@ -333,13 +315,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                 name: service,
                 ..Target::default()
             };
-            let object = context
-                .objects
-                .patch(Kind::Service, &target, Part::Object, patch)
-                .await
-                .map_err(Failure::from)?;
-            obeyed(context).await?;
-            Ok(written(&object))
+            change_service(context, &target, patch).await
         }
         // The data plane has acknowledged the split before the action that set it was over.
         Action::VerifyRoute { .. } => Ok(Done::Verified(None)),
@@ -552,41 +528,59 @@ pub(super) fn target(rollout: &Rollout) -> Target {
     }
 }
 
-/// Gives Services back whose Rollout is gone or does not name them any more: without hash and manager they select as the user wrote.
-pub(super) async fn release_services(context: &Context) -> Result<(), ObjectError> {
-    for service in context.objects.list(Kind::Service, None) {
-        let Some(manager) =
-            views::map(&service, "/metadata/annotations").remove(annotation::MANAGED_BY)
-        else {
-            continue;
-        };
-        let target = views::target(&service);
-        let rollout = context
-            .objects
-            .get(Kind::Rollout, &target.namespace, &manager)
-            .map(|object| context.prepared.of(&object).0);
-        // Of a Rollout that cannot be read nobody knows what it names: traffic stays where it is.
-        if rollout.is_some_and(|rollout| {
-            let unread = rollout.origin.faults().iter();
-            unread
-                .into_iter()
-                .any(|fault| fault.path.starts_with("spec"))
-                || rollout::named_services(&rollout).contains(&target.name.as_str())
-        }) {
+/// Gives back the Services that no Rollout names any more: the engine says which lose their hash, and the split goes with
+/// the Rollout that recorded it.
+pub(super) async fn release_services(context: &Context) -> Result<(), String> {
+    for object in context.objects.list(Kind::Service, None) {
+        let service = views::service(&object);
+        let carries_split = views::map(&object, "/metadata/annotations").contains_key(SPLIT);
+        if service.selected().is_empty() && !carries_split {
             continue;
         }
-        let patch = json!({
-            "metadata": {"annotations": {annotation::MANAGED_BY: null, SPLIT: null}},
-            "spec": {"selector": {label::POD_HASH: null}},
-        });
-        let target = Target {
-            resource_version: String::new(),
-            ..target
-        };
-        context
+        let rollouts: Vec<Arc<Rollout>> = context
             .objects
-            .patch(Kind::Service, &target, Part::Object, patch)
-            .await?;
+            .list(Kind::Rollout, Some(&service.target.namespace))
+            .iter()
+            .map(|object| context.prepared.of(object).0)
+            .collect();
+        let released = rollout::release(&service, rollouts.iter().map(AsRef::as_ref));
+        let is_entry = rollouts.iter().any(|rollout| {
+            let mut unread = rollout.origin.faults().iter();
+            unread.any(|fault| fault.path.starts_with("spec"))
+                || entry(rollout).as_deref() == Some(service.target.name.as_str())
+        });
+        let outcome = match released {
+            Some(Action::ReleaseService { target }) => release_service(context, &target).await,
+            _ if carries_split && !is_entry => forget_split(context, &service.target).await,
+            _ => continue,
+        };
+        outcome.map_err(|failure| failure.message)?;
     }
     Ok(())
+}
+
+/// Without hash, manager and split a Service selects as the user wrote.
+async fn release_service(context: &Context, target: &Target) -> Outcome {
+    let patch = json!({
+        "metadata": {"annotations": {annotation::MANAGED_BY: null, SPLIT: null}},
+        "spec": {"selector": {label::POD_HASH: null}},
+    });
+    change_service(context, target, patch).await
+}
+
+/// A split that nobody recorded for the present Rollouts must not wait for the next one of that name.
+async fn forget_split(context: &Context, target: &Target) -> Outcome {
+    let patch = json!({"metadata": {"annotations": {SPLIT: null}}});
+    change_service(context, target, patch).await
+}
+
+/// Changes a Service; done when the data plane obeys.
+async fn change_service(context: &Context, target: &Target, patch: Value) -> Outcome {
+    let object = context
+        .objects
+        .patch(Kind::Service, target, Part::Object, patch)
+        .await
+        .map_err(Failure::from)?;
+    obeyed(context).await?;
+    Ok(written(&object))
 }

@@ -43,6 +43,8 @@ pub(super) struct Port {
     pub(super) target: String,
     /// Where the data plane listens for it.
     pub(super) address: SocketAddr,
+    /// Where it listens for it besides, as soon as nobody else does: the address with its own number, if it has another.
+    pub(super) own: Option<SocketAddr>,
     /// Pods speak HTTP/2 without TLS there.
     pub(super) h2c: bool,
 }
@@ -61,16 +63,32 @@ pub(super) fn listener_name(namespace: &str, service: &str, port: u16) -> String
     format!("{namespace}/{service}:{port}")
 }
 
+/// The name of the listener on a port's own number, where the port has another address.
+pub(super) fn own_listener_name(namespace: &str, service: &str, port: u16) -> String {
+    format!("{}=own", listener_name(namespace, service, port))
+}
+
 /// The whole configuration.
 pub(super) fn config(entries: &[Entry], pods: &[PodSnapshot], revision: u64) -> ProxyConfig {
     let listeners = entries
         .iter()
-        .flat_map(|entry| entry.ports.iter().map(|port| listener(entry, port, pods)))
+        .flat_map(|entry| entry.ports.iter().map(move |port| (entry, port)))
+        .flat_map(|(entry, port)| listeners(entry, port, pods))
         .collect();
     ProxyConfig {
         revision,
         listeners,
     }
+}
+
+fn listeners(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> Vec<ListenerConfig> {
+    let first = listener(entry, port, pods);
+    let own = port.own.map(|address| ListenerConfig {
+        name: own_listener_name(&entry.namespace, &entry.name, port.number),
+        address,
+        ..first.clone()
+    });
+    std::iter::once(first).chain(own).collect()
 }
 
 fn listener(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> ListenerConfig {

@@ -1,7 +1,8 @@
 //! The control plane's end of the control socket.
 
-use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixStream, unix::OwnedWriteHalf},
@@ -24,7 +25,8 @@ pub struct ProxyClient {
     write: Mutex<(u64, OwnedWriteHalf)>,
     waiting: Arc<std::sync::Mutex<Waiting>>,
     reader: JoinHandle<()>,
-    process: Option<i32>,
+    /// The number of the process at the other end.
+    pid: Option<i32>,
 }
 
 #[derive(Default)]
@@ -51,7 +53,7 @@ impl ProxyClient {
     /// Connects to the socket of a running data plane.
     pub async fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket).await?;
-        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let pid = stream.peer_cred()?.pid();
         let (read, write) = stream.into_split();
         let waiting = Arc::new(std::sync::Mutex::new(Waiting::default()));
         let answers = Arc::clone(&waiting);
@@ -75,13 +77,8 @@ impl ProxyClient {
             write: Mutex::new((0, write)),
             waiting,
             reader,
-            process,
+            pid,
         })
-    }
-
-    /// The data plane's process, as the kernel knows it.
-    pub fn process(&self) -> Option<i32> {
-        self.process
     }
 
     /// Puts a configuration in force. When this returns, every request that begins obeys it.
@@ -119,6 +116,14 @@ impl ProxyClient {
             Answer::Stats(stats) => Ok(*stats),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// A handle of the data plane's process; `None` when it is gone.
+    pub async fn process(&self) -> Option<OwnedFd> {
+        let process = pidfd_open(Pid::from_raw(self.pid?)?, PidfdFlags::empty()).ok()?;
+        // It answers, so the number has not gone to another process before it was opened.
+        self.stats().await.ok()?;
+        Some(process)
     }
 
     async fn ask(&self, what: Command) -> Result<Answer, ClientError> {

@@ -2,8 +2,9 @@
 //!
 //! When a request may be tried again (RFC 9110, 9.2.2, and stricter):
 //! - no connection could be made, or nothing of the request left: always, at another pod;
-//! - a connection that had been idle died without a byte of an answer: only requests that are safe to repeat
-//!   (idempotent methods) and of whose body nothing was taken, on a new connection;
+//! - the connection died without a byte of an answer, because it had been idle or with its pod: only requests that are safe
+//!   to repeat (idempotent methods) and of whose body nothing was taken, on a new connection. If that one dies as well, once
+//!   more at another pod: a pod may be killed, but a request that kills its pod must not go through all of them;
 //! - otherwise never. Requests that are not safe to repeat use idle connections only if those were busy a moment ago
 //!   and are open now, so that they seldom meet a pod that is just closing one.
 
@@ -101,6 +102,7 @@ pub(super) async fn serve(
         caller: &caller,
         kept_at: None,
         repeatable: is_idempotent(&head.method),
+        lost: false,
         expects: head.headers.contains_key(header::EXPECT) && !body.is_end_stream(),
         body: Intake::new(&caller, route, &head, body),
         upgrade,
@@ -165,6 +167,8 @@ struct Attempt<'a> {
     /// The version that the client's cookie keeps it at.
     kept_at: Option<usize>,
     repeatable: bool,
+    /// A new connection died with it: one such death is the pod's fault, a second one its own.
+    lost: bool,
     /// The client waits for `100 Continue`.
     expects: bool,
     body: Intake,
@@ -213,6 +217,9 @@ impl Attempt<'_> {
                 Err(Fault::Final(trouble)) => return Err(trouble),
                 Err(Fault::Again) => {
                     pod.count_retry();
+                    if !connection.reused() {
+                        tried.push(pod);
+                    }
                     reuse = Reuse::Never;
                     trouble = Some(Trouble::ConnectionLost);
                 }
@@ -240,7 +247,8 @@ impl Attempt<'_> {
         let Some(mut head) = self.head.take() else {
             return Err(Fault::Final(Trouble::ConnectionLost));
         };
-        let spare = (connection.reused() && self.repeatable).then(|| head.clone());
+        let reused = connection.reused();
+        let spare = self.may_repeat(reused).then(|| head.clone());
         let protocol = match connection {
             Connection::H1(_) | Connection::Tunnel(_) => Protocol::Http1,
             Connection::H2 { .. } => Protocol::H2c,
@@ -260,11 +268,15 @@ impl Attempt<'_> {
                 }
             });
         }
-        let reused = connection.reused();
         let Some(sent) = within(route.timeout, connection.send(request)).await else {
             return Err(Fault::Final(Trouble::TimedOut));
         };
         sent.map_err(|failure| self.judge(failure, spare, reused))
+    }
+
+    /// Whether it may be sent again although a pod may have seen it.
+    fn may_repeat(&self, reused: bool) -> bool {
+        self.repeatable && (reused || !self.lost)
     }
 
     /// Whether the request may be tried again, and if not, whose fault it was.
@@ -273,13 +285,14 @@ impl Attempt<'_> {
             return Fault::Final(Trouble::BadBody);
         }
         let nothing_left = failure.unsent.is_some() || !failure.left;
-        let may_repeat = reused && self.repeatable && !failure.answered;
+        let may_repeat = self.may_repeat(reused) && !failure.answered;
         let head = failure
             .unsent
             .map(|request| request.into_parts().0)
             .or(spare);
         if head.is_some() && !self.body.taken() && (nothing_left || may_repeat) {
             self.head = head;
+            self.lost |= !reused && !nothing_left;
             return Fault::Again;
         }
         Fault::Final(

@@ -8,10 +8,11 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::config::ProxyConfig;
@@ -56,16 +57,29 @@ impl Saved {
     }
 }
 
+/// How long to wait before a configuration that could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Writes what it is given, the last only if several came while it wrote. Once told to leave it writes what is left.
 pub(super) async fn keeper(
     path: PathBuf,
     mut latest: watch::Receiver<Option<Arc<Saved>>>,
     leaving: CancellationToken,
 ) {
+    let mut failed = false;
     loop {
-        let changed = leaving.run_until_cancelled(latest.changed()).await;
+        let changed = async {
+            if failed {
+                // A full disk may have room in a moment.
+                let _ = timeout(AGAIN, latest.changed()).await;
+                Ok(())
+            } else {
+                latest.changed().await
+            }
+        };
+        let changed = leaving.run_until_cancelled(changed).await;
         let over = !matches!(changed, Some(Ok(())));
-        if over && !latest.has_changed().unwrap_or(false) {
+        if over && !failed && !latest.has_changed().unwrap_or(false) {
             return;
         }
         let Some(saved) = latest.borrow_and_update().clone() else {
@@ -73,8 +87,16 @@ pub(super) async fn keeper(
         };
         let to = path.clone();
         let written = tokio::task::spawn_blocking(move || saved.write(&to)).await;
+        let told = failed;
+        failed = false;
         if let Ok(Err(error)) = written {
-            tracing::warn!(path = %path.display(), %error, "cannot keep the configuration for a restart");
+            failed = true;
+            if !told {
+                tracing::warn!(path = %path.display(), %error, "cannot keep the configuration for a restart; trying again");
+            }
+        }
+        if over {
+            return;
         }
     }
 }

@@ -67,38 +67,31 @@ impl Worker {
 
 /// One socket for each worker on the same port, or why not.
 ///
-/// Sockets that share a port must not share it with another process by accident, so it is first claimed alone.
+/// Sockets share a port with whoever asks for it in the same way, another data plane of this user included. So the first one
+/// claims it alone: it listens, which of two only one can, before it lets the others in.
 pub(super) fn bind(
     address: SocketAddr,
     workers: usize,
 ) -> io::Result<(SocketAddr, Vec<StdListener>)> {
-    let socket = |shared: bool, address: SocketAddr| -> io::Result<Socket> {
+    let socket = |address: SocketAddr, joins: bool| -> io::Result<StdListener> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
         socket.set_reuse_address(true)?;
-        if shared {
-            socket.set_reuse_port(true)?;
-        }
-        socket.bind(&address.into())?;
-        Ok(socket)
-    };
-    if address.port() != 0 {
-        drop(socket(false, address)?);
-    }
-    let mut address = address;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = socket(true, address)?;
+        socket.set_reuse_port(joins)?;
         socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let listener = StdListener::from(socket);
-        address = listener.local_addr()?;
-        sockets.push(listener);
-    }
-    Ok((address, sockets))
+        socket.set_reuse_port(true)?;
+        Ok(StdListener::from(socket))
+    };
+    let first = socket(address, false)?;
+    let address = first.local_addr()?;
+    let others = (1..workers).map(|_| socket(address, true));
+    let sockets = std::iter::once(Ok(first)).chain(others);
+    Ok((address, sockets.collect::<io::Result<_>>()?))
 }
 
 /// One worker's part of a listener.
@@ -266,6 +259,39 @@ async fn first_bytes(stream: &mut TcpStream) -> io::Result<Option<(bool, Vec<u8>
         }
         if common < first.len() {
             return Ok(Some((false, first)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn of_many_who_want_a_port_at_once_one_gets_it() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        for _ in 0..50 {
+            let barrier = Barrier::new(8);
+            let opened: Vec<_> = std::thread::scope(|scope| {
+                let bound: Vec<_> = (0..8)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            barrier.wait();
+                            bind(address, 2)
+                        })
+                    })
+                    .collect();
+                let ended = bound.into_iter().map(|one| one.join().expect("it ends"));
+                ended.filter_map(Result::ok).collect()
+            });
+            let [(bound, sockets)] = opened.as_slice() else {
+                panic!("{} got it", opened.len());
+            };
+            assert_eq!((*bound, sockets.len()), (address, 2));
         }
     }
 }

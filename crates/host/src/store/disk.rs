@@ -329,6 +329,10 @@ fn prepare(connection: &mut Connection, file: &Path) -> std::result::Result<(), 
             known: FORM,
         });
     }
+    if found == FORM {
+        // Nothing to write: a full disk keeps no host from starting.
+        return Ok(());
+    }
     let done = usize::try_from(found).unwrap_or(0);
     let transaction = connection.transaction().map_err(failed)?;
     for step in MIGRATIONS.iter().skip(done) {

@@ -20,6 +20,9 @@ pub struct StateFolder {
 /// How long a holder may take to write its number after it took the lock.
 const NUMBER_WRITTEN: Duration = Duration::from_millis(200);
 
+/// How long the lock of a host that is gone may survive it: in a child that it was about to start when it was killed.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
+
 impl StateFolder {
     /// Makes the folder if need be, readable for its owner only, and takes the lock.
     ///
@@ -63,15 +66,21 @@ impl StateFolder {
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let patience = Instant::now() + LEFT_BEHIND;
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+            let pid = holder(&mut lock);
+            if pid.is_some_and(is_alive) || Instant::now() > patience {
                 return Err(OpenError::InUse {
                     folder: folder.to_owned(),
-                    pid: holder(&mut lock),
+                    pid,
                 });
             }
-            Err(error) => return Err(failed(error.into())),
+            std::thread::sleep(Duration::from_millis(5));
         }
         // The number serves the message of a second host only: without it (full disk) the lock is as good.
         let _ = lock
@@ -98,6 +107,15 @@ fn holder(lock: &mut File) -> Option<u32> {
     }
 }
 
+/// Whether a process runs: one that has ended and waits for its parent does not.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim_start().chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +136,21 @@ mod tests {
         );
         drop(held);
         StateFolder::take(&state).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_a_killed_host_left_in_a_child_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = StateFolder::take(folder.path()).unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        std::fs::write(folder.path().join("lock"), format!("{}\n", gone.id())).unwrap();
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        StateFolder::take(folder.path()).unwrap();
+        child.join().unwrap();
     }
 
     #[test]

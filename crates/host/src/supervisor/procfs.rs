@@ -230,7 +230,7 @@ pub(super) async fn kill_all(doomed: impl Fn(&[Stat]) -> Vec<Stat>) -> usize {
 const ROUNDS: usize = 40;
 
 /// Returns once the process behind the pidfd has ended.
-pub(super) async fn ended(pidfd: OwnedFd) {
+pub(crate) async fn ended(pidfd: OwnedFd) {
     // A pidfd becomes readable when its process ends, and nothing can be read from it.
     if let Ok(fd) = awaitable(pidfd) {
         let _ = fd.readable().await;

@@ -242,6 +242,22 @@ impl PodStatus {
         }
     }
 
+    /// How the last run of a container ended, of those that do not run now.
+    pub fn last_exit_code(&self) -> Option<i32> {
+        let all = self
+            .init_container_statuses
+            .iter()
+            .chain(&self.container_statuses);
+        all.filter(|container| !container.ready)
+            .find_map(
+                |container| match (&container.state, &container.last_state) {
+                    (ContainerState::Terminated(end), _)
+                    | (_, Some(ContainerState::Terminated(end))) => Some(end.exit_code),
+                    _ => None,
+                },
+            )
+    }
+
     fn initialised(&self) -> bool {
         self.condition("Initialized")
             .is_some_and(|condition| condition.status == "True")

@@ -73,6 +73,14 @@ pub(in super::super) fn build(
     });
     let written = written_containers(&spec);
     faults.extend(doubles(&written));
+    // A mount of a volume that cannot be would only hide the reason.
+    let lost: BTreeSet<&str> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .map(|volume| volume.name.as_str())
+        .filter(|name| !volumes.contains_key(*name))
+        .collect();
     let ports: Vec<(String, Option<String>, u16)> = written
         .iter()
         .flat_map(|(_, _, container)| {
@@ -91,6 +99,7 @@ pub(in super::super) fn build(
         let mut reading = Reading {
             path,
             container,
+            lost: &lost,
             faults: &mut faults,
             warnings: &mut warnings,
         };
@@ -182,6 +191,8 @@ fn whole_pod(message: String) -> Fault {
 struct Reading<'a> {
     path: String,
     container: &'a k8s::Container,
+    /// Volumes that are faults already.
+    lost: &'a BTreeSet<&'a str>,
     faults: &'a mut Vec<Fault>,
     warnings: &'a mut Vec<String>,
 }
@@ -379,6 +390,9 @@ impl Reading<'_> {
         let mut mounts = Mounts::default();
         for (index, mount) in self.container.volume_mounts.iter().flatten().enumerate() {
             let Some(volume) = volumes.get(&mount.name) else {
+                if self.lost.contains(mount.name.as_str()) {
+                    continue;
+                }
                 self.wrong(&format!(
                     "volumeMounts[{index}]: volume `{}` is not one of spec.volumes",
                     mount.name
