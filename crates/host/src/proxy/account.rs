@@ -40,6 +40,8 @@ pub(super) enum Trouble {
     TimedOut,
     /// The request is malformed or its length is ambiguous.
     BadRequest,
+    /// The head of the request is longer than is accepted, or has too many fields.
+    HeadTooLarge,
     /// The body of the request is malformed.
     BadBody,
     /// CONNECT makes no sense here.
@@ -64,11 +66,21 @@ impl Trouble {
             Self::BadAnswer => "bad-answer",
             Self::TimedOut => "timeout",
             Self::BadRequest => "bad-request",
+            Self::HeadTooLarge => "head-too-large",
             Self::BadBody => "bad-body",
             Self::MethodRefused => "method-refused",
             Self::UnknownCoding => "unknown-transfer-coding",
             Self::AnswerCutShort => "answer-cut-short",
             Self::ClientGone => "client-gone",
+        }
+    }
+
+    /// Why the library has refused a request by itself.
+    pub(super) fn of_refusal(status: StatusCode) -> Self {
+        if status == StatusCode::BAD_REQUEST {
+            Self::BadRequest
+        } else {
+            Self::HeadTooLarge
         }
     }
 
@@ -78,6 +90,7 @@ impl Trouble {
             Self::NoWeight | Self::NoReadyPod => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::BadRequest | Self::BadBody | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Self::ConnectFailed | Self::ConnectionLost | Self::BadAnswer | Self::AnswerCutShort => {
@@ -90,7 +103,11 @@ impl Trouble {
     fn closes(self) -> bool {
         matches!(
             self,
-            Self::BadRequest | Self::BadBody | Self::MethodRefused | Self::UnknownCoding
+            Self::BadRequest
+                | Self::HeadTooLarge
+                | Self::BadBody
+                | Self::MethodRefused
+                | Self::UnknownCoding
         )
     }
 

@@ -33,7 +33,7 @@ use super::{
     mirror,
     pods::{Lease, Pod, lock},
     shared::{Open, Shared},
-    stats::method_label,
+    stats::{OTHER, method_label},
     table::{Listener, Route},
     upstream::{self, Connection, Reuse, SendFailure},
 };
@@ -68,6 +68,14 @@ impl Caller {
             rules.0 = version;
         }
         rules.clone()
+    }
+
+    /// Counts a request that the library has answered by itself, with this status: its head could not be read.
+    pub(super) fn refused(&self, status: StatusCode) {
+        let unrouted = Arc::clone(&self.rules().1.unrouted);
+        let mut account = Account::open(self.worker, unrouted, OTHER, Instant::now(), None);
+        account.answered(status);
+        account.settle(Some(Trouble::of_refusal(status)));
     }
 }
 

@@ -5,7 +5,8 @@
 //! [`Scanner`] follows the framing, head by head, and notes which request was ambiguous. It decides nothing else; what
 //! it cannot follow, the library refuses itself.
 //!
-//! The same look tells how long a client has been busy with one head, for the time-out.
+//! The same look tells how long a client has been busy with one head, for the time-out. And it tells which answers are the
+//! library's own (to a head that it could not read): those get the header that says so, and are counted.
 
 use std::{
     io,
@@ -18,12 +19,16 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-use super::pods::now_ms;
+use super::{
+    account::{ERROR_HEADER, Trouble},
+    pods::now_ms,
+};
 
 /// What is known of a client's connection, shared by its socket and its requests.
 #[derive(Default)]
@@ -40,6 +45,8 @@ pub(super) struct Watch {
     busy: AtomicUsize,
     /// The connection is no longer HTTP/1.
     off: AtomicBool,
+    /// The status with which the library has refused a request by itself; zero if it has not.
+    refused: AtomicU64,
 }
 
 impl Watch {
@@ -63,6 +70,13 @@ impl Watch {
         self.head_since.store(0, Ordering::Relaxed);
     }
 
+    /// The status with which the library has refused a request by itself; the connection ends with that.
+    pub(super) fn refused(&self) -> Option<StatusCode> {
+        u16::try_from(self.refused.load(Ordering::Relaxed))
+            .ok()
+            .and_then(|status| StatusCode::from_u16(status).ok())
+    }
+
     /// A head has been coming in for longer than this.
     pub(super) fn is_slow(&self, limit: Duration) -> bool {
         let since = self.head_since.load(Ordering::Relaxed);
@@ -83,6 +97,14 @@ pub(super) struct Watched {
     first: Vec<u8>,
     scanner: Scanner,
     watch: Arc<Watch>,
+    /// What is written instead of what the library wants to write.
+    instead: Option<Instead>,
+}
+
+/// Bytes on their way out, and how many of them have gone.
+struct Instead {
+    bytes: Vec<u8>,
+    gone: usize,
 }
 
 impl Watched {
@@ -93,8 +115,74 @@ impl Watched {
             first,
             scanner: Scanner::default(),
             watch,
+            instead: None,
         }
     }
+
+    /// A head has come, or begun to come, that was not handed to us: what is written now may be the library's refusal of it.
+    fn may_refuse(&self) -> bool {
+        let watch = &self.watch;
+        !watch.off.load(Ordering::Relaxed)
+            && (self.scanner.in_head() || self.scanner.heads > watch.served.load(Ordering::Relaxed))
+            && watch.busy.load(Ordering::Relaxed) == 0
+    }
+
+    /// Writes what stands instead of `length` bytes of the library, all of it.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        while let Some(instead) = &mut self.instead {
+            let rest = instead.bytes.get(instead.gone..).unwrap_or_default();
+            if rest.is_empty() {
+                self.instead = None;
+                break;
+            }
+            let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            instead.gone += written;
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    /// Notes a refusal of the library, and marks it as one of ours.
+    fn look_at(&mut self, bytes: &[u8]) {
+        if let Some((status, marked)) = marked(bytes) {
+            let status = u64::from(status.as_u16());
+            self.watch.refused.store(status, Ordering::Relaxed);
+            self.instead = Some(Instead {
+                bytes: marked,
+                gone: 0,
+            });
+        }
+    }
+}
+
+/// The library's refusal of a request at the end of these bytes: its status, and all of the bytes with the header that says
+/// why. The library writes no other answer without a body that ends a connection.
+fn marked(bytes: &[u8]) -> Option<(StatusCode, Vec<u8>)> {
+    let begin = |line: &[u8]| bytes.windows(line.len()).rposition(|window| window == line);
+    let head = bytes.get(begin(b"HTTP/1.1 ")?..)?;
+    let text = std::str::from_utf8(head).ok()?;
+    let status = StatusCode::from_bytes(head.get(9..12)?).ok()?;
+    let is_refusal = matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    let fields = text.find("\r\n")? + 2;
+    let is_bare = text.ends_with("\r\n\r\n")
+        && text.contains("\r\ncontent-length: 0\r\n")
+        && !text.contains(ERROR_HEADER.as_str());
+    if !is_refusal || !is_bare {
+        return None;
+    }
+    let reason = Trouble::of_refusal(status).reason();
+    let before = bytes.len() - head.len() + fields;
+    let mut marked = bytes.get(..before)?.to_vec();
+    marked.extend_from_slice(format!("{ERROR_HEADER}: {reason}\r\n").as_bytes());
+    marked.extend_from_slice(bytes.get(before..)?);
+    Some((status, marked))
 }
 
 impl AsyncRead for Watched {
@@ -139,6 +227,12 @@ impl AsyncWrite for Watched {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.watch.active.store(now_ms(), Ordering::Relaxed);
+        if self.instead.is_none() && self.may_refuse() {
+            self.look_at(buf);
+        }
+        if self.instead.is_some() {
+            return self.poll_instead(cx, buf.len());
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -148,6 +242,14 @@ impl AsyncWrite for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.watch.active.store(now_ms(), Ordering::Relaxed);
+        let length = || bufs.iter().map(|part| part.len()).sum();
+        if self.instead.is_none() && self.may_refuse() {
+            let whole: Vec<u8> = bufs.iter().flat_map(|part| part.iter().copied()).collect();
+            self.look_at(&whole);
+        }
+        if self.instead.is_some() {
+            return self.poll_instead(cx, length());
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -343,6 +445,31 @@ mod tests {
             );
         }
         assert_eq!(scan(&format!("{body}{chunked}{plain}")), (0, false));
+    }
+
+    #[test]
+    fn only_the_librarys_own_refusals_are_marked() {
+        let refusal = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let before = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let told = |text: &str| {
+            marked(text.as_bytes())
+                .map(|(status, bytes)| (status.as_u16(), String::from_utf8(bytes).expect("text")))
+        };
+        let marked = "HTTP/1.1 431 Request Header Fields Too Large\r\nx-crossfade-error: head-too-large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(told(refusal), Some((431, marked.to_owned())));
+        assert_eq!(
+            told(&format!("{before}{refusal}")),
+            Some((431, format!("{before}{marked}")))
+        );
+        for other in [
+            before,
+            marked,
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nno",
+            "",
+            "ok",
+        ] {
+            assert_eq!(told(other), None, "{other:?}");
+        }
     }
 
     #[test]

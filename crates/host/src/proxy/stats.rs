@@ -294,6 +294,9 @@ impl Tallies {
     }
 }
 
+/// Any other method, and one that could not be read.
+pub(super) const OTHER: &str = "OTHER";
+
 /// The method as a label: names that clients invent must not make series without end.
 pub(super) fn method_label(method: &Method) -> &'static str {
     match *method {
@@ -306,7 +309,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         Method::TRACE => "TRACE",
         Method::CONNECT => "CONNECT",
-        _ => "OTHER",
+        _ => OTHER,
     }
 }
 

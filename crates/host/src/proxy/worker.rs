@@ -191,7 +191,8 @@ impl Door {
             rules: Mutex::new((0, Arc::clone(&self.rules))),
             open,
         });
-        let service = service_fn(move |request| serve(Arc::clone(&caller), request));
+        let asking = Arc::clone(&caller);
+        let service = service_fn(move |request| serve(Arc::clone(&asking), request));
         let io = TokioIo::new(Watched::new(stream, first, Arc::clone(&watch)));
         if is_http2 {
             watch.stop();
@@ -225,7 +226,7 @@ impl Door {
             loop {
                 tokio::select! {
                     biased;
-                    _ = connection.as_mut() => return,
+                    _ = connection.as_mut() => break,
                     () = self.closing.cancelled(), if !closing => closing = true,
                     _ = look.tick() => {
                         if watch.is_slow(limits.head) {
@@ -237,6 +238,9 @@ impl Door {
                 if closing {
                     connection.as_mut().graceful_shutdown();
                 }
+            }
+            if let Some(status) = watch.refused() {
+                caller.refused(status);
             }
         }
     }

@@ -365,7 +365,7 @@ pub(crate) async fn until(mut so: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), waiting)
+    tokio::time::timeout(Duration::from_mins(1), waiting)
         .await
         .expect("it comes to pass");
 }

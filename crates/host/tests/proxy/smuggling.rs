@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::rig::{Pod, Rig, exchange, one_pod, read_to, route, scripted, version};
+use crate::rig::{Pod, Rig, exchange, one_pod, read_to, route, scripted, until, version};
 
 /// A request that must never arrive anywhere.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nhost: web\r\n\r\n";
@@ -257,8 +257,8 @@ async fn http2_by_upgrade_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn heads_without_end_are_refused() {
-    let (_rig, pod, addr) = one_pod().await;
+async fn heads_without_end_are_refused_with_a_reason_and_counted() {
+    let (rig, pod, addr) = one_pod().await;
     let long = format!(
         "GET / HTTP/1.1\r\nhost: web\r\nx-long: {}\r\n\r\n",
         "x".repeat(70_000)
@@ -270,8 +270,31 @@ async fn heads_without_end_are_refused() {
         let _ = client.write_all(request.as_bytes()).await;
         let answer = read_to(&mut client, "\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+        assert!(
+            answer.contains("x-crossfade-error: head-too-large\r\n"),
+            "{answer:?}"
+        );
+    }
+    for nonsense in [
+        "GET / HTTP/1.1\r\nh\u{1}st: web\r\n\r\n",
+        "\u{16}\u{3}\u{1} no HTTP",
+    ] {
+        let answer = exchange(addr, nonsense).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400 Bad Request\r\nx-crossfade-error: bad-request\r\n"),
+            "{nonsense:?}: {answer:?}"
+        );
     }
     assert_eq!(pod.count(), 0);
+    let counted = |stats: &crossfade_host::proxy::Stats, error: &str| -> u64 {
+        let of = stats.series.iter().filter(|series| series.error == error);
+        of.map(|series| series.count).sum()
+    };
+    until(async || {
+        let stats = rig.control.stats().await.unwrap();
+        counted(&stats, "head-too-large") == 2 && counted(&stats, "bad-request") == 2
+    })
+    .await;
 }
 
 #[tokio::test]
