@@ -33,6 +33,13 @@ fn names(objects: &[Value]) -> Vec<String> {
     objects.iter().map(name).collect()
 }
 
+/// Name of the Job that measures the only metric of a run.
+fn job_of(run: &Value) -> String {
+    let measurement = &run["status"]["metricResults"][0]["measurements"][0];
+    let name = measurement["metadata"]["job-name"].as_str();
+    name.expect("a name").to_owned()
+}
+
 /// Waits until the only metric of a run is being measured, and gives the run.
 async fn in_flight(host: &Host, run: &str) -> Value {
     host.until("a measurement in flight", Kind::AnalysisRun, run, |run| {
@@ -232,10 +239,7 @@ async fn providers_22_a_run_that_is_stopped_takes_its_job_and_its_processes_with
     host.run("run", json!({"metrics": [job("smoke", "sleep 600")]}))
         .await;
     let run = in_flight(&host, "run").await;
-    let name = run["status"]["metricResults"][0]["measurements"][0]["metadata"]["job-name"]
-        .as_str()
-        .expect("a name")
-        .to_owned();
+    let name = job_of(&run);
     let pod = format!("{name}-1");
     host.until("the pod runs", Kind::Pod, &pod, |pod| {
         pod["status"]["phase"] == "Running"
@@ -322,10 +326,7 @@ async fn a_job_that_is_gone_is_an_error_and_the_next_attempt_has_a_job_of_its_ow
     )
     .await;
     let run = in_flight(&host, "run").await;
-    let name = run["status"]["metricResults"][0]["measurements"][0]["metadata"]["job-name"]
-        .as_str()
-        .expect("a name")
-        .to_owned();
+    let name = job_of(&run);
     host.client
         .delete(Kind::Job, "default", &name, &Deletion::default())
         .await
