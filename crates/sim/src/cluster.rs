@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::passes::Controller;
 use crate::scenario::Version;
 use crate::script::Script;
+use crate::strike::Pending;
 use crate::watch::{Watch, What};
 
 /// Long enough for the controller to look at everything that has happened.
@@ -166,6 +167,8 @@ pub struct Cluster {
     pub(crate) wrote_rollout: Option<String>,
     /// How everything behaves, beyond what [`Life`] says.
     pub(crate) script: Option<Box<Script>>,
+    /// A fault that waits for its moment, where no script has any.
+    pub(crate) strike: Option<Pending>,
     watcher: Option<Box<dyn Watch>>,
     /// Nothing more happens.
     pub ended: bool,
@@ -211,6 +214,7 @@ impl Cluster {
             controller: Controller::default(),
             wrote_rollout: None,
             script: None,
+            strike: None,
             watcher: None,
             ended: false,
             restless: false,
@@ -687,7 +691,7 @@ impl Cluster {
 
     /// Takes note of what users see now.
     pub(crate) fn see(&mut self) {
-        if self.script.is_some() {
+        if self.script.is_some() || self.strike.is_some() {
             return;
         }
         let visible = crate::visible::Visible::of(self);

@@ -42,5 +42,6 @@ pub mod run;
 pub mod scenario;
 mod script;
 pub mod story;
+pub mod strike;
 pub mod visible;
 pub mod watch;

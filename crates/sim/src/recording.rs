@@ -172,7 +172,7 @@ impl Recording {
     }
 
     /// What was seen in the recording.
-    pub(crate) fn history(&self) -> History {
+    pub fn history(&self) -> History {
         let versions = self.versions();
         let mut history = History::default();
         for (place, line) in self.lines.iter().enumerate() {

@@ -12,6 +12,7 @@ use crate::cluster::{Answer, Cluster, Life};
 use crate::compare::{self, History, Told};
 use crate::objects::{self, Objects};
 use crate::recording::{Recording, since_begin};
+use crate::strike::{Pending, Strike};
 use crate::visible::{Visible, by_version};
 
 /// What a recording and its replay show.
@@ -28,12 +29,57 @@ pub struct Comparison {
 
 /// Plays a recording to our engine, for as long as it was recorded and a little longer.
 pub fn replay(recording: &Recording) -> Comparison {
+    let recorded = recording.history();
+    let mut at_moments = Vec::new();
+    let cluster = play(recording, &recorded, None, |cluster, there, moment| {
+        let unlike = objects::unlike(cluster, there, &recording.versions());
+        at_moments.extend(unlike.iter().map(|one| format!("at {moment}: {one}")));
+    });
+    let mut replayed_events: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+    for (object, event) in &cluster.events {
+        let text = format!("{}: {}", event.reason, event.message);
+        let object = by_version(object, &cluster.versions);
+        replayed_events.entry(object).or_default().push(Told {
+            warning: event.warning,
+            about_router: false,
+            text: by_version(&text, &cluster.versions),
+        });
+    }
+    Comparison {
+        recorded,
+        replayed: cluster.seen,
+        recorded_events: recording.events(),
+        replayed_events,
+        at_moments,
+    }
+}
+
+/// Plays a recording with its history, with something going wrong once. What is seen at the end, and the number of moments at which it
+/// could have gone wrong.
+pub fn replay_struck(
+    recording: &Recording,
+    recorded: &History,
+    strike: Strike,
+) -> (Visible, usize) {
+    let cluster = play(recording, recorded, Some(strike), |_, _, _| {});
+    let moments = cluster.strike.as_ref().map_or(0, Pending::moments);
+    (Visible::of(&cluster), moments)
+}
+
+/// Plays a recording; `look` is called at the moments at which somebody looked at whole objects.
+fn play(
+    recording: &Recording,
+    recorded: &History,
+    strike: Option<Strike>,
+    mut look: impl FnMut(&Cluster, &Objects, &str),
+) -> Cluster {
     let begun: Timestamp = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_700_000_000);
     let life = Life {
         pass: SignedDuration::from_millis(10),
         ..Life::default()
     };
     let mut cluster = Cluster::new(begun, life);
+    cluster.strike = strike.map(Pending::new);
     cluster.reports = recording.reports();
     let is_rollout = |manifest: &&Value| manifest["kind"] == "Rollout";
     let (before, after) = recording.around_rollout();
@@ -50,9 +96,7 @@ pub fn replay(recording: &Recording) -> Comparison {
     }
     // What was applied after the Rollout had been missing until somebody had looked at it.
     let mut missing: Vec<&Value> = after.iter().filter(|one| !is_rollout(one)).collect();
-    let recorded = recording.history();
     let mut there = Objects::default();
-    let mut at_moments = Vec::new();
     let mut late = SignedDuration::ZERO;
     let mut was_looked_at = false;
     for (place, line) in recording.lines().iter().enumerate() {
@@ -64,8 +108,7 @@ pub fn replay(recording: &Recording) -> Comparison {
             let words = line["do"].as_str().unwrap_or_default();
             if let Some(moment) = words.strip_prefix("snapshot ") {
                 was_looked_at = true;
-                let unlike = objects::unlike(&cluster, &there, &recording.versions());
-                at_moments.extend(unlike.iter().map(|one| format!("at {moment}: {one}")));
+                look(&cluster, &there, moment);
             } else {
                 act(&mut cluster, words);
             }
@@ -87,23 +130,7 @@ pub fn replay(recording: &Recording) -> Comparison {
     }
     cluster.advance(begun + recording.last() + late);
     catch_up(&mut cluster, &recorded.at(recording.lines().len()));
-    let mut replayed_events: BTreeMap<String, Vec<Told>> = BTreeMap::new();
-    for (object, event) in &cluster.events {
-        let text = format!("{}: {}", event.reason, event.message);
-        let object = by_version(object, &cluster.versions);
-        replayed_events.entry(object).or_default().push(Told {
-            warning: event.warning,
-            about_router: false,
-            text: by_version(&text, &cluster.versions),
-        });
-    }
-    Comparison {
-        recorded,
-        replayed: cluster.seen,
-        recorded_events: recording.events(),
-        replayed_events,
-        at_moments,
-    }
+    cluster
 }
 
 /// People act on what they see: waits until everything stands here as it stood there, for a few seconds at most.
@@ -111,11 +138,19 @@ fn catch_up(cluster: &mut Cluster, there: &Visible) -> SignedDuration {
     const STEP: SignedDuration = SignedDuration::from_millis(100);
     const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
     let mut waited = SignedDuration::ZERO;
-    while waited < PATIENCE && Visible::of(cluster) != *there {
+    while waited < PATIENCE && !stands(cluster, there) {
         waited += STEP;
         cluster.advance(cluster.now + STEP);
     }
     waited
+}
+
+/// Whether everything is seen as there; a run more than there disturbs nobody.
+fn stands(cluster: &Cluster, there: &Visible) -> bool {
+    let mut seen = Visible::of(cluster);
+    seen.0
+        .retain(|thing, _| !thing.starts_with("run ") || there.0.contains_key(thing));
+    seen == *there
 }
 
 /// What a person did.

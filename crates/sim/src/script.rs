@@ -196,7 +196,9 @@ impl Cluster {
     /// The fault whose moment this is, if any.
     pub(crate) fn fault(&mut self, moment: Moment) -> Option<FaultKind> {
         let now = self.now;
-        let kind = self.script.as_mut()?.fault(moment, now)?;
+        let struck = self.strike.as_mut().and_then(|one| one.strikes(moment));
+        let scripted = || self.script.as_mut()?.fault(moment, now);
+        let kind = struck.or_else(scripted)?;
         self.tell_watcher(What::Fault(kind));
         Some(kind)
     }
