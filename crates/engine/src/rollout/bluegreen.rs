@@ -44,6 +44,7 @@ pub(super) fn pass<'w>(
             Check::Nothing,
         )?;
     }
+    serve_again(facts, plan, strategy)?;
     if facts.template_changed() {
         return Ok(conclude(facts, plan, asks, strategy, Runs::default(), true));
     }
@@ -98,9 +99,39 @@ fn is_halted(facts: &Facts<'_>) -> bool {
         || facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
 }
 
-/// The version that gets production traffic now.
+/// The version that gets production traffic now. A Service that was made anew selects none; what it had is still meant, or the version
+/// that happens to be under way would pass for the first one.
 fn active_hash<'a>(facts: &'a Facts<'_>, strategy: &BlueGreenStrategy) -> &'a str {
-    facts.selected(&strategy.active_service).unwrap_or_default()
+    let selected = facts.selected(&strategy.active_service).unwrap_or_default();
+    if selected.is_empty() && lost_version(facts, strategy).is_some() {
+        return facts.status.blue_green.active_selector.as_str();
+    }
+    selected
+}
+
+/// The version that a Service selected before it was made anew.
+fn lost_version(facts: &Facts<'_>, strategy: &BlueGreenStrategy) -> Option<SetId> {
+    let selected = facts.selected(&strategy.active_service)?;
+    let recorded = facts.status.blue_green.active_selector.as_str();
+    (selected.is_empty() && !recorded.is_empty()).then(|| facts.by_hash(recorded))?
+}
+
+/// Gives a Service that was made anew the version back that it had, if that can serve.
+fn serve_again<'w>(
+    facts: &mut Facts<'w>,
+    plan: &mut Plan<'_>,
+    strategy: &'w BlueGreenStrategy,
+) -> Result<(), Halt> {
+    let lost = lost_version(facts, strategy);
+    let serves = |id: &SetId| facts.set(*id).observed.available > 0;
+    let version = lost.filter(serves);
+    services::point(
+        facts,
+        plan,
+        &strategy.active_service,
+        version,
+        Check::Nothing,
+    )
 }
 
 fn is_active(facts: &Facts<'_>, strategy: &BlueGreenStrategy, id: Option<SetId>) -> bool {

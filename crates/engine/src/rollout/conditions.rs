@@ -326,6 +326,8 @@ pub(super) fn deadline_abort(
     let stored = facts.status.conditions.as_slice();
     let stuck = facts.spec.progress_deadline_abort
         && !aborted
+        // Whoever asked for full promotion would see an abort come and go with every deadline.
+        && !facts.status.promote_full
         && !draft.is_promoted()
         && !draft.stable_rs.is_empty()
         && !draft.has_progressed(facts)

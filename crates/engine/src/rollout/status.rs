@@ -177,7 +177,10 @@ impl<'a> Draft<'a> {
                 || self.current_step_index != stored.current_step_index
                 || self.current_step_hash != stored.current_step_hash
         };
-        counts || place
+        // A version whose pods were all there moves nothing by becoming the present one; its time begins all the same.
+        let begun = !stored.current_pod_hash.0.is_empty()
+            && self.current_pod_hash != stored.current_pod_hash.0;
+        counts || place || begun
     }
 
     /// Starts the update over, as a change of template or steps asks for.

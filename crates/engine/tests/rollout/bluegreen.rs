@@ -37,6 +37,37 @@ fn run(cluster: &Cluster, ending: &str) -> String {
 }
 
 #[test]
+fn the_deadline_of_the_version_before_does_not_take_back_the_way_back() {
+    let mut cluster = settled(
+        2,
+        &json!({"previewService": null, "scaleDownDelaySeconds": 3600}),
+    );
+    cluster
+        .patch(&json!({"spec": {"progressDeadlineSeconds": 30, "progressDeadlineAbort": true}}))
+        .settle();
+    cluster.set_image("web:2").settle();
+    assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:2"));
+    cluster.run_for(60).forget();
+    cluster.set_image("web:1").settle();
+    assert!(cluster.told_events("RolloutAborted").is_empty());
+    assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:1"));
+    assert_eq!(cluster.selected("active"), "web:1");
+}
+
+#[test]
+fn an_active_service_made_anew_gets_its_version_back_and_promotes_nothing() {
+    let mut cluster = settled(2, &json!({"autoPromotionEnabled": false}));
+    cluster.set_image("web:2").settle();
+    assert_eq!(cluster.phase(), "Paused: BlueGreenPause");
+    cluster.add_service("active");
+    assert_eq!(cluster.selected("active"), "");
+    cluster.abort().settle();
+    assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:1"));
+    assert_eq!(cluster.selected("active"), "web:1");
+    assert!(cluster.status().abort);
+}
+
+#[test]
 fn the_first_version_is_promoted_before_its_pods_are_ready() {
     let mut cluster = bluegreen(2, &json!({}));
     cluster.pods_become_ready = false;

@@ -34,6 +34,14 @@ fn analysed(cluster: &mut Cluster) {
 }
 
 #[test]
+fn without_replicas_there_is_no_traffic_that_a_step_waits_for() {
+    let mut cluster = settled(0, &json!({"steps": [{"setWeight": 20}, {"setWeight": 50}]}));
+    cluster.set_image("web:2").settle();
+    assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:2"));
+    assert_eq!(cluster.phase(), "Healthy");
+}
+
+#[test]
 fn behaviour_14_weight_follows_available_canary_pods() {
     let mut cluster = settled(10, &json!({"steps": [{"setWeight": 20}, {"pause": {}}]}));
     assert_eq!(cluster.weight(), Some(0));

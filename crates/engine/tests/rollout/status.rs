@@ -492,6 +492,25 @@ fn pods_that_crash_and_return_do_not_put_off_the_deadline() {
 }
 
 #[test]
+fn full_promotion_is_not_taken_back_by_the_deadline() {
+    let mut cluster = settled(
+        2,
+        &json!({"maxSurge": 1, "maxUnavailable": 0, "steps": [{"setWeight": 50}]}),
+    );
+    cluster
+        .patch(&json!({"spec": {"progressDeadlineSeconds": 30, "progressDeadlineAbort": true}}))
+        .settle();
+    cluster.broken.insert("web:2".to_owned());
+    cluster.set_image("web:2").settle();
+    cluster.promote_full().run_for(100);
+    assert!(!cluster.status().abort);
+    assert!(cluster.told_events("RolloutAborted").is_empty());
+    cluster.broken.clear();
+    cluster.settle();
+    assert_eq!(cluster.phase(), "Healthy");
+}
+
+#[test]
 fn api_30_a_promoted_version_that_loses_a_pod_is_progressing_and_never_aborted() {
     let mut cluster = settled(3, &json!({}));
     cluster

@@ -8,7 +8,8 @@ use crate::rollout::waits;
 /// Done when both versions have their pods and, behind a router, the weight is recorded and not denied.
 pub(super) fn gate(seen: &Seen<'_, '_>, weight: i32) -> Answer {
     let sizes = set_canary_scale::gate(seen);
-    if sizes != Answer::Go || !seen.facts.is_routed() {
+    // Where no pods are wanted there is no traffic to move.
+    if sizes != Answer::Go || !seen.facts.is_routed() || seen.facts.replicas == 0 {
         return sizes;
     }
     match seen.routing.recorded(seen.facts) {
