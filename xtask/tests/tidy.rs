@@ -102,6 +102,27 @@ fn no_arrow_between_rooms_points_up() {
     }
 }
 
+/// Whoever checks the engine must not ask it.
+#[test]
+fn the_second_opinion_knows_neither_engine_nor_judge() {
+    let source = root().join("crates/sim/src/opinion");
+    let sources = rust_sources();
+    let files: Vec<_> = sources
+        .iter()
+        .filter(|(path, _)| path.starts_with(&source))
+        .collect();
+    assert!(files.len() > 3, "the second opinion is not where it was");
+    for (path, text) in files {
+        for line in text.lines() {
+            let code = line.split("//").next().unwrap_or_default();
+            let ours = code.split("crate::").skip(1);
+            let fit = ours.into_iter().all(|rest| rest.starts_with("scenario"));
+            let engine = code.contains("crossfade_engine") || code.contains("crossfade_judge");
+            assert!(fit && !engine, "{}: `{code}`", path.display());
+        }
+    }
+}
+
 /// Decisions are functions of what they are handed.
 #[test]
 fn the_engine_and_the_judge_know_no_clock_and_no_io() {

@@ -32,6 +32,7 @@ pub mod history;
 pub mod invariants;
 mod objects;
 mod observe;
+pub mod opinion;
 mod passes;
 mod perform;
 pub mod random;

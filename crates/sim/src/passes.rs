@@ -160,7 +160,7 @@ impl Cluster {
     }
 
     /// The time as the controller reads it.
-    fn clock(&self) -> Timestamp {
+    pub(crate) fn clock(&self) -> Timestamp {
         self.now
             .saturating_add(self.controller.skew)
             .unwrap_or(self.now)
@@ -507,6 +507,8 @@ impl Cluster {
                 version: self.version,
                 world: Arc::new(world),
             });
+            // What was missed arrives in the end.
+            self.schedule(lasts, Due::Wake(Subject::Rollout));
         }
     }
 

@@ -386,7 +386,7 @@ impl Cluster {
         };
         let measurement = {
             let answer = self.ask(&metric, &request.run_name);
-            conclude(&metric, answer, self.now, self.now)
+            conclude(&metric, answer, self.clock(), self.clock())
         };
         Measured::Taken {
             measurement,

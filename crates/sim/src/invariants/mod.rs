@@ -2,6 +2,7 @@
 //!
 //! `docs/concepts/invariants.md` lists them; a test keeps it equal to [`all`].
 
+mod opinion;
 mod promotion;
 mod rest;
 mod sizes;
@@ -46,6 +47,7 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
         Box::new(writes::ChangesSomething),
         Box::new(rest::Converges::new(scenario)),
         Box::new(rest::NothingLeaks),
+        Box::new(opinion::SecondOpinion::new(scenario)),
     ]
 }
 

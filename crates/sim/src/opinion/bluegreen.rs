@@ -1,0 +1,51 @@
+//! A blue-green release: the switch after its evidence and pause, promotion after the rest.
+
+use super::evidence::Purpose;
+use super::plan::Switch;
+use super::{Look, Opinion};
+
+impl Opinion {
+    pub(super) fn blue_green(
+        &mut self,
+        switch: Switch,
+        before: &Look,
+        after: &Look,
+    ) -> Result<(), String> {
+        let free = before.full || self.update.goes_back;
+        let unserved = before.active.is_none();
+        if after.active != before.active && !unserved {
+            if after.active == after.current && !free {
+                if switch.pre && !self.was_good(before, Purpose::Pre) {
+                    return Err("requests are switched, but no run before it was successful".into());
+                }
+                let by_itself = switch.auto && switch.after == 0;
+                if !by_itself && !self.update.let_go {
+                    return Err("requests are switched, but nobody ended the pause".into());
+                }
+            } else if after.active == after.stable && !before.aborted && !free {
+                return Err("requests are switched back, but it was not taken back".into());
+            }
+            let known = after.active == after.current || after.active == after.stable;
+            // A Service that was made anew selects nothing.
+            if !known && after.active.is_some() {
+                return Err(format!(
+                    "requests are switched to version {:?}, which is neither",
+                    after.active
+                ));
+            }
+        }
+        if after.stable == before.stable || before.stable.is_none() || unserved {
+            return Ok(());
+        }
+        if after.stable != after.current || after.active != after.current {
+            return Err(format!(
+                "version {:?} is promoted while requests go to {:?}",
+                after.stable, after.active
+            ));
+        }
+        if !free && switch.post && !self.was_good(before, Purpose::Post) {
+            return Err("it is promoted, but no run after the switch was successful".into());
+        }
+        self.had_pods(before)
+    }
+}
