@@ -1,16 +1,74 @@
-//! Many seeds on all cores: releases a second, what was reached, and whether every invariant held.
+//! Many seeds on all cores: releases a second, memory, what was reached, and whether every invariant held.
 //!
-//! `--seeds N` (20000), `--first N` (0), `--seed N` for one seed with its `--story`.
+//! `--seeds N` (20000), `--first N` (0), `--coverage` for the whole list of what was reached; `--seed N` tells one seed's story, as short
+//! as its failure allows unless `--whole`; `--invariants` prints the page that lists them.
 
 #![expect(clippy::print_stdout, reason = "the result is what is printed")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use crossfade_sim::coverage::Coverage;
-use crossfade_sim::generate;
-use crossfade_sim::run::{Options, run};
+use crossfade_sim::run::{Broken, Options, run};
+use crossfade_sim::{generate, invariants, shrink};
+use serde_json::json;
+
+/// Least releases a second on one core.
+const LEAST_PER_SECOND: f64 = 1000.0;
+/// Failures that are told in full.
+const TOLD: usize = 3;
+
+thread_local! {
+    /// Bytes in use by this thread, and the most since it was last asked.
+    static BYTES: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
+}
+
+/// Counts what is in use, a thread at a time.
+struct Counting;
+
+fn count(bytes: i64) {
+    // A thread that is ending has nothing more to count.
+    let _ = BYTES.try_with(|counted| {
+        let (now, most) = counted.get();
+        counted.set((now + bytes, most.max(now + bytes)));
+    });
+}
+
+#[expect(
+    unsafe_code,
+    reason = "allocators cannot be written without; both calls go to the system's own"
+)]
+// SAFETY: every call is handed on unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What one core came to.
+#[derive(Default)]
+struct Part {
+    coverage: Coverage,
+    broken: Vec<(u64, Broken)>,
+    passes: u64,
+    bytes: u64,
+    seconds: f64,
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -18,50 +76,146 @@ fn main() -> ExitCode {
         let place = arguments.iter().position(|argument| argument == name)?;
         arguments.get(place + 1)?.parse().ok()
     };
+    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    if flag("--invariants") {
+        print!("{}", invariants::page());
+        return ExitCode::SUCCESS;
+    }
     if let Some(seed) = number("--seed") {
-        let scenario = Arc::new(generate::scenario(seed));
-        let options = Options {
-            story: true,
-            ..Options::default()
-        };
-        let report = run(&scenario, options);
-        if arguments.iter().any(|argument| argument == "--manifests") {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&*scenario).unwrap_or_default()
-            );
-        }
-        println!(
-            "{}\n{:?}\n{:?}",
-            report.story, report.outcome, report.broken
-        );
-        return ExitCode::from(u8::from(report.broken.is_some()));
+        return one(seed, flag("--whole"));
     }
     let seeds = number("--seeds").unwrap_or(20_000);
     let first = number("--first").unwrap_or(0);
+    let next = AtomicU64::new(first);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = Instant::now();
-    let mut coverage = Coverage::default();
-    let mut broken = 0;
-    let mut passes = 0;
-    for seed in first..first + seeds {
-        let report = run(&Arc::new(generate::scenario(seed)), Options::default());
-        coverage.merge(&report.coverage);
-        passes += report.passes;
-        if let Some(why) = report.broken {
-            broken += 1;
-            if broken <= 30 {
-                println!("seed {seed}: {} at {} ms: {}", why.check, why.at, why.what);
+    let parts: Vec<Part> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores)
+            .map(|_| scope.spawn(|| part(&next, first + seeds)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_default())
+            .collect()
+    });
+    let elapsed = begun.elapsed().as_secs_f64();
+    let mut whole = Part::default();
+    for part in parts {
+        whole.coverage.merge(&part.coverage);
+        whole.broken.extend(part.broken);
+        whole.passes += part.passes;
+        whole.bytes = whole.bytes.max(part.bytes);
+        whole.seconds += part.seconds;
+    }
+    whole.broken.sort_by_key(|(seed, _)| *seed);
+    report(&whole, seeds, elapsed, flag("--coverage"))
+}
+
+/// Time that this thread has had a core to itself, where the system tells.
+fn on_core() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: f64 = text.split(' ').next()?.parse().ok()?;
+    Some(nanoseconds / 1e9)
+}
+
+fn part(next: &AtomicU64, end: u64) -> Part {
+    let mut part = Part::default();
+    let begun = (Instant::now(), on_core());
+    loop {
+        let seed = next.fetch_add(1, Relaxed);
+        if seed >= end {
+            break;
+        }
+        let scenario = Arc::new(generate::scenario(seed));
+        let before = BYTES.get().0;
+        BYTES.set((before, before));
+        let report = run(&scenario, Options::default());
+        part.bytes = part
+            .bytes
+            .max(u64::try_from(BYTES.get().1 - before).unwrap_or(0));
+        part.coverage.merge(&report.coverage);
+        part.passes += report.passes as u64;
+        part.broken
+            .extend(report.broken.map(|broken| (seed, broken)));
+    }
+    part.seconds = match (begun.1, on_core()) {
+        (Some(before), Some(after)) => after - before,
+        _ => begun.0.elapsed().as_secs_f64(),
+    };
+    part
+}
+
+fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
+    for (seed, broken) in &whole.broken {
+        println!("seed {seed}: {}: {}", broken.check, broken.what);
+    }
+    for (seed, broken) in whole.broken.iter().take(TOLD) {
+        let (small, broken) = shrink::shrink(&generate::scenario(*seed), broken);
+        println!("\n{}", shrink::tell(&small, &broken));
+    }
+    if coverage {
+        println!("{}", whole.coverage);
+    }
+    let per_core = seeds as f64 / whole.seconds;
+    let rows = [
+        ("seeds", seeds.to_string()),
+        ("broken invariants", whole.broken.len().to_string()),
+        (
+            "releases a second on a core",
+            format!("{per_core:.0} (at least {LEAST_PER_SECOND})"),
+        ),
+        (
+            "releases a second in all",
+            format!("{:.0}", seeds as f64 / elapsed),
+        ),
+        (
+            "passes of a release",
+            format!("{:.0}", whole.passes as f64 / seeds.max(1) as f64),
+        ),
+        ("most bytes of a simulated Rollout", whole.bytes.to_string()),
+    ];
+    for (name, value) in rows {
+        println!("{name:<36} {value}");
+    }
+    let result = json!({
+        "seeds": seeds,
+        "broken": whole.broken.iter().map(|(seed, broken)| json!({"seed": seed, "check": broken.check, "what": broken.what})).collect::<Vec<_>>(),
+        "releasesPerSecondOnACore": per_core.round(),
+        "releasesPerSecond": (seeds as f64 / elapsed).round(),
+        "passes": whole.passes,
+        "bytesPerRollout": whole.bytes,
+        "coverage": whole.coverage.0,
+    });
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
+    let stored = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(folder.join("sim.json"), result.to_string()));
+    if let Err(why) = stored {
+        println!("target/bench/sim.json cannot be written: {why}");
+    }
+    let good = whole.broken.is_empty() && per_core >= LEAST_PER_SECOND;
+    ExitCode::from(u8::from(!good))
+}
+
+/// One seed: its story, made as small as the failure allows if there is one.
+fn one(seed: u64, whole: bool) -> ExitCode {
+    let scenario = generate::scenario(seed);
+    let options = Options {
+        story: true,
+        ..Options::default()
+    };
+    let report = run(&Arc::new(scenario.clone()), options);
+    match report.broken {
+        Some(broken) if !whole => {
+            let (small, broken) = shrink::shrink(&scenario, &broken);
+            println!("{}", shrink::tell(&small, &broken));
+            ExitCode::FAILURE
+        }
+        broken => {
+            println!("{}{:?}", report.story, report.outcome);
+            if let Some(broken) = &broken {
+                println!("{}: {}", broken.check, broken.what);
             }
+            ExitCode::from(u8::from(broken.is_some()))
         }
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    for (key, count) in &coverage.0 {
-        println!("{count:>10}  {key}");
-    }
-    println!(
-        "{broken} broken, {:.0} releases/s, {} passes each",
-        seeds as f64 / seconds,
-        passes as u64 / seeds.max(1)
-    );
-    ExitCode::from(u8::from(broken > 0))
 }

@@ -243,6 +243,7 @@ impl Cluster {
         let Some((name, _)) = self.services.pop_first() else {
             return;
         };
+        self.references_version += 1;
         self.schedule(lasts, Due::ServiceBack(name));
         self.wake(Subject::Rollout);
     }

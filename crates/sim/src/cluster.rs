@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
-use crossfade_api::{AnalysisRun, Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout};
 use crossfade_engine::action::{Split, Target};
 use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
@@ -111,6 +111,8 @@ pub(crate) enum Due {
     /// The controller is no longer busy.
     Free,
     FormerLeader(u64),
+    /// What the controller sees is no longer old.
+    CatchesUp,
     ServiceBack(String),
 }
 
@@ -148,6 +150,10 @@ pub struct Cluster {
     pub(crate) rollout: Option<Arc<Rollout>>,
     /// What follows from its spec, and the generation and collision count that this was worked out for.
     pub(crate) prepared: Option<(Option<i64>, Option<i32>, Arc<Prepared>)>,
+    /// What is wrong with what it refers to, by its generation and the version of all that.
+    pub(crate) faults: Option<((Option<i64>, u64), Arc<[FieldError]>)>,
+    /// Rises with every change of a Service, a template or a router's object.
+    pub(crate) references_version: u64,
     pub(crate) version: u64,
     pub(crate) serial: u64,
     pub(crate) sets: BTreeMap<String, Set>,
@@ -172,8 +178,8 @@ pub struct Cluster {
     watcher: Option<Box<dyn Watch>>,
     /// Nothing more happens.
     pub ended: bool,
-    /// Passes woke one another without end.
-    pub restless: bool,
+    /// This one's passes went on without end.
+    pub(crate) restless: Option<Subject>,
     due: BTreeSet<(Timestamp, u64, Due)>,
     pub(crate) woken: BTreeSet<Subject>,
     noticed: BTreeSet<Subject>,
@@ -198,6 +204,8 @@ impl Cluster {
             life,
             rollout: None,
             prepared: None,
+            faults: None,
+            references_version: 0,
             version: 1,
             serial: 0,
             sets: BTreeMap::new(),
@@ -217,7 +225,7 @@ impl Cluster {
             strike: None,
             watcher: None,
             ended: false,
-            restless: false,
+            restless: None,
             due: BTreeSet::new(),
             woken: BTreeSet::new(),
             noticed: BTreeSet::new(),
@@ -255,6 +263,7 @@ impl Cluster {
                 .to_owned()
         };
         let name = text("/metadata/name");
+        self.references_version += 1;
         match text("/kind").as_str() {
             "Rollout" => self.apply_rollout(object),
             "Service" => {
@@ -641,6 +650,7 @@ impl Cluster {
             Due::Act(index) => self.scripted_act(index),
             Due::Fault(index) => self.scripted_fault(index),
             Due::Free => self.controller.busy_until = None,
+            Due::CatchesUp => self.wake_all(),
             Due::FormerLeader(key) => self.former_leader_acts(key),
             Due::ServiceBack(name) => self.service_back(&name),
             Due::ReleaseServices => self.release_services(),

@@ -267,7 +267,7 @@ fn play(question: &Question, answers: Vec<Say>) -> Result<(Forecast, SignedDurat
             Some(_) if approvals == MOST_APPROVALS => break End::Unfinished,
             Some(_) => {}
             None if pause.is_some() => continue,
-            None if cluster.now >= limit || cluster.restless => break End::Unfinished,
+            None if cluster.now >= limit || cluster.restless.is_some() => break End::Unfinished,
             None => break ended(&cluster).unwrap_or(End::Stuck),
         }
         cluster.advance(approval.unwrap_or(cluster.now).max(cluster.now));

@@ -136,7 +136,7 @@ fn templates(random: &mut Random) -> Vec<Value> {
         judge["failureLimit"] = json!(random.below(3));
     }
     if random.one_in(2) {
-        judge["inconclusiveLimit"] = json!(random.below(3));
+        judge["inconclusiveLimit"] = json!(random.below(2));
     }
     if random.one_in(2) {
         judge["consecutiveErrorLimit"] = json!(random.below(5));
@@ -226,6 +226,13 @@ fn manifests(random: &mut Random, shape: &Shape) -> Vec<Value> {
         let canary = canary(random, shape, &mut manifests, service);
         spec["strategy"] = json!({"canary": canary});
     }
+    // What nobody names would only take time.
+    let text = spec.to_string();
+    manifests.retain(|manifest| {
+        let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+        manifest["kind"] != "AnalysisTemplate"
+            || text.contains(&format!("\"templateName\":\"{name}\""))
+    });
     manifests.push(json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
         "metadata": {"name": "app", "namespace": "default"}, "spec": spec,
@@ -473,7 +480,12 @@ fn act(random: &mut Random, shape: &Shape) -> Act {
         20 | 21 => Act::Scale(random.below(9) as i32),
         22 => Act::Restart,
         23 => Act::Reapply,
-        24 if !shape.blue_green => Act::EditSteps(steps(random, shape.router)),
+        24 if !shape.blue_green => {
+            let mut steps = steps(random, shape.router);
+            // Their templates may not be there.
+            steps.retain(|step| step["analysis"].is_null() || shape.steps.contains(step));
+            Act::EditSteps(steps)
+        }
         25 | 26 => Act::PodCrash(1 + random.below(3) as u8, lasts),
         27 => Act::NodeLoss,
         28 => Act::ForeignScale(1 + random.below(3) as u8, random.below(8) as i32),

@@ -42,6 +42,7 @@ pub mod replay;
 pub mod run;
 pub mod scenario;
 mod script;
+pub mod shrink;
 pub mod story;
 pub mod strike;
 pub mod visible;

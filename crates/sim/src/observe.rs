@@ -107,6 +107,11 @@ impl Cluster {
             })
             .collect();
         let prepared = self.prepared(&rollout);
+        let known = self
+            .faults
+            .as_ref()
+            .filter(|(key, _)| *key == (rollout.metadata.generation, self.references_version));
+        let known = known.map(|(_, faults)| Arc::clone(faults));
         let mut world = World {
             faults: Arc::new([]),
             prepared,
@@ -123,7 +128,9 @@ impl Cluster {
             settings: Settings::default(),
             rollout,
         };
-        world.faults = world.find_faults();
+        world.faults = known.unwrap_or_else(|| world.find_faults());
+        let key = (world.rollout.metadata.generation, self.references_version);
+        self.faults = Some((key, Arc::clone(&world.faults)));
         Some(world)
     }
 

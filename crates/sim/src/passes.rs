@@ -21,6 +21,9 @@ use crate::watch::{Seen, What};
 const RETRY: (SignedDuration, SignedDuration) =
     (SignedDuration::from_secs(1), SignedDuration::from_secs(10));
 
+/// Passes without time going on after which they are taken to wake one another for ever.
+const MOST_PASSES: usize = 500;
+
 /// A subject whose world is shared, so that a pass needs no copy of it.
 struct Shared<S>(PhantomData<S>);
 
@@ -143,8 +146,8 @@ impl Cluster {
                 return;
             };
             rounds += 1;
-            if rounds > 10_000 {
-                self.restless = true;
+            if rounds > MOST_PASSES {
+                self.restless = Some(subject);
                 self.ended = true;
                 return;
             }
@@ -200,6 +203,8 @@ impl Cluster {
                     .resource_version
                     .clone());
                 if current != expected {
+                    // Whoever hears this knows that what he sees is old.
+                    cluster.own_write(Kind::Rollout);
                     return Err("the Rollout has been modified".to_owned());
                 }
                 let version = cluster.next_version();
@@ -222,7 +227,9 @@ impl Cluster {
         self.wrote_rollout = None;
         if let Course::Over(()) = course {
             let ended = pass.ended();
-            self.tell_watcher(What::Ended(&ended, observed.seen()));
+            if sound {
+                self.tell_watcher(What::Ended(&ended, observed.seen()));
+            }
             self.after(Subject::Rollout, &ended);
         }
     }
@@ -501,6 +508,7 @@ impl Cluster {
     /// From now on a kind is seen as it is now.
     pub(crate) fn grow_stale(&mut self, kind: Kind, lasts: SignedDuration) {
         if let Some(world) = self.observe_rollout() {
+            self.schedule(lasts, Due::CatchesUp);
             self.controller.stale.push(Old {
                 kind,
                 until: self.now + lasts,

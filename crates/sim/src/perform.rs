@@ -7,16 +7,15 @@ use crossfade_api::analysis::Metric;
 
 use crossfade_api::names::{annotation, label};
 use crossfade_api::pod_template::PodTemplate;
-use crossfade_api::rollout::PodTemplateMetadata;
-use crossfade_api::template_defaults::without_injected;
-use crossfade_api::words::{PodHash, ProviderError, ProviderErrorKind, Reading, Value as Word};
-use crossfade_api::{AnalysisRun, Resource as _, hash, substitute};
+use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading, Value as Word};
+use crossfade_api::{AnalysisRun, Resource as _, substitute};
 use crossfade_engine::action::{
     Action, Done, Failure, FailureKind, KeyChanges, NewJob, NewReplicaSet, Outcome,
     ReplicaSetChange, Target,
 };
 use crossfade_engine::analysis::measure::{ArgumentSource, MeasureRequest, Measured, conclude};
 use crossfade_engine::analysis::world::Job;
+use crossfade_engine::rollout::stored;
 use crossfade_engine::rollout::world::ReplicaSet;
 use serde_json::Value;
 
@@ -118,6 +117,7 @@ impl Cluster {
                 managed_by,
             } => {
                 let version = self.next_version();
+                self.references_version += 1;
                 let Some(service) = self.services.get_mut(&target.name) else {
                     return refused(
                         FailureKind::NotFound,
@@ -135,6 +135,7 @@ impl Cluster {
                 Ok(Done::Written(version))
             }
             Action::ReleaseService { target } => {
+                self.references_version += 1;
                 if let Some(service) = self.services.get_mut(&target.name) {
                     service.selector.remove(label::POD_HASH);
                     service.managed_by = None;
@@ -244,36 +245,13 @@ impl Cluster {
         };
         set.view.template_labels = owned(template.labels());
         set.view.template_annotations = owned(template.annotations());
-        let text = set
-            .template
-            .pointer("/spec/affinity/podAntiAffinity")
-            .map(Value::to_string)
-            .unwrap_or_default();
-        set.view.avoids = text
-            .split("\"values\":[\"")
-            .nth(1)
-            .and_then(|rest| rest.split('"').next())
-            .map(PodHash::from);
+        set.view.avoids = stored::avoids(&template);
         set.view.template_digest = set
             .view
             .annotations
             .get(annotation::TEMPLATE_DIGEST)
             .cloned()
-            .unwrap_or_else(|| {
-                let record = set
-                    .view
-                    .annotations
-                    .get(annotation::EPHEMERAL_METADATA)
-                    .map_or("{}", String::as_str);
-                let injected: PodTemplateMetadata =
-                    serde_json::from_str(record).unwrap_or_default();
-                let wanted = self
-                    .rollout
-                    .as_ref()
-                    .map(|rollout| rollout.spec.template.clone())
-                    .unwrap_or_default();
-                hash::template_digest(&without_injected(&template, &injected, &wanted))
-            });
+            .unwrap_or_else(|| stored::digest(&template, &set.view.annotations));
     }
 
     fn update_set(&mut self, target: &Target, change: &ReplicaSetChange) -> Outcome {
@@ -386,7 +364,8 @@ impl Cluster {
         };
         let measurement = {
             let answer = self.ask(&metric, &request.run_name);
-            conclude(&metric, answer, self.clock(), self.clock())
+            let now = self.clock();
+            conclude(&metric, answer, now, now)
         };
         Measured::Taken {
             measurement,

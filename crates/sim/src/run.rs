@@ -21,7 +21,7 @@ pub const BEGUN: Timestamp = Timestamp::constant(1_700_000_000, 0);
 /// A run in which nothing has changed for so long has come to rest: longer than every deadline and delay of scenarios.
 const REST: SignedDuration = SignedDuration::from_mins(20);
 /// A run that has not come to rest so long after its last trouble never does.
-const BOUND: SignedDuration = SignedDuration::from_hours(12);
+const BOUND: SignedDuration = SignedDuration::from_hours(3);
 /// Pauses that somebody ends at the end of a run.
 const CLOSINGS: usize = 60;
 
@@ -106,10 +106,13 @@ pub fn since_beginning(now: Timestamp) -> Millis {
 
 impl Observer {
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> bool {
+        if self.broken.is_some() {
+            return false;
+        }
         if is_change(what) {
             self.changed = cluster.now;
         }
-        self.coverage.see(what);
+        self.coverage.see(cluster, what);
         if let Some(story) = &mut self.story {
             story.see(cluster, what);
         }
@@ -245,7 +248,7 @@ fn play(cluster: &mut Cluster, scenario: &Scenario, observer: &Rc<RefCell<Observ
         }
         at_rest = comes_to_rest(cluster, observer);
     }
-    outcome(cluster, at_rest && !cluster.restless)
+    outcome(cluster, at_rest && cluster.restless.is_none())
 }
 
 fn comes_to_rest(cluster: &mut Cluster, observer: &Rc<RefCell<Observer>>) -> bool {

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crossfade_api::Rollout;
+use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::words::PodHash;
 use crossfade_engine::action::{Action, Split};
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::run::since_beginning;
@@ -110,6 +112,16 @@ fn told(cluster: &Cluster, action: &Action) -> String {
             for (key, value) in &change.annotations {
                 text += &format!(" {key}={}", value.as_deref().unwrap_or("none"));
             }
+            for (key, value) in change
+                .template_labels
+                .iter()
+                .chain(&change.template_annotations)
+            {
+                text += &format!(" pods' {key}={}", value.as_deref().unwrap_or("none"));
+            }
+            if let Some(affinity) = &change.affinity {
+                text += &format!(" affinity {affinity}");
+            }
             text
         }
         Action::DeleteReplicaSet { target } => format!("delete ReplicaSet {}", target.name),
@@ -177,5 +189,50 @@ fn recorded(cluster: &Cluster, before: &Rollout) -> String {
             .collect();
         text += &format!(", pauses [{}]", reasons.join(" "));
     }
+    if (old.phase, &old.message) == (new.phase, &new.message) {
+        text += &changed_members(old, new);
+    }
     text
+}
+
+/// Names of the members that differ.
+fn changed_members(old: &RolloutStatus, new: &RolloutStatus) -> String {
+    let json = |status| serde_json::to_value(status).unwrap_or_default();
+    let (old, new) = (json(old), json(new));
+    let mut names: Vec<&String> = [&old, &new]
+        .into_iter()
+        .filter_map(|status| status.as_object())
+        .flatten()
+        .filter(|(name, _)| old.get(name) != new.get(name))
+        .map(|(name, _)| name)
+        .collect();
+    names.sort();
+    names.dedup();
+    let list: Vec<String> = names
+        .iter()
+        .filter(|name| **name != "phase" && **name != "message")
+        .map(|name| match name.as_str() {
+            "canary" | "blueGreen" | "duration" => name.to_string(),
+            "conditions" => changed_conditions(&old, &new),
+            _ => format!("{name} {}", new.get(name).unwrap_or(&Value::Null)),
+        })
+        .collect();
+    format!(" ({})", list.join(", "))
+}
+
+/// The conditions that differ, as they are now.
+fn changed_conditions(old: &Value, new: &Value) -> String {
+    let list = |status: &Value| status["conditions"].as_array().cloned().unwrap_or_default();
+    let before = list(old);
+    let changed = list(new).into_iter().filter(|one| !before.contains(one));
+    let told: Vec<String> = changed
+        .map(|one| {
+            let text = |member: &str| one[member].as_str().unwrap_or_default().to_owned();
+            format!("{}={} {}", text("type"), text("status"), text("reason"))
+        })
+        .collect();
+    if told.is_empty() {
+        return "order of conditions".to_owned();
+    }
+    told.join(", ")
 }

@@ -1,9 +1,121 @@
-//! Many releases from seeds: every invariant holds in each.
+//! Many releases from seeds: every invariant holds in each, and together they reach every rule.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crossfade_sim::generate;
-use crossfade_sim::run::{Options, run};
+use crossfade_sim::coverage::Coverage;
+use crossfade_sim::run::{Broken, Options, run};
+use crossfade_sim::{generate, invariants, shrink};
+
+/// Seeds that are lived through in every run of the tests.
+const SEEDS: u64 = 20_000;
+
+/// What that many seeds must reach, by area.
+const REACHED: &[(&str, &[&str])] = &[
+    (
+        "action",
+        &[
+            "create ReplicaSet",
+            "update ReplicaSet",
+            "delete ReplicaSet",
+            "update Rollout",
+            "switch Service",
+            "route",
+            "verify route",
+            "evict pod",
+            "label pod",
+            "create AnalysisRun",
+            "terminate AnalysisRun",
+            "delete AnalysisRun",
+            "measure",
+            "create Job",
+            "delete Job",
+        ],
+    ),
+    (
+        "step",
+        &[
+            "setWeight",
+            "pause",
+            "pause with a duration",
+            "analysis",
+            "setCanaryScale",
+            "setHeaderRoute",
+            "setMirrorRoute",
+        ],
+    ),
+    (
+        "fault",
+        &[
+            "crash before an action",
+            "crash after an action",
+            "crash before the status",
+            "crash before the events",
+            "conflict",
+            "lost reply",
+            "refused write",
+            "status conflict",
+            "lost reply to the status",
+            "stale Rollout",
+            "stale ReplicaSets",
+            "stale pods",
+            "stale Services",
+            "stale AnalysisRuns",
+            "stale routers",
+            "clock jump",
+            "busy controller",
+            "change of leadership",
+            "extra passes",
+        ],
+    ),
+    (
+        "act",
+        &[
+            "deploy",
+            "undo",
+            "pause",
+            "promote",
+            "promote full",
+            "skip step",
+            "skip steps",
+            "abort",
+            "retry",
+            "scale",
+            "restart",
+            "re-apply",
+            "edit steps",
+            "pod crash",
+            "node loss",
+            "foreign scale",
+            "router down",
+            "router slow",
+            "router drift",
+            "metrics down",
+            "service lost",
+        ],
+    ),
+    (
+        "run",
+        &[
+            "Step Successful",
+            "Step Failed",
+            "Step Error",
+            "Step Inconclusive",
+            "Background Successful",
+            "Background Failed",
+            "Background Error",
+            "Background Inconclusive",
+            "PrePromotion Successful",
+            "PrePromotion Failed",
+            "PrePromotion Error",
+            "PrePromotion Inconclusive",
+            "PostPromotion Successful",
+            "PostPromotion Failed",
+            "PostPromotion Error",
+            "PostPromotion Inconclusive",
+        ],
+    ),
+];
 
 #[test]
 fn a_seed_always_gives_the_same_run() {
@@ -17,4 +129,66 @@ fn a_seed_always_gives_the_same_run() {
         };
         assert_eq!(told(), told(), "seed {seed}");
     }
+}
+
+#[test]
+fn every_invariant_holds_in_many_releases_and_every_rule_is_reached() {
+    let next = AtomicU64::new(0);
+    let part = || {
+        let mut coverage = Coverage::default();
+        let mut broken: Vec<(u64, Broken)> = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= SEEDS {
+                return (coverage, broken);
+            }
+            let report = run(&Arc::new(generate::scenario(seed)), Options::default());
+            coverage.merge(&report.coverage);
+            broken.extend(report.broken.map(|broken| (seed, broken)));
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(part)).collect();
+        let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|part| part.expect("no panic")).collect()
+    });
+    let mut coverage = Coverage::default();
+    let mut broken = Vec::new();
+    for (part, failures) in parts {
+        coverage.merge(&part);
+        broken.extend(failures);
+    }
+    broken.sort_by_key(|(seed, _)| *seed);
+    let stories: Vec<String> = broken
+        .iter()
+        .take(3)
+        .map(|(seed, broken)| {
+            let (small, broken) = shrink::shrink(&generate::scenario(*seed), broken);
+            shrink::tell(&small, &broken)
+        })
+        .collect();
+    assert!(
+        broken.is_empty(),
+        "{} of {SEEDS} releases break an invariant:\n\n{}",
+        broken.len(),
+        stories.join("\n")
+    );
+    let missed: Vec<String> = REACHED
+        .iter()
+        .flat_map(|(area, things)| things.iter().map(move |thing| (area, thing)))
+        .filter(|(area, thing)| coverage.of(area, thing) == 0)
+        .map(|(area, thing)| format!("{area}: {thing}"))
+        .collect();
+    assert!(missed.is_empty(), "never reached: {missed:#?}\n{coverage}");
+}
+
+#[test]
+fn the_page_lists_the_invariants_that_are_checked() {
+    let page = include_str!("../../../docs/concepts/invariants.md");
+    assert_eq!(
+        page,
+        invariants::page(),
+        "cargo run -p crossfade-sim --example bench_sim -- --invariants > docs/concepts/invariants.md"
+    );
 }

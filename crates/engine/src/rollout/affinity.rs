@@ -8,6 +8,7 @@ use crossfade_api::rollout::AntiAffinity;
 use serde_json::{Value, json};
 
 use super::facts::Facts;
+use super::stored;
 use crate::mutant::{Mutant, wrong};
 
 /// The term that the new version's template shall carry.
@@ -39,10 +40,12 @@ pub(super) fn wanted(facts: &Facts<'_>) -> Option<Term> {
     })
 }
 
-/// The affinity of a template with this term at the end of the user's own; `None` when nothing is left of it.
+/// The affinity of a template with this term at the end of the user's own; `None` when nothing is left of it. A term that names another
+/// version goes: an undo may have brought it into the user's template.
 pub(super) fn with_term(own: Option<&Value>, term: Option<&Term>) -> Option<Value> {
+    let own = own.cloned().and_then(stored::without_term);
     let Some(term) = term else {
-        return own.cloned();
+        return own;
     };
     let rule = json!({
         "labelSelector": {
@@ -58,10 +61,7 @@ pub(super) fn with_term(own: Option<&Value>, term: Option<&Term>) -> Option<Valu
         ),
         None => ("requiredDuringSchedulingIgnoredDuringExecution", rule),
     };
-    let mut affinity = own
-        .filter(|own| own.is_object())
-        .cloned()
-        .unwrap_or(json!({}));
+    let mut affinity = own.filter(Value::is_object).unwrap_or(json!({}));
     let anti = &mut affinity["podAntiAffinity"];
     if !anti.is_object() {
         *anti = json!({});

@@ -196,7 +196,9 @@ pub(super) fn judge<'w>(
     if draft.abort {
         tell_abort(facts, plan, draft, asks.cause());
     } else {
-        tell_progress(facts, draft, healthy, became_unhealthy);
+        // Until it is promoted, a release that is paused says so; see `checkpoint`.
+        let arrived = healthy && (!paused || draft.is_promoted());
+        tell_progress(facts, draft, arrived, became_unhealthy);
     }
     tell_availability(facts, draft);
     tell_replica_failure(facts, draft);
@@ -326,14 +328,18 @@ pub(super) fn deadline_abort(
     let stored = facts.status.conditions.as_slice();
     let stuck = facts.spec.progress_deadline_abort
         && !aborted
-        // Whoever asked for full promotion would see an abort come and go with every deadline.
-        && !facts.status.promote_full
+        && !takes_nothing_back(facts)
         && !draft.is_promoted()
         && !draft.stable_rs.is_empty()
         && !draft.has_progressed(facts)
         && deadline_counts(facts, stored)
         && is_timed_out(facts, stored);
     stuck.then(|| format!("{} has timed out progressing.", Subject(facts)))
+}
+
+/// An abort would be taken back by the very next pass.
+fn takes_nothing_back(facts: &Facts<'_>) -> bool {
+    facts.status.promote_full || facts.is_within_rollback_window()
 }
 
 /// The progress deadline is running: nothing that takes its own time is under way.

@@ -349,9 +349,11 @@ impl<'w> Facts<'w> {
             .map(|pause| pause.start_time)
     }
 
-    /// A person has ended a pause that the controller had begun.
+    /// A person has ended a pause that the controller had begun. While an analysis that could not tell holds the release, nobody has.
     pub(super) fn is_resumed(&self, reason: PauseReason) -> bool {
-        self.status.controller_pause && !self.is_paused_for(reason)
+        self.status.controller_pause
+            && !self.is_paused_for(reason)
+            && !self.is_paused_for(PauseReason::InconclusiveAnalysisRun)
     }
 
     /// The new ReplicaSet is older than the stable one, and few enough lie between them.

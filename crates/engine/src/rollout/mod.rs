@@ -101,7 +101,8 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
         return Ok(Some(status));
     }
     revisions::sync(&mut facts, plan)?;
-    if replicas_changed(&facts) {
+    // After a change of the template, an abort and a step of the update before mean nothing for sizes.
+    if replicas_changed(&facts) && !facts.is_changed() {
         return follow_replicas(&mut facts, plan);
     }
     match facts.blue_green() {

@@ -290,7 +290,19 @@ impl Basic<'_> {
             stable: pods(grown_stable),
         };
         if others > 0 {
-            return grown;
+            // Broken pods that nobody wants make room; else they and the others would wait for one another for ever.
+            let whole = |pods: Pods, target: i32, grown: i32| {
+                let serving = i32::try_from(pods.serving()).unwrap_or(i32::MAX);
+                if target < pods.spec {
+                    target.max(serving)
+                } else {
+                    grown
+                }
+            };
+            return Sizes {
+                canary: whole(new, target.canary, grown.canary),
+                stable: whole(stable, target.stable, grown.stable),
+            };
         }
 
         let increasing = target.canary >= new.spec;
@@ -427,16 +439,18 @@ impl Routed {
     }
 
     /// Available stable pods without which traffic must not move to `weight` on the canary:
-    /// floor((W − weight)·R/W).
+    /// floor((W − weight)·R/W), and at least one for whatever share is left to them.
     pub fn needed_stable(self, weight: i32) -> i32 {
-        pods((self.whole() - count(weight)).max(0) * count(self.replicas) / self.whole())
+        let rest = (self.whole() - count(weight)).max(0);
+        let least = i32::from(rest > 0 && self.replicas > 0);
+        pods(rest * count(self.replicas) / self.whole()).max(least)
     }
 
     /// The guard: `stable` can carry what `weight` on the canary leaves to it. To be asked only
     /// when the canary's weight does not rise; without a stable ReplicaSet the answer is no.
     pub fn stable_carries_rest(self, weight: i32, stable: Pods, threshold: Threshold) -> bool {
         let need = self.needed_stable(weight);
-        stable.available >= need || threshold.met(stable, need)
+        stable.available >= need || (stable.available > 0 && threshold.met(stable, need))
     }
 
     /// The weight that an aborted or superseded version, which has available pods, keeps while the

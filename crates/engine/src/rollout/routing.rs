@@ -126,7 +126,8 @@ pub(super) fn retreat(facts: &Facts<'_>, canary: Option<Pods>) -> Retreat {
         canary,
         stable: facts.stable_set().map(Set::pods),
         recorded: weights.map(|weights| weights.canary.weight),
-        keeps_pods: delay.is_some_and(|seconds| seconds != 0),
+        // Pods that are kept say nothing about what stable cannot carry.
+        keeps_pods: delay.is_some(),
     }
 }
 
@@ -367,7 +368,15 @@ fn allowed(
         || scale.stable_carries_rest(goal.weight, stable, facts.threshold())
         || wrong(Mutant::LeaveBeforeStable)
     {
-        return Some((goal.weight, false));
+        if !goal.leaving || goal.weight == 0 || former.is_none() {
+            return Some((goal.weight, false));
+        }
+        // On the way back, what is left of an earlier version's share is not for a version that came after it.
+        return if former_serves {
+            Some((goal.weight, true))
+        } else {
+            (stable.available > 0).then_some((0, false))
+        };
     }
     let needed = scale.needed_stable(goal.weight);
     plan.waits

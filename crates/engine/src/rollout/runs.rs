@@ -238,7 +238,7 @@ fn judged<'w>(
     ready: bool,
 ) -> Result<Slot<'w>, Halt> {
     let present = current(facts, purpose);
-    if !is_needed(facts, present) {
+    if !is_needed(facts, purpose, present) {
         let slot = shown(facts, plan, purpose);
         if let Some(run) = present {
             let verdict = verdict(facts, purpose, run, asks);
@@ -279,14 +279,17 @@ fn judged<'w>(
 }
 
 /// Whether a slot needs a new run: it has none, a person said "go on" after one that could not tell, or the update is tried again.
-fn is_needed(facts: &Facts<'_>, current: Option<&AnalysisRun>) -> bool {
+fn is_needed(facts: &Facts<'_>, purpose: Purpose, current: Option<&AnalysisRun>) -> bool {
     let Some(run) = current else {
         return true;
     };
     let step_pause = facts.is_paused_for(PauseReason::CanaryPauseStep);
     let switch_pause = facts.is_paused_for(PauseReason::BlueGreenPause);
     if facts.status.controller_pause && !step_pause && !switch_pause {
+        // A "go on" is about what the person saw, not about a run that could not tell since.
+        let shown = purpose.stored(facts).map(|slot| slot.status);
         run.status.phase == AnalysisPhase::Inconclusive
+            && shown == Some(AnalysisPhase::Inconclusive)
     } else {
         facts.status.aborted_at.is_some() && !wrong(Mutant::RetryWithOldEvidence)
     }

@@ -74,7 +74,11 @@ fn hash_in(term: &Value) -> Option<&str> {
     by_hash.get("values")?.get(0)?.as_str()
 }
 
-fn without_term(mut affinity: Value) -> Option<Value> {
+/// An affinity without the terms that name a version; `None` when nothing is left of it.
+pub(super) fn without_term(mut affinity: Value) -> Option<Value> {
+    if avoided(&affinity).is_none() {
+        return Some(affinity);
+    }
     let anti = affinity.get_mut("podAntiAffinity")?.as_object_mut()?;
     for (list, term) in LISTS {
         if let Some(rules) = anti.get_mut(list).and_then(Value::as_array_mut) {

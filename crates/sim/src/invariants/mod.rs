@@ -2,9 +2,11 @@
 //!
 //! `docs/concepts/invariants.md` lists them; a test keeps it equal to [`all`].
 
-mod opinion;
+mod abort;
+mod once;
 mod promotion;
 mod rest;
+mod runs;
 mod sizes;
 mod status;
 mod traffic;
@@ -36,13 +38,29 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
     vec![
         Box::new(traffic::WeightsSum),
         Box::new(traffic::PodsBeforeTraffic),
+        Box::new(traffic::WeightNeedsItsPods),
         Box::new(traffic::StableCarriesTheRest),
         Box::new(traffic::ServicesHavePods),
+        Box::new(traffic::PromotionBeforeSwitch),
         Box::new(sizes::NoMoreThanSurge),
+        Box::new(sizes::EnoughAvailable::default()),
         Box::new(sizes::ReferencedKeepPods),
+        Box::new(sizes::StableKeepsPods),
+        Box::new(sizes::ActiveKeepsPods),
+        Box::new(sizes::DelayIsKept),
         Box::new(promotion::OneStable),
         Box::new(promotion::EarnedPromotion::default()),
-        Box::new(promotion::StepsInOrder::new(scenario)),
+        Box::new(promotion::SwitchIsEarned::default()),
+        Box::new(promotion::StepsInOrder),
+        Box::new(promotion::PausesAreKept::default()),
+        Box::new(abort::ComesBack::default()),
+        Box::new(abort::OnlyBackwards),
+        Box::new(runs::OneRunAtATime),
+        Box::new(runs::MeasuredAsAsked),
+        Box::new(runs::EndsAreFinal),
+        Box::new(once::RevisionsRise::default()),
+        Box::new(once::EvictedOnce::default()),
+        Box::new(once::ToldOnce::default()),
         Box::new(status::ExplainsItself),
         Box::new(writes::ChangesSomething),
         Box::new(rest::Converges::new(scenario)),
@@ -64,3 +82,14 @@ macro_rules! named {
     };
 }
 use named;
+
+/// The page that lists all invariants.
+pub fn page() -> String {
+    let mut page = "# What must hold\n\nChecked after every action of every simulated release, whatever goes wrong meanwhile \
+        (`cargo xtask bench sim`). The list is made from the code.\n\n"
+        .to_owned();
+    for check in all(&Arc::default()) {
+        page += &format!("- **{}.** {}\n", check.name(), check.sentence());
+    }
+    page
+}

@@ -1,19 +1,19 @@
 //! Promotion: earned, of one version, step by step.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crossfade_api::Rollout;
 use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::label;
 
+use crossfade_engine::action::Action;
 use crossfade_engine::decision::Found;
 use crossfade_engine::rollout::world::World;
 
 use super::{Check, named};
 use crate::cluster::Cluster;
-use crate::scenario::{Act, Scenario};
-use crate::watch::What;
+use crate::scenario::Act;
+use crate::watch::{Seen, What};
 
 pub(super) struct OneStable;
 
@@ -76,6 +76,10 @@ impl Check for EarnedPromotion {
             ) => {
                 // `promote` goes beyond a step that is under way.
                 self.skipped = true;
+            }
+            // What serves nobody yet is switched to at once.
+            What::Performing(Action::SwitchService { .. }, Seen::Rollout(world)) => {
+                self.skipped |= is_pardoned(world);
             }
             What::RunRecorded(before) => {
                 let name = before.metadata.name.clone().unwrap_or_default();
@@ -154,12 +158,6 @@ impl EarnedPromotion {
 
 pub(super) struct StepsInOrder;
 
-impl StepsInOrder {
-    pub(super) fn new(_scenario: &Arc<Scenario>) -> Self {
-        Self
-    }
-}
-
 impl Check for StepsInOrder {
     named!(
         "one-step-at-a-time",
@@ -181,6 +179,136 @@ impl Check for StepsInOrder {
             .is_some_and(|(new, stable)| new.created <= stable.created);
         if same && to > from + 1 && !old.promote_full && !old.stable_rs.is_empty() && !back {
             return Err(format!("from step {from} to step {to}"));
+        }
+        Ok(())
+    }
+}
+
+/// What people have said since the update under way began.
+#[derive(Default)]
+pub(super) struct PausesAreKept {
+    /// Somebody has said "go on".
+    resumed: bool,
+}
+
+impl Check for PausesAreKept {
+    named!(
+        "pauses-are-kept",
+        "A pause step ends when its time is over or when somebody says so, and no step ends while somebody has paused the release."
+    );
+
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        match what {
+            What::Act(
+                Act::Promote | Act::PromoteFull | Act::SkipStep | Act::SkipSteps | Act::Reapply,
+            ) => self.resumed = true,
+            What::Recorded(before, world) => {
+                let Some(rollout) = cluster.rollout() else {
+                    return Ok(());
+                };
+                let (old, new) = (&before.status, &rollout.status);
+                if old.current_pod_hash != new.current_pod_hash
+                    || old.current_step_hash != new.current_step_hash
+                {
+                    self.resumed = false;
+                    return Ok(());
+                }
+                let (Some(from), Some(to)) = (old.current_step_index, new.current_step_index)
+                else {
+                    return Ok(());
+                };
+                let promoted = old.stable_rs.is_empty() || new.stable_rs == new.current_pod_hash;
+                if to <= from || promoted || self.resumed || old.promote_full {
+                    return Ok(());
+                }
+                let back = super::traffic::set_of(world, new.current_pod_hash.as_str())
+                    .zip(super::traffic::set_of(world, old.stable_rs.as_str()))
+                    .is_some_and(|(new, stable)| new.created <= stable.created);
+                if world.rollout.spec.paused && !back {
+                    return Err(format!("step {from} ends while the release is paused"));
+                }
+                let canary = world.rollout.spec.strategy.canary.as_ref();
+                let index = usize::try_from(from).unwrap_or(0);
+                let step = canary.and_then(|canary| canary.steps.get(index));
+                let Some(pause) = step.and_then(|step| step.pause.as_ref()) else {
+                    return Ok(());
+                };
+                let begun = old.pause_conditions.first().map(|pause| pause.start_time);
+                let served = pause
+                    .duration_seconds()
+                    .zip(begun)
+                    .is_some_and(|(seconds, begun)| {
+                        cluster.clock() >= begun + jiff::SignedDuration::from_secs(seconds)
+                    });
+                if !served && !back {
+                    return Err(format!("the pause of step {from} ends before its time"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The pre-promotion analysis comes before the switch.
+#[derive(Default)]
+pub(super) struct SwitchIsEarned {
+    successful: bool,
+}
+
+impl Check for SwitchIsEarned {
+    named!(
+        "the-switch-is-earned",
+        "Production traffic of a blue-green release is switched to a new version only after its pre-promotion analysis was successful, unless by full promotion, a way back or first deployment."
+    );
+
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        match what {
+            What::RunRecorded(before) => {
+                let name = before.metadata.name.as_deref().unwrap_or_default();
+                let Some(run) = cluster.runs.get(name) else {
+                    return Ok(());
+                };
+                let labels = run.metadata.labels.as_ref();
+                let get = |key: &str| {
+                    labels
+                        .and_then(|labels| labels.get(key))
+                        .map_or("", String::as_str)
+                };
+                let current = cluster
+                    .rollout()
+                    .map_or("", |rollout| rollout.status.current_pod_hash.as_str());
+                if get(label::ROLLOUT_TYPE) == "PrePromotion" && get(label::POD_HASH) == current {
+                    self.successful |= run.status.phase == AnalysisPhase::Successful;
+                }
+            }
+            What::Recorded(before, _) => {
+                let current = cluster
+                    .rollout()
+                    .map(|rollout| &rollout.status.current_pod_hash);
+                if current != Some(&before.status.current_pod_hash) {
+                    self.successful = false;
+                }
+            }
+            What::Performing(Action::SwitchService { target, hash, .. }, Seen::Rollout(world)) => {
+                let status = &world.rollout.status;
+                let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
+                let Some(blue_green) = blue_green.filter(|one| one.active_service == target.name)
+                else {
+                    return Ok(());
+                };
+                let older = super::traffic::set_of(world, hash.as_str())
+                    .zip(super::traffic::set_of(world, status.stable_rs.as_str()))
+                    .is_some_and(|(new, stable)| new.created <= stable.created);
+                if blue_green.pre_promotion_analysis.is_some()
+                    && !self.successful
+                    && !older
+                    && !is_pardoned(world)
+                {
+                    return Err("the pre-promotion analysis was not successful".to_owned());
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

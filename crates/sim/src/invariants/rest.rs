@@ -35,8 +35,10 @@ impl Check for Converges {
     }
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
-        if cluster.restless {
-            return Err("passes wake one another without end".to_owned());
+        if let Some(subject) = &cluster.restless {
+            return Err(format!(
+                "passes go on without end and without time: {subject:?}"
+            ));
         }
         if !outcome.at_rest {
             return Err(format!(

@@ -95,7 +95,7 @@ pub(super) struct StableCarriesTheRest;
 impl Check for StableCarriesTheRest {
     named!(
         "stable-carries-the-rest",
-        "Unless a release is taken back from pods that are gone, traffic moves to the stable version only as far as its available pods reach."
+        "Unless a release is taken back or its pods are gone, traffic moves to the stable version only when that has available pods."
     );
 
     fn see(&mut self, _cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
@@ -105,7 +105,8 @@ impl Check for StableCarriesTheRest {
         let (before, of) = recorded(world);
         let weight = split.canary.weight.0;
         let status = &world.rollout.status;
-        if weight >= before || status.stable_rs == status.current_pod_hash {
+        let promoted = status.stable_rs == status.current_pod_hash;
+        if weight >= before || promoted || status.abort {
             return Ok(());
         }
         let stable = available(world, split.stable.hash.as_str());
@@ -154,6 +155,70 @@ impl Check for ServicesHavePods {
                 "{} is pointed at a version without available pods",
                 target.name
             ));
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct WeightNeedsItsPods;
+
+impl Check for WeightNeedsItsPods {
+    named!(
+        "weight-needs-its-pods",
+        "A weight rises only when the canary has the available pods for it, where neither a scale step nor a threshold says otherwise."
+    );
+
+    fn see(&mut self, _cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        let Some((split, world)) = routed(what) else {
+            return Ok(());
+        };
+        let Some(canary) = &world.rollout.spec.strategy.canary else {
+            return Ok(());
+        };
+        let scaled = canary
+            .steps
+            .iter()
+            .any(|step| step.set_canary_scale.is_some());
+        let (before, of) = recorded(world);
+        let (weight, whole) = (i64::from(split.canary.weight.0), i64::from(split.max.0));
+        let hash = split.canary.hash.as_str();
+        let before = if of == hash { before } else { 0 };
+        if scaled || canary.replica_progress_threshold.is_some() || weight <= i64::from(before) {
+            return Ok(());
+        }
+        let pods = i64::from(replicas(&world.rollout)) * weight;
+        let mut needed = (pods + whole - 1) / whole.max(1);
+        if world.rollout.status.promote_full {
+            needed = pods / whole.max(1);
+        }
+        let available = i64::from(available(world, hash));
+        if available < needed {
+            return Err(format!(
+                "the weight rises from {before} to {weight} with {available} of {needed} available pods"
+            ));
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct PromotionBeforeSwitch;
+
+impl Check for PromotionBeforeSwitch {
+    named!(
+        "promotion-before-the-stable-service",
+        "The stable Service of a canary only ever selects the version that is recorded as the stable one."
+    );
+
+    fn see(&mut self, _cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        let What::Performing(Action::SwitchService { target, hash, .. }, Seen::Rollout(world)) =
+            what
+        else {
+            return Ok(());
+        };
+        let canary = world.rollout.spec.strategy.canary.as_ref();
+        let stable = canary.is_some_and(|canary| canary.stable_service == target.name);
+        if stable && *hash != world.rollout.status.stable_rs {
+            return Err(format!("{} is pointed at {hash}", target.name));
         }
         Ok(())
     }

@@ -1,0 +1,308 @@
+//! What simulation has found: each a small release in which a rule was wrong once.
+
+use std::sync::Arc;
+
+use crossfade_api::rollout_status::RolloutPhase;
+use crossfade_sim::run::{Options, Report, run};
+use crossfade_sim::scenario::{
+    Act, Fate, Fault, FaultKind, Happening, Nature, Reply, Say, Scenario,
+};
+use serde_json::{Value, json};
+
+/// A release of `app` with this spec but for its template, and everything that it may refer to.
+fn release(replicas: i32, strategy: Value) -> Scenario {
+    let service = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"selector": {"app": "app"}, "ports": [{"port": 80}]},
+        })
+    };
+    let manifests = vec![
+        service("app-stable"),
+        service("app-canary"),
+        service("app-active"),
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "app", "namespace": "default"},
+            "spec": {"rules": [{"http": {"paths": [{
+                "path": "/", "pathType": "Prefix",
+                "backend": {"service": {"name": "app-stable", "port": {"number": 80}}},
+            }]}}]},
+        }),
+        json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate",
+            "metadata": {"name": "judge", "namespace": "default"},
+            "spec": {"metrics": [{
+                "name": "judge", "provider": {"web": {"url": "http://metrics/judge", "jsonPath": "{$.value}"}},
+                "successCondition": "result >= 0.9", "failureCondition": "result < 0.5",
+            }]},
+        }),
+        json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "app", "namespace": "default"},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": "app"}},
+                "template": {
+                    "metadata": {"labels": {"app": "app"}},
+                    "spec": {"containers": [{"name": "main", "image": "registry.example/app:v1"}]},
+                },
+                "strategy": strategy,
+            },
+        }),
+    ];
+    Scenario {
+        manifests,
+        versions: vec![ready(1000), ready(1000), ready(1000)],
+        closing: true,
+        ..Scenario::default()
+    }
+}
+
+fn routed(extra: &Value) -> Value {
+    let mut canary = json!({
+        "stableService": "app-stable", "canaryService": "app-canary",
+        "trafficRouting": {"nginx": {"stableIngress": "app"}},
+    });
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        canary[key] = value.clone();
+    }
+    json!({"canary": canary})
+}
+
+fn ready(start: u64) -> Nature {
+    Nature {
+        start,
+        ..Nature::default()
+    }
+}
+
+fn at(seconds: u64, act: Act) -> Happening {
+    Happening {
+        at: seconds * 1000,
+        act,
+    }
+}
+
+/// Runs it; every invariant holds.
+fn lived(scenario: Scenario) -> Report {
+    let options = Options {
+        story: true,
+        ..Options::default()
+    };
+    let report = run(&Arc::new(scenario), options);
+    assert_eq!(report.broken, None, "{}", report.story);
+    report
+}
+
+/// The set-up of a Rollout's spec outside of its strategy.
+fn with(mut scenario: Scenario, member: &str, value: Value) -> Scenario {
+    let rollout = scenario
+        .manifests
+        .iter_mut()
+        .find(|one| one["kind"] == "Rollout");
+    rollout.expect("there is one")["spec"][member] = value;
+    scenario
+}
+
+#[test]
+fn the_share_of_a_superseded_canary_is_not_given_to_its_successor_when_that_is_aborted() {
+    let strategy = routed(&json!({
+        "dynamicStableScale": true, "steps": [{"setWeight": 75}, {"pause": {}}],
+    }));
+    let mut scenario = release(4, strategy);
+    // Stable pods come back one after the other, the third version never comes.
+    scenario.versions[0].stagger = 4000;
+    scenario.versions[2].fate = Fate::Never;
+    scenario.happenings = vec![
+        at(60, Act::Deploy(2)),
+        at(90, Act::Deploy(3)),
+        at(96, Act::Abort),
+    ];
+    let report = lived(scenario);
+    assert!(report.outcome.aborted);
+    assert_eq!(report.outcome.weight, Some(0));
+}
+
+#[test]
+fn a_share_goes_back_to_stable_only_once_that_has_a_pod() {
+    let strategy = routed(&json!({
+        "dynamicStableScale": true,
+        "steps": [{"setWeight": 100}, {"pause": {"duration": "10s"}}, {"setWeight": 10}, {"pause": {"duration": "10s"}}],
+    }));
+    let mut scenario = release(1, strategy);
+    scenario.happenings = vec![at(15, Act::Deploy(2))];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+}
+
+#[test]
+fn a_paused_release_that_has_been_switched_comes_to_rest() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active",
+        "postPromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let mut scenario = release(1, strategy);
+    scenario.versions[1].answers = vec![Say {
+        metric: String::new(),
+        from: 0,
+        answer: Reply::Doubtful,
+    }];
+    scenario.closing = false;
+    scenario.happenings = vec![at(15, Act::Deploy(2))];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.message, "InconclusiveAnalysisRun");
+}
+
+#[test]
+fn a_go_on_counts_once_for_runs_that_cannot_tell() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active", "autoPromotionEnabled": false,
+        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let mut scenario = release(1, strategy);
+    scenario.versions[1].answers = vec![Say {
+        metric: String::new(),
+        from: 0,
+        answer: Reply::Doubtful,
+    }];
+    scenario.closing = false;
+    scenario.happenings = vec![at(15, Act::Deploy(2)), at(30, Act::Promote)];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.message, "InconclusiveAnalysisRun");
+}
+
+#[test]
+fn the_deadline_does_not_abort_what_was_promoted_in_full() {
+    let strategy = json!({"canary": {"steps": [{"setWeight": 50}]}});
+    let scenario = with(release(2, strategy), "progressDeadlineSeconds", json!(30));
+    let mut scenario = with(scenario, "progressDeadlineAbort", json!(true));
+    scenario.versions[1].fate = Fate::Never;
+    scenario.happenings = vec![at(15, Act::Deploy(2)), at(16, Act::PromoteFull)];
+    let report = lived(scenario);
+    assert!(!report.outcome.aborted);
+    assert!(
+        report
+            .outcome
+            .message
+            .starts_with("ProgressDeadlineExceeded"),
+        "{}",
+        report.outcome.message
+    );
+}
+
+#[test]
+fn going_back_to_stable_with_another_number_of_pods_leaves_stable_its_pods() {
+    let strategy = routed(&json!({"steps": [{"setWeight": 50}, {"pause": {}}]}));
+    let mut scenario = release(1, strategy);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(30, Act::Scale(4)),
+        at(40, Act::Abort),
+        at(80, Act::Reapply),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.stable, Some(1));
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+}
+
+#[test]
+fn an_aborted_canary_that_keeps_its_pods_gives_back_all_traffic() {
+    let strategy = routed(&json!({
+        "dynamicStableScale": true, "abortScaleDownDelaySeconds": 0,
+        "steps": [{"setCanaryScale": {"weight": 150}}, {"setWeight": 33}, {"pause": {}}],
+    }));
+    let mut scenario = release(1, strategy);
+    scenario.happenings = vec![at(15, Act::Deploy(2)), at(30, Act::Abort)];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.weight, Some(0));
+}
+
+#[test]
+fn a_pause_step_is_served_also_when_a_background_analysis_could_not_tell() {
+    let strategy = json!({"canary": {
+        "analysis": {"templates": [{"templateName": "judge"}]},
+        "steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 80}],
+    }});
+    let mut scenario = release(2, strategy);
+    scenario.versions[1].answers = vec![Say {
+        metric: String::new(),
+        from: 0,
+        answer: Reply::Doubtful,
+    }];
+    scenario.closing = false;
+    scenario.happenings = vec![at(15, Act::Deploy(2))];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Paused);
+    assert!(report.outcome.step < Some(2), "{:?}", report.outcome);
+}
+
+#[test]
+fn broken_pods_of_the_newest_version_leave_room_for_stable() {
+    let mut scenario = with(
+        release(3, json!({"canary": {}})),
+        "minReadySeconds",
+        json!(2),
+    );
+    scenario.versions[2].fate = Fate::Never;
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(20, Act::Deploy(3)),
+        at(21, Act::Abort),
+    ];
+    let report = lived(scenario);
+    assert!(report.outcome.aborted);
+    assert_eq!(report.outcome.stable, Some(1));
+}
+
+#[test]
+fn an_undo_that_brings_an_injected_anti_affinity_along_comes_to_rest() {
+    let strategy = json!({"canary": {
+        "antiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}},
+        "steps": [{"pause": {"duration": "10s"}}],
+    }});
+    let mut scenario = release(1, strategy);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(60, Act::Deploy(1)),
+        at(65, Act::Undo),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+}
+
+#[test]
+fn a_controller_that_dies_between_any_two_actions_leaves_the_same_end() {
+    let strategy = routed(&json!({
+        "steps": [{"setWeight": 20}, {"analysis": {"templates": [{"templateName": "judge"}]}}, {"setWeight": 60}],
+    }));
+    let mut scenario = release(3, strategy);
+    scenario.happenings = vec![at(15, Act::Deploy(2))];
+    let end = lived(scenario.clone()).outcome;
+    let kinds = [
+        FaultKind::CrashBefore,
+        FaultKind::CrashAfter,
+        FaultKind::CrashUnrecorded,
+        FaultKind::CrashUntold,
+        FaultKind::Conflict,
+        FaultKind::LostReply,
+        FaultKind::StatusLost,
+        FaultKind::StatusConflict,
+    ];
+    for kind in kinds {
+        for skip in 0..30 {
+            let mut scenario = scenario.clone();
+            scenario.faults = vec![Fault { at: 0, skip, kind }];
+            let report = lived(scenario);
+            let same = (
+                report.outcome.phase,
+                report.outcome.stable,
+                report.outcome.step,
+            );
+            assert_eq!(
+                same,
+                (end.phase, end.stable, end.step),
+                "{kind} after {skip}: {}",
+                report.story
+            );
+        }
+    }
+}
