@@ -31,7 +31,8 @@ pub(super) fn pass<'w>(
     strategy: &'w BlueGreenStrategy,
 ) -> Result<Option<RolloutStatus>, Halt> {
     let mut asks = Asks::default();
-    if facts.is_fully_promoted() && facts.status.abort {
+    let goes_on = facts.status.promote_full || facts.is_within_rollback_window();
+    if facts.status.abort && (facts.is_fully_promoted() || goes_on) {
         asks.retract_abort();
     }
     gates::ask_to_start(facts, plan, &mut asks);
@@ -250,14 +251,12 @@ fn let_old_go(
     strategy: &BlueGreenStrategy,
     delays: AbortDelay,
 ) -> Result<(), Halt> {
-    let unproven = strategy.post_promotion_analysis.is_some()
+    let slot = &facts.status.blue_green.post_promotion_analysis_run_status;
+    let analysis = strategy.post_promotion_analysis.as_ref();
+    let is_tried = !facts.is_fully_promoted() && is_active(facts, strategy, facts.new_id());
+    let unproven = is_tried
         && strategy.scale_down_delay_seconds.is_none()
-        && facts
-            .status
-            .blue_green
-            .post_promotion_analysis_run_status
-            .as_ref()
-            .is_some_and(|slot| phase_of(facts, slot) != AnalysisPhase::Successful);
+        && !is_passed(facts, analysis, slot.as_ref());
     if facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
         || (unproven && !wrong(Mutant::OldGoesUnproven))
     {

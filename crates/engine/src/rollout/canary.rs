@@ -22,7 +22,8 @@ pub(super) fn pass(
     plan: &mut Plan<'_>,
 ) -> Result<Option<RolloutStatus>, Halt> {
     let mut asks = Asks::default();
-    if facts.is_fully_promoted() && facts.status.abort {
+    let goes_on = facts.status.promote_full || facts.is_within_rollback_window();
+    if facts.status.abort && (facts.is_fully_promoted() || goes_on) {
         asks.retract_abort();
     }
     if facts.is_changed() && !wrong(Mutant::GoOnAtOldStep) {

@@ -70,9 +70,9 @@ impl Asks {
         self.pauses.contains(&reason)
     }
 
-    /// The release is taken back, for what is left of this pass.
+    /// The release is taken back, for what is left of this pass. A cause that this pass has found cannot be retracted.
     pub(super) fn is_aborted(&self, status: &RolloutStatus) -> bool {
-        !self.retract_abort && (self.abort.is_some() || status.abort)
+        self.abort.is_some() || (status.abort && !self.retract_abort)
     }
 
     /// Why this pass took the release back; empty where a person did or it was before.
@@ -261,7 +261,7 @@ mod tests {
             asks.retract_abort();
             asks.abort("it failed".to_owned());
         });
-        assert!(!both.is_aborted(&status), "for the rest of the pass");
-        assert!(settle(&status, &both, at(9), false).abort, "in the status");
+        assert!(both.is_aborted(&status), "a new cause wins");
+        assert!(settle(&status, &both, at(9), false).abort);
     }
 }

@@ -429,3 +429,25 @@ fn analysis_32_a_failing_run_before_the_switch_keeps_the_active_service_where_it
         "{switched:?}"
     );
 }
+
+#[test]
+fn a_full_promotion_after_a_failed_analysis_lets_the_old_version_go_in_its_time() {
+    let mut cluster = settled(2, &json!({"postPromotionAnalysis": analysis()}));
+    cluster.set_image("web:2").settle();
+    let post = run(&cluster, "post");
+    cluster
+        .end_run(&post, AnalysisPhase::Failed, "too slow")
+        .settle();
+    assert_eq!(cluster.selected("active"), "web:1");
+    cluster.forget().promote_full().settle();
+    assert_eq!(cluster.selected("active"), "web:2");
+    assert_eq!(cluster.phase(), "Healthy");
+    assert_eq!(
+        cluster.told_events("SwitchService").len(),
+        1,
+        "the switch back is not repeated on the way"
+    );
+    assert_eq!(sizes(&cluster), (2, 2));
+    cluster.run_for(31);
+    assert_eq!(sizes(&cluster), (2, 0));
+}

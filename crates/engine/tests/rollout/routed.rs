@@ -711,3 +711,24 @@ fn a_routed_canary_grows_by_its_surge_where_that_is_asked_for() {
     other_value.forget().set_image("web:2").settle();
     assert_eq!(grown(&mut other_value), [8]);
 }
+
+#[test]
+fn a_full_promotion_ends_an_abort_before_anything_else_moves() {
+    let mut cluster = settled(4, &json!({"steps": [{"setWeight": 50}, {"pause": {}}]}));
+    cluster.set_image("web:2").settle();
+    cluster.abort().settle();
+    assert_eq!(cluster.selected("web-canary"), "web:1");
+    // The delay of the failed version ends at the moment at which somebody promotes it.
+    for set in &mut cluster.sets {
+        let annotations = &mut set.seen.annotations;
+        if let Some(deadline) = annotations.get_mut("scale-down-deadline") {
+            "2020-01-01T00:00:00Z".clone_into(deadline);
+        }
+    }
+    cluster.forget().promote_full().settle();
+    let sizes = cluster.take_sizes();
+    let grown = ("web:2".to_owned(), 4);
+    assert_eq!(sizes.first(), Some(&grown), "{sizes:?}");
+    assert_eq!(cluster.phase(), "Healthy");
+    assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:2"));
+}
