@@ -216,23 +216,30 @@ impl Cluster {
             ..ReplicaSet::default()
         };
         let version = crate::script::version_of(&new.template);
-        let mut set = Set {
-            view,
-            template: new.template.clone(),
-            version,
-        };
         if let Some(script) = &mut self.script {
             script.appears(version, self.now);
         }
+        let view = self.keep_set(view, new.template.clone());
+        self.wake(Subject::Rollout);
+        Ok(Done::ReplicaSet(Box::new(view)))
+    }
+
+    /// Stores a ReplicaSet, with what its template says.
+    pub(crate) fn keep_set(&mut self, view: ReplicaSet, template: Value) -> ReplicaSet {
+        let version = crate::script::version_of(&template);
+        let mut set = Set {
+            view,
+            template,
+            version,
+        };
         self.look_at_template(&mut set);
         let view = set.view.clone();
         let container = set.template.pointer("/spec/containers/0/image");
         let image = container.and_then(Value::as_str).unwrap_or_default();
         let tag = image.rsplit(':').next().unwrap_or_default().to_owned();
         self.versions.insert(view.hash().to_owned(), tag);
-        self.sets.insert(new.name.clone(), set);
-        self.wake(Subject::Rollout);
-        Ok(Done::ReplicaSet(Box::new(view)))
+        self.sets.insert(view.target.name.clone(), set);
+        view
     }
 
     /// The facts about a ReplicaSet's template.
