@@ -44,6 +44,7 @@ pub mod scenario;
 mod script;
 pub mod shrink;
 pub mod story;
+pub mod strike;
 pub mod takeover;
 pub mod visible;
 pub mod watch;
