@@ -4,6 +4,7 @@
 
 mod abort;
 mod once;
+mod opinion;
 mod promotion;
 mod rest;
 mod runs;
