@@ -336,7 +336,7 @@ pub(super) fn apply(
     }
     routing.in_force = true;
     record(facts, plan, &wanted, &mut routing);
-    confirm(facts, plan, &routed, aborted, &mut routing);
+    confirm(facts, plan, &routed, aborted, &mut routing)?;
     Ok(routing)
 }
 
@@ -582,14 +582,14 @@ fn confirm(
     wanted: &Wanted<'_>,
     aborted: bool,
     routing: &mut Routing,
-) {
+) -> Result<(), Halt> {
     let at_weight = facts.step().is_some_and(|step| step.set_weight.is_some());
     let at_end = facts.step().is_none() && !facts.steps().is_empty() && wanted.weight == wanted.max;
     let leaves_pods = aborted && facts.new_set().is_some_and(Set::is_active);
     if facts.is_fully_promoted() || !(leaves_pods || (!aborted && (at_weight || at_end))) {
-        return;
+        return Ok(());
     }
-    let mut verified = None;
+    let (mut verified, mut pending) = (None, false);
     for router in facts.world.routers.iter().filter(|router| router.confirms) {
         let split = Box::new(wanted.split(router.in_force.as_ref()));
         let answer = match plan.want(Action::VerifyRoute {
@@ -600,7 +600,11 @@ fn confirm(
                 Some(true)
             }
             Some(Ok(Done::Verified(answer))) => *answer,
-            Some(Ok(_)) | None => None,
+            Some(Ok(_)) => None,
+            None => {
+                pending = true;
+                None
+            }
             Some(Err(failure)) => {
                 plan.warn(
                     "WeightVerifyError",
@@ -615,6 +619,10 @@ fn confirm(
             (None, None) => None,
         };
     }
+    // What comes next may take pods away, so it waits for the answers.
+    if pending {
+        return Err(Halt::Pending);
+    }
     if verified == Some(false) {
         plan.look_again_in(facts.world.settings.verify_again);
         plan.waits.push(waits::verification(wanted.weight));
@@ -624,11 +632,12 @@ fn confirm(
         .recorded(facts)
         .filter(|recorded| recorded.verified != verified)
     else {
-        return;
+        return Ok(());
     };
     let weights = TrafficWeights {
         verified,
         ..recorded.clone()
     };
     routing.weights = Weights::Record(Box::new(weights));
+    Ok(())
 }

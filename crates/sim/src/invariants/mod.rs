@@ -3,10 +3,14 @@
 //! `docs/concepts/invariants.md` lists them; a test keeps it equal to [`all`].
 
 mod abort;
+mod bounds;
+mod endings;
+mod evidence;
 mod once;
 mod opinion;
 mod promotion;
 mod rest;
+mod routes;
 mod runs;
 mod sizes;
 mod status;
@@ -62,6 +66,37 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
         Box::new(once::RevisionsRise::default()),
         Box::new(once::EvictedOnce::default()),
         Box::new(once::ToldOnce::default()),
+        Box::new(routes::RoutesByStep),
+        Box::new(routes::WeightByStep),
+        Box::new(routes::RoutersAreBelieved::default()),
+        Box::new(routes::ServiceFollowsWeight),
+        Box::new(routes::TrafficComesHome),
+        Box::new(evidence::ValuesDecide),
+        Box::new(evidence::LimitsDecide),
+        Box::new(evidence::WorstMetricDecides),
+        Box::new(evidence::MeasuredInTime),
+        Box::new(evidence::BackgroundJudges::default()),
+        Box::new(evidence::JudgedWithPods),
+        Box::new(evidence::RetryIsJudged::default()),
+        Box::new(evidence::JobsAreOne::default()),
+        Box::new(bounds::DelaysAreWhole),
+        Box::new(bounds::FewAreDelayed::default()),
+        Box::new(bounds::StepsHavePods),
+        Box::new(bounds::TrafficKeepsPods),
+        Box::new(bounds::StableCanCarry),
+        Box::new(bounds::SwitchesWait::default()),
+        Box::new(bounds::HeldIsHeld),
+        Box::new(bounds::NothingSticks),
+        Box::new(bounds::AbortedStaysBack),
+        Box::new(bounds::WindowsEnd),
+        Box::new(bounds::DeadlinesArePatient),
+        Box::new(bounds::RestartsAreGentle::default()),
+        Box::new(bounds::OldestGoFirst),
+        Box::new(bounds::VersionsKeepApart),
+        Box::new(endings::ServicesComeHome),
+        Box::new(endings::NothingIsLeftOver),
+        Box::new(endings::PodsAreAsAsked),
+        Box::new(endings::FailuresEnd),
         Box::new(status::ExplainsItself),
         Box::new(writes::ChangesSomething),
         Box::new(rest::Converges::new(scenario)),

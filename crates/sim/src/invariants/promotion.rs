@@ -51,7 +51,7 @@ pub(super) struct EarnedPromotion {
 }
 
 /// Full promotion was asked for, or nothing has served yet.
-fn is_pardoned(world: &World) -> bool {
+pub(super) fn is_pardoned(world: &World) -> bool {
     let status = &world.rollout.status;
     let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
     let unserved = blue_green.is_some_and(|strategy| {
