@@ -142,6 +142,9 @@ pub enum Answer {
     Down,
 }
 
+/// Faults of references with the generation and the version of references that they were found for.
+pub(crate) type Faults = ((Option<i64>, u64), Arc<[FieldError]>);
+
 /// A namespace with one Rollout and everything around it.
 pub struct Cluster {
     /// Now.
@@ -151,7 +154,7 @@ pub struct Cluster {
     /// What follows from its spec, and the generation and collision count that this was worked out for.
     pub(crate) prepared: Option<(Option<i64>, Option<i32>, Arc<Prepared>)>,
     /// What is wrong with what it refers to, by its generation and the version of all that.
-    pub(crate) faults: Option<((Option<i64>, u64), Arc<[FieldError]>)>,
+    pub(crate) faults: Option<Faults>,
     /// Rises with every change of a Service, a template or a router's object.
     pub(crate) references_version: u64,
     pub(crate) version: u64,

@@ -232,7 +232,7 @@ impl Cluster {
             template,
             version,
         };
-        self.look_at_template(&mut set);
+        Self::look_at_template(&mut set);
         let view = set.view.clone();
         let container = set.template.pointer("/spec/containers/0/image");
         let image = container.and_then(Value::as_str).unwrap_or_default();
@@ -243,7 +243,7 @@ impl Cluster {
     }
 
     /// The facts about a ReplicaSet's template.
-    fn look_at_template(&self, set: &mut Set) {
+    fn look_at_template(set: &mut Set) {
         let template: PodTemplate = set.template.clone().into();
         let owned = |map: BTreeMap<&str, &str>| {
             map.into_iter()
@@ -301,7 +301,7 @@ impl Cluster {
             || !change.template_annotations.is_empty()
         {
             set.template = template.as_json().clone();
-            self.look_at_template(&mut set);
+            Self::look_at_template(&mut set);
         }
         let resized = change.replicas.is_some();
         if resized {

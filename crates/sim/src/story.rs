@@ -212,7 +212,7 @@ fn changed_members(old: &RolloutStatus, new: &RolloutStatus) -> String {
         .iter()
         .filter(|name| **name != "phase" && **name != "message")
         .map(|name| match name.as_str() {
-            "canary" | "blueGreen" | "duration" => name.to_string(),
+            "canary" | "blueGreen" | "duration" => (*name).clone(),
             "conditions" => changed_conditions(&old, &new),
             _ => format!("{name} {}", new.get(name).unwrap_or(&Value::Null)),
         })

@@ -10,7 +10,7 @@ use crossfade_sim::scenario::{
 use serde_json::{Value, json};
 
 /// A release of `app` with this spec but for its template, and everything that it may refer to.
-fn release(replicas: i32, strategy: Value) -> Scenario {
+fn release(replicas: i32, strategy: &Value) -> Scenario {
     let service = |name: &str| {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
@@ -108,7 +108,7 @@ fn the_share_of_a_superseded_canary_is_not_given_to_its_successor_when_that_is_a
     let strategy = routed(&json!({
         "dynamicStableScale": true, "steps": [{"setWeight": 75}, {"pause": {}}],
     }));
-    let mut scenario = release(4, strategy);
+    let mut scenario = release(4, &strategy);
     // Stable pods come back one after the other, the third version never comes.
     scenario.versions[0].stagger = 4000;
     scenario.versions[2].fate = Fate::Never;
@@ -128,7 +128,7 @@ fn a_share_goes_back_to_stable_only_once_that_has_a_pod() {
         "dynamicStableScale": true,
         "steps": [{"setWeight": 100}, {"pause": {"duration": "10s"}}, {"setWeight": 10}, {"pause": {"duration": "10s"}}],
     }));
-    let mut scenario = release(1, strategy);
+    let mut scenario = release(1, &strategy);
     scenario.happenings = vec![at(15, Act::Deploy(2))];
     let report = lived(scenario);
     assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
@@ -140,7 +140,7 @@ fn a_paused_release_that_has_been_switched_comes_to_rest() {
         "activeService": "app-active",
         "postPromotionAnalysis": {"templates": [{"templateName": "judge"}]},
     }});
-    let mut scenario = release(1, strategy);
+    let mut scenario = release(1, &strategy);
     scenario.versions[1].answers = vec![Say {
         metric: String::new(),
         from: 0,
@@ -158,7 +158,7 @@ fn a_go_on_counts_once_for_runs_that_cannot_tell() {
         "activeService": "app-active", "autoPromotionEnabled": false,
         "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
     }});
-    let mut scenario = release(1, strategy);
+    let mut scenario = release(1, &strategy);
     scenario.versions[1].answers = vec![Say {
         metric: String::new(),
         from: 0,
@@ -173,7 +173,7 @@ fn a_go_on_counts_once_for_runs_that_cannot_tell() {
 #[test]
 fn the_deadline_does_not_abort_what_was_promoted_in_full() {
     let strategy = json!({"canary": {"steps": [{"setWeight": 50}]}});
-    let scenario = with(release(2, strategy), "progressDeadlineSeconds", json!(30));
+    let scenario = with(release(2, &strategy), "progressDeadlineSeconds", json!(30));
     let mut scenario = with(scenario, "progressDeadlineAbort", json!(true));
     scenario.versions[1].fate = Fate::Never;
     scenario.happenings = vec![at(15, Act::Deploy(2)), at(16, Act::PromoteFull)];
@@ -192,7 +192,7 @@ fn the_deadline_does_not_abort_what_was_promoted_in_full() {
 #[test]
 fn going_back_to_stable_with_another_number_of_pods_leaves_stable_its_pods() {
     let strategy = routed(&json!({"steps": [{"setWeight": 50}, {"pause": {}}]}));
-    let mut scenario = release(1, strategy);
+    let mut scenario = release(1, &strategy);
     scenario.happenings = vec![
         at(15, Act::Deploy(2)),
         at(30, Act::Scale(4)),
@@ -210,7 +210,7 @@ fn an_aborted_canary_that_keeps_its_pods_gives_back_all_traffic() {
         "dynamicStableScale": true, "abortScaleDownDelaySeconds": 0,
         "steps": [{"setCanaryScale": {"weight": 150}}, {"setWeight": 33}, {"pause": {}}],
     }));
-    let mut scenario = release(1, strategy);
+    let mut scenario = release(1, &strategy);
     scenario.happenings = vec![at(15, Act::Deploy(2)), at(30, Act::Abort)];
     let report = lived(scenario);
     assert_eq!(report.outcome.weight, Some(0));
@@ -222,7 +222,7 @@ fn a_pause_step_is_served_also_when_a_background_analysis_could_not_tell() {
         "analysis": {"templates": [{"templateName": "judge"}]},
         "steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 80}],
     }});
-    let mut scenario = release(2, strategy);
+    let mut scenario = release(2, &strategy);
     scenario.versions[1].answers = vec![Say {
         metric: String::new(),
         from: 0,
@@ -238,7 +238,7 @@ fn a_pause_step_is_served_also_when_a_background_analysis_could_not_tell() {
 #[test]
 fn broken_pods_of_the_newest_version_leave_room_for_stable() {
     let mut scenario = with(
-        release(3, json!({"canary": {}})),
+        release(3, &json!({"canary": {}})),
         "minReadySeconds",
         json!(2),
     );
@@ -259,7 +259,7 @@ fn an_undo_that_brings_an_injected_anti_affinity_along_comes_to_rest() {
         "antiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}},
         "steps": [{"pause": {"duration": "10s"}}],
     }});
-    let mut scenario = release(1, strategy);
+    let mut scenario = release(1, &strategy);
     scenario.happenings = vec![
         at(15, Act::Deploy(2)),
         at(60, Act::Deploy(1)),
@@ -274,7 +274,7 @@ fn a_controller_that_dies_between_any_two_actions_leaves_the_same_end() {
     let strategy = routed(&json!({
         "steps": [{"setWeight": 20}, {"analysis": {"templates": [{"templateName": "judge"}]}}, {"setWeight": 60}],
     }));
-    let mut scenario = release(3, strategy);
+    let mut scenario = release(3, &strategy);
     scenario.happenings = vec![at(15, Act::Deploy(2))];
     let end = lived(scenario.clone()).outcome;
     let kinds = [
