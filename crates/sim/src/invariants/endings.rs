@@ -28,7 +28,7 @@ pub(super) struct ServicesComeHome;
 impl Check for ServicesComeHome {
     named!(
         "services-come-home",
-        "At rest all Services of a promoted release select the stable version, and after an abort the canary's Service does once stable has its pods."
+        "At rest all Services of a promoted release select the stable version, and after an abort the canary's and the active one do once stable has its pods."
     );
 
     fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
@@ -54,6 +54,7 @@ impl Check for ServicesComeHome {
             (_, Some(blue_green)) if healthy => {
                 vec![&blue_green.active_service, &blue_green.preview_service]
             }
+            (_, Some(blue_green)) if status.abort => vec![&blue_green.active_service],
             (Some(canary), None) if healthy || status.abort => {
                 vec![&canary.stable_service, &canary.canary_service]
             }
@@ -215,7 +216,9 @@ impl Check for FailuresEnd {
             told.kind == condition::PROGRESSING && told.reason == reason::DEADLINE_EXCEEDED
         });
         let mut sets = cluster.sets.values();
-        let lacks = sets.any(|set| set.view.available < set.view.replicas);
+        // A router gives no weight to a version that is to have no pods.
+        let lacks =
+            replicas(rollout) == 0 || sets.any(|set| set.view.available < set.view.replicas);
         if stuck && !status.abort && !lacks && status.pause_conditions.is_empty() {
             return Err("it made no progress although no pod is missing".to_owned());
         }
