@@ -94,6 +94,10 @@ impl Check for WeightByStep {
         let Some(canary) = canary(world).filter(|canary| canary.traffic_routing.is_some()) else {
             return Ok(());
         };
+        // Where no pods are wanted there is no traffic to move.
+        if rollout.spec.replicas == Some(0) {
+            return Ok(());
+        }
         let wanted = canary.steps.get(index).and_then(|step| step.set_weight);
         let recorded = rollout.status.canary.weights.as_ref();
         match (wanted, recorded) {
