@@ -13,7 +13,7 @@ use std::thread;
 use crossfade_engine::mutant::{Mutant, live};
 use crossfade_sim::cluster::Cluster;
 use crossfade_sim::generate;
-use crossfade_sim::invariants::Check;
+use crossfade_sim::invariants::{self, Check};
 use crossfade_sim::run::{Broken, Options, run};
 use crossfade_sim::scenario::Scenario;
 use crossfade_sim::watch::What;
@@ -42,6 +42,10 @@ const UNSEEN: &[(Mutant, &str)] = &[
     (
         Mutant::FailedGoesBeforeTraffic,
         "traffic has left before the delay of a failed version ends in all seeds so far",
+    ),
+    (
+        Mutant::FailedGoesWhileActive,
+        "the active Service has been back on the stable version in all seeds so far when the delay ends",
     ),
     (
         Mutant::RunTwice,
@@ -87,8 +91,10 @@ impl Check for Patience {
 /// What a check says of a seed lived under a rule.
 fn objection(scenario: &Arc<Scenario>) -> Option<Broken> {
     let lived = catch_unwind(AssertUnwindSafe(|| {
+        let mut checks = invariants::suspicions();
+        checks.push(Box::new(Patience(0)));
         let options = Options {
-            checks: vec![Box::new(Patience(0))],
+            checks,
             ..Options::default()
         };
         run(scenario, options).broken

@@ -498,7 +498,9 @@ fn conclude(
         keeps_resume = false;
     } else {
         let stored = facts.status.blue_green.scale_up_preview_check_point;
+        // A version that is tried again is previewed again.
         draft.scale_up_preview_check_point = !changed
+            && !asks.is_aborted(facts.status)
             && strategy.preview_replica_count.is_some_and(|preview| {
                 let at_size = facts
                     .new_set()

@@ -153,7 +153,8 @@ pub(super) fn blue_green<'w>(
         let after = blue_green.post_promotion_analysis.as_ref();
         runs.post_promotion = if after.is_some_and(has_templates) && !switched {
             stop(facts, plan, post);
-            shown(facts, plan, post)
+            // On a retry the run of the try before must not judge the switch that is still to come.
+            shown(facts, plan, post).filter(|_| !is_needed(facts, post, current(facts, post)))
         } else {
             beside(facts, plan, asks, &mut runs, post, after, saturated)?
         };

@@ -451,3 +451,32 @@ fn a_full_promotion_after_a_failed_analysis_lets_the_old_version_go_in_its_time(
     cluster.run_for(31);
     assert_eq!(sizes(&cluster), (2, 0));
 }
+
+#[test]
+fn a_version_that_is_tried_again_is_previewed_and_judged_anew() {
+    let mut cluster = settled(
+        2,
+        &json!({"postPromotionAnalysis": analysis(), "previewReplicaCount": 1}),
+    );
+    cluster.set_image("web:2").settle();
+    let post = run(&cluster, "post");
+    cluster
+        .end_run(&post, AnalysisPhase::Failed, "too slow")
+        .settle();
+    assert_eq!(cluster.selected("active"), "web:1");
+    assert!(!cluster.status().blue_green.scale_up_preview_check_point);
+    cluster.run_for(31);
+    assert_eq!(sizes(&cluster), (0, 2));
+    cluster.retry().settle();
+    assert_eq!(cluster.selected("active"), "web:2");
+    assert_eq!(
+        cluster.phase(),
+        "Progressing: waiting for analysis to complete",
+        "the run of the try before does not take it back"
+    );
+    let again = format!("{post}.1");
+    cluster
+        .end_run(&again, AnalysisPhase::Successful, "")
+        .settle();
+    assert_eq!(cluster.phase(), "Healthy");
+}

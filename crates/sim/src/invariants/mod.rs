@@ -68,40 +68,47 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
         Box::new(once::ToldOnce::default()),
         Box::new(routes::RoutesByStep),
         Box::new(routes::WeightByStep),
-        Box::new(routes::RoutersAreBelieved::default()),
         Box::new(routes::ServiceFollowsWeight),
         Box::new(routes::TrafficComesHome),
         Box::new(evidence::ValuesDecide),
         Box::new(evidence::LimitsDecide),
         Box::new(evidence::WorstMetricDecides),
         Box::new(evidence::MeasuredInTime),
-        Box::new(evidence::BackgroundJudges::default()),
         Box::new(evidence::JudgedWithPods),
         Box::new(evidence::RetryIsJudged::default()),
         Box::new(evidence::JobsAreOne::default()),
-        Box::new(bounds::DelaysAreWhole),
         Box::new(bounds::FewAreDelayed::default()),
         Box::new(bounds::StepsHavePods),
         Box::new(bounds::TrafficKeepsPods),
-        Box::new(bounds::StableCanCarry),
-        Box::new(bounds::SwitchesWait::default()),
-        Box::new(bounds::HeldIsHeld),
         Box::new(bounds::NothingSticks),
         Box::new(bounds::AbortedStaysBack),
         Box::new(bounds::WindowsEnd),
         Box::new(bounds::DeadlinesArePatient),
-        Box::new(bounds::RestartsAreGentle::default()),
         Box::new(bounds::OldestGoFirst),
         Box::new(bounds::VersionsKeepApart),
         Box::new(endings::ServicesComeHome),
         Box::new(endings::NothingIsLeftOver),
         Box::new(endings::PodsAreAsAsked),
-        Box::new(endings::FailuresEnd),
         Box::new(status::ExplainsItself),
         Box::new(writes::ChangesSomething),
         Box::new(rest::Converges::new(scenario)),
         Box::new(rest::NothingLeaks),
         Box::new(opinion::SecondOpinion::new(scenario)),
+    ]
+}
+
+/// Checks that are not exact yet: in one release of some hundreds they object to what the rules allow, mostly because a fault hid from the
+/// controller what the check sees. They serve where a release is lived twice, with the right rules and with a wrong one.
+pub fn suspicions() -> Vec<Box<dyn Check>> {
+    vec![
+        Box::new(routes::RoutersAreBelieved::default()),
+        Box::new(evidence::BackgroundJudges::default()),
+        Box::new(bounds::DelaysAreWhole),
+        Box::new(bounds::StableCanCarry),
+        Box::new(bounds::SwitchesWait::default()),
+        Box::new(bounds::HeldIsHeld),
+        Box::new(bounds::RestartsAreGentle::default()),
+        Box::new(endings::FailuresEnd),
     ]
 }
 
@@ -124,8 +131,10 @@ pub fn page() -> String {
     let mut page = "# What must hold\n\nChecked after every action of every simulated release, whatever goes wrong meanwhile \
         (`cargo xtask bench sim`). The list is made from the code.\n\n"
         .to_owned();
-    for check in all(&Arc::default()) {
-        page += &format!("- **{}.** {}\n", check.name(), check.sentence());
-    }
+    let told = |check: &Box<dyn Check>| format!("- **{}.** {}\n", check.name(), check.sentence());
+    page.extend(all(&Arc::default()).iter().map(told));
+    page += "\n## Not exact yet\n\nThese object now and then to what the rules allow. They are asked only where a release is lived twice, with the \
+        right rules and with a wrong one ([wrong rules](wrong-rules.md)).\n\n";
+    page.extend(suspicions().iter().map(told));
     page
 }

@@ -180,13 +180,15 @@ impl Opinion {
             if retried {
                 self.begin(before, facts);
             } else if jumped {
-                self.update.let_go = false;
-                // A pause that stands goes on to count: it names no step.
-                if !waits(&before.pauses) {
+                // A pause that stands goes on to count: it names no step. And one that was let go is so for the next step, too.
+                if waits(&before.pauses) {
+                    self.update.let_go = false;
+                } else {
                     self.update.paused = None;
                 }
             }
-            if resumed && !jumped {
+            // Somebody who skips a step and then goes on lets the pause of the next one go, too.
+            if resumed {
                 self.update.let_go = true;
             }
         }
@@ -273,8 +275,11 @@ impl Opinion {
     }
 
     fn is_late(&self, look: &Look, facts: &Facts) -> bool {
+        // Times in a status are whole seconds, so a deadline may pass that much early.
+        const GRAIN: i64 = 1_000;
         let limit = look.plan.deadline.map_or(i64::MAX, signed);
-        facts.clock.saturating_sub(self.update.earliest) >= limit
+        let since = facts.clock.saturating_sub(self.update.earliest);
+        since.saturating_add(GRAIN) >= limit
     }
 
     /// A run of this update that has come to this or worse, if it matters now.
