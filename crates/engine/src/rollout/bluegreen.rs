@@ -382,10 +382,13 @@ fn pause(
         }
     } else if !facts.status.controller_pause {
         asks.pause(reason);
-        if strategy.auto_promotion_enabled() {
-            plan.look_again_in(SignedDuration::from_secs(i64::from(
-                strategy.auto_promotion_seconds,
-            )));
+        let seconds = SignedDuration::from_secs(i64::from(strategy.auto_promotion_seconds));
+        let end = strategy
+            .auto_promotion_enabled()
+            .then(|| facts.now + seconds);
+        plan.waits.push(waits::pause(facts, reason, end));
+        if end.is_some() {
+            plan.look_again_in(seconds);
         }
     }
 }
