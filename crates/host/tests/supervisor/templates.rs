@@ -133,7 +133,6 @@ async fn all_faults_of_a_template_are_told_at_once_each_with_its_path() {
             &format!(
                 "{at}.ports[0].containerPort: 0 is not a port number; use a value from 1 to 65535"
             ),
-            &format!("{at}.volumeMounts[0]: volume `data` is not one of spec.volumes"),
             "spec.template.spec.restartPolicy: `Sometimes` is none of Always, OnFailure, Never",
             "spec.template.spec.volumes[0] (data): persistentVolumeClaim is not supported on one machine; use hostPath or emptyDir, for example in an overlay",
         ]
