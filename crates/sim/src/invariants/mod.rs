@@ -131,10 +131,10 @@ pub fn page() -> String {
     let mut page = "# What must hold\n\nChecked after every action of every simulated release, whatever goes wrong meanwhile \
         (`cargo xtask bench sim`). The list is made from the code.\n\n"
         .to_owned();
-    let told = |check: &Box<dyn Check>| format!("- **{}.** {}\n", check.name(), check.sentence());
-    page.extend(all(&Arc::default()).iter().map(told));
+    let told = |check: Box<dyn Check>| format!("- **{}.** {}\n", check.name(), check.sentence());
+    page.extend(all(&Arc::default()).into_iter().map(told));
     page += "\n## Not exact yet\n\nThese object now and then to what the rules allow. They are asked only where a release is lived twice, with the \
         right rules and with a wrong one ([wrong rules](wrong-rules.md)).\n\n";
-    page.extend(suspicions().iter().map(told));
+    page.extend(suspicions().into_iter().map(told));
     page
 }

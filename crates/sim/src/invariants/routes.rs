@@ -270,9 +270,9 @@ impl Check for TrafficComesHome {
         if promoted && carried != 0 {
             return Err(format!("the canary's side keeps a weight of {carried}"));
         }
-        let routes = split.header_routes.len() + split.mirror_routes.len();
-        if promoted && routes > 0 {
-            return Err(format!("{routes} routes are left"));
+        let left = split.header_routes.len() + split.mirror_routes.len();
+        if promoted && left > 0 {
+            return Err(format!("{left} routes are left"));
         }
         Ok(())
     }
