@@ -1,9 +1,9 @@
 //! Services as the data plane needs them, and where each of their ports is listened for on this machine.
 //!
 //! Every Service of a cluster has an address of its own; on one machine they share one, so two of them cannot both have the
-//! port 8080. A port gets its own number if that is free, otherwise any free one, and that is recorded on the Service, so that
-//! it stays the same over restarts. A port that could not have its own number gets it besides as soon as it is free: nobody who
-//! has learned the other address loses it.
+//! port 8080. A port gets its own number if that is free, otherwise a free one that no outgoing connection can take while the
+//! data plane is away, and that is recorded on the Service, so that it stays the same over restarts. A port that could not have
+//! its own number gets it besides as soon as it is free: nobody who has learned the other address loses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -20,6 +20,7 @@ use super::objects::ObjectError;
 use super::routes::{Combination, Entry, Port};
 use super::{rollouts, views};
 use crate::store::Kind;
+use crate::supervisor::quiet_ports;
 use crate::wire::Part;
 
 /// Where a Service's ports are listened for on this machine: `80=127.0.0.1:8080,…`.
@@ -172,15 +173,10 @@ fn entry(service: &Value, ports: Vec<Port>, rollouts: &[Arc<Rollout>]) -> Entry 
 
 /// The Service's own port if it can be had, otherwise any.
 fn free_address(ip: IpAddr, number: u16, taken: &BTreeSet<SocketAddr>) -> Option<SocketAddr> {
-    let candidates = [number, 0, 0, 0, 0];
-    candidates.into_iter().find_map(|port| {
-        let wanted = SocketAddr::new(ip, port);
-        if taken.contains(&wanted) {
-            return None;
-        }
-        let address = TcpListener::bind(wanted).ok()?.local_addr().ok()?;
-        (!taken.contains(&address)).then_some(address)
-    })
+    std::iter::once(number)
+        .chain(quiet_ports())
+        .map(|port| SocketAddr::new(ip, port))
+        .find(|address| !taken.contains(address) && TcpListener::bind(address).is_ok())
 }
 
 /// The addresses that a Service's annotation records, by port.

@@ -27,6 +27,7 @@ pub use materials::{Material, MaterialError, Materials, Sensitive};
 pub use names::{HostAddress, KnownNames, ServiceAddress};
 pub use plan::{LocalPort, Protocol, Tuning};
 pub use pods::{PodChange, PodSnapshot, Settings, Supervisor, SupervisorError};
+pub(crate) use ports::quiet_ports;
 pub(crate) use procfs::ended;
 pub use state::PodEvent;
 pub use status::{

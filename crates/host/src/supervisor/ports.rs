@@ -31,12 +31,7 @@ impl PortRegistry {
     /// # Errors
     /// When no port of the range is free, or the registry cannot be written.
     pub(super) fn take(&self, uid: &str, protocol: Protocol) -> io::Result<u16> {
-        let (first, last) = range();
-        let count = u32::from(last - first) + 1;
-        // A random start keeps hosts that do not know one another from meeting at the same port.
-        let start = (RandomState::new().hash_one(uid) % u64::from(count)) as u32;
-        for step in 0..count {
-            let port = first + ((start + step) % count) as u16;
+        for port in quiet_ports() {
             if !is_free(port, protocol) {
                 continue;
             }
@@ -48,7 +43,7 @@ impl PortRegistry {
         }
         Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            format!("no port from {first} to {last} is free"),
+            "no port outside the range of outgoing connections is free",
         ))
     }
 
@@ -75,9 +70,17 @@ impl PortRegistry {
     }
 }
 
-/// Ports below those that the kernel gives to outgoing connections: above them, a port that is free now may be
-/// somebody's source port in the next second.
-fn range() -> (u16, u16) {
+/// Ports that the kernel does not give to outgoing connections, each once: one that it does give may be free now and
+/// somebody's source port in the next second. A random start keeps hosts that do not know one another from meeting at the
+/// same port.
+pub(crate) fn quiet_ports() -> impl Iterator<Item = u16> {
+    let (first, last) = quiet_range();
+    let count = u32::from(last - first) + 1;
+    let start = (RandomState::new().hash_one(first) % u64::from(count)) as u32;
+    (0..count).map(move |step| first + ((start + step) % count) as u16)
+}
+
+fn quiet_range() -> (u16, u16) {
     let dynamic =
         std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut numbers = dynamic
