@@ -15,6 +15,7 @@ mod metering;
 mod nginx;
 mod objects;
 mod pods;
+mod prepared;
 mod queue;
 mod rollouts;
 mod routes;
