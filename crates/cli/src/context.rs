@@ -1,4 +1,4 @@
-//! What a command works with: its mode, its terminal, and the host that it talks to.
+//! What a command works with: its mode, its terminal, and the host or cluster that it talks to.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crossfade_host::client::{Address, Client};
 
+use crate::cluster::Cluster;
 use crate::error::{CliError, Result};
 use crate::exit;
 use crate::global::Global;
@@ -24,22 +25,37 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     /// Where results go.
     pub(crate) terminal: Terminal,
+    server: Result<Server>,
+}
+
+/// Whom commands talk to.
+#[derive(Clone, Debug)]
+enum Server {
+    Host(Address),
+    Cluster(Box<Cluster>),
 }
 
 impl Context {
     /// The context of a command with these options.
     pub(crate) fn new(mode: Mode, global: Global) -> Self {
         let terminal = Terminal::of_process(global.color, global.ascii);
+        let server = server(&global);
         Self {
             mode,
             global,
             terminal,
+            server,
         }
     }
 
     /// The namespace to work in.
     pub(crate) fn namespace(&self) -> &str {
-        self.global.namespace.as_deref().unwrap_or(NAMESPACE)
+        let of_cluster = || match &self.server {
+            Ok(Server::Cluster(cluster)) => Some(cluster.namespace()),
+            _ => None,
+        };
+        let given = self.global.namespace.as_deref().or_else(of_cluster);
+        given.filter(|name| !name.is_empty()).unwrap_or(NAMESPACE)
     }
 
     /// True when everything is on offer, false when only what the reference has.
@@ -47,60 +63,52 @@ impl Context {
         self.mode == Mode::Full
     }
 
-    /// A client of the host that is meant.
+    /// A client of the host or cluster that is meant.
     pub(crate) fn client(&self) -> Result<Client> {
-        let client = Client::new(self.address()?);
+        let client = match self.server.clone()? {
+            Server::Host(address) => Client::new(address),
+            Server::Cluster(cluster) => Client::over(cluster.carrier()),
+        };
         Ok(if self.global.request_timeout.is_zero() {
             client
         } else {
             client.answered_within(self.global.request_timeout)
         })
     }
+}
 
-    fn address(&self) -> Result<Address> {
-        let variable = std::env::var("CROSSFADE_HOST").ok();
-        let named = self
-            .global
-            .host
-            .clone()
-            .or(variable)
-            .filter(|host| !host.is_empty());
-        if let Some(host) = named {
-            return Ok(Address::parse(&host, self.token().as_deref())?);
-        }
-        if let Some(option) = self.global.kubernetes.names_a_cluster() {
-            return Err(CliError::new(
-                exit::UNREACHABLE,
-                format!("this version cannot talk to Kubernetes clusters: {option}"),
-            )
-            .hint(
-                "leave the option out to talk to a running crossfade host, or name one with --host",
-            ));
-        }
-        let socket = default_state_folder().map(|folder| folder.join("control.sock"));
-        let nobody = || {
-            CliError::new(
-                exit::UNREACHABLE,
-                "no Kubernetes configuration and no running crossfade host: set --kubeconfig, or start one with \"crossfade host\"",
-            )
-            .hint("crossfade host")
-        };
-        let socket = socket.ok_or_else(nobody)?;
-        // Asked beforehand, because "nobody answers" at a place that nobody named would help nobody.
-        match UnixStream::connect(&socket) {
-            Ok(_) => Ok(Address::Socket(socket)),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(CliError::new(
-                exit::NOT_PERMITTED,
-                format!("may not talk to the host: {}: {error}", socket.display()),
-            )
-            .hint("the socket belongs to the user that runs the host")),
-            Err(_) => Err(nobody()),
-        }
-    }
-
-    fn token(&self) -> Option<String> {
+/// A host that is named, else the cluster that kubectl would talk to, else the host that runs here.
+fn server(global: &Global) -> Result<Server> {
+    let variable = || std::env::var("CROSSFADE_HOST").ok();
+    let named = global.host.clone().or_else(variable);
+    if let Some(host) = named.filter(|host| !host.is_empty()) {
         let stored = || std::fs::read_to_string(default_state_folder()?.join("token")).ok();
-        self.global.token.clone().or_else(stored)
+        let token = global.token.clone().or_else(stored);
+        return Ok(Server::Host(Address::parse(&host, token.as_deref())?));
+    }
+    if let Some(cluster) = Cluster::named(&global.kubernetes, global.token.as_deref())? {
+        return Ok(Server::Cluster(Box::new(cluster)));
+    }
+    let nobody = || {
+        CliError::new(
+            exit::UNREACHABLE,
+            "no Kubernetes configuration and no running crossfade host: set --kubeconfig, or start one with \"crossfade host\"",
+        )
+        .hint("crossfade host")
+    };
+    let socket = default_state_folder().map(|folder| folder.join("control.sock"));
+    let socket = socket.ok_or_else(nobody)?;
+    // Asked beforehand, because "nobody answers" at a place that nobody named would help nobody.
+    match UnixStream::connect(&socket) {
+        Ok(_) => Ok(Server::Host(Address::Socket(socket))),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(CliError::new(
+            exit::NOT_PERMITTED,
+            format!("may not talk to the host: {}: {error}", socket.display()),
+        )
+        .hint("the socket belongs to the user that runs the host")),
+        Err(_) => Cluster::around_this_pod(&global.kubernetes)
+            .map(|cluster| Server::Cluster(Box::new(cluster)))
+            .ok_or_else(nobody),
     }
 }
 

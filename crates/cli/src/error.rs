@@ -138,7 +138,9 @@ impl From<client::Error> for CliError {
                 }
                 reached.hint("crossfade host")
             }
-            client::Error::Broken { .. } | client::Error::Timeout { .. } => {
+            client::Error::Broken { .. }
+            | client::Error::Timeout { .. }
+            | client::Error::NoWay { .. } => {
                 let cause = error
                     .source()
                     .map_or_else(String::new, |source| format!(": {source}"));
@@ -146,6 +148,9 @@ impl From<client::Error> for CliError {
             }
             client::Error::Answer { source, .. } => Self::failure(format!("{error}: {source}"))
                 .hint("crossfade version --controller, to compare the versions of both sides"),
+            client::Error::NoKind { .. } => Self::new(exit::NOT_FOUND, error.to_string())
+                .hint("install the definitions of Crossfade's kinds: kubectl apply -f deploy/crds"),
+            client::Error::OnlyHosts { .. } => Self::new(exit::REFUSED, error.to_string()),
             client::Error::Address { .. } | client::Error::Name { .. } => {
                 Self::usage(error.to_string())
             }

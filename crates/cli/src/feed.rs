@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crossfade_host::client::{Client, Wanted};
+use crossfade_host::client::{self, Client, Wanted};
 use crossfade_host::store::Kind;
 use crossfade_host::wire::{Reason, WatchChange};
 use serde_json::Value;
@@ -167,7 +167,15 @@ impl Watcher {
         let from = if let Some(version) = version.clone() {
             version
         } else {
-            let list = self.client.list(self.kind, namespace, &self.wanted).await?;
+            let list = self.client.list(self.kind, namespace, &self.wanted).await;
+            let list = match list {
+                // Of what was never defined nothing exists; only a release itself is sorely missed.
+                Err(client::Error::NoKind { .. }) if self.kind != Kind::Rollout => {
+                    self.tell(Change::All(self.kind, Vec::new())).await?;
+                    return Err(Stop::Unheard);
+                }
+                list => list?,
+            };
             self.tell(Change::All(self.kind, list.items)).await?;
             version.insert(list.resource_version).clone()
         };

@@ -11,12 +11,12 @@ use crate::terminal::ColourWish;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Namespace to work in; `default` when none is given
+    /// Namespace to work in; that of the kubectl context, else `default`, when none is given
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
     /// Host to talk to: its socket, its state folder, or http://127.0.0.1:PORT
     ///
-    /// Without it the variable CROSSFADE_HOST counts, and without that the host that runs with the default state folder.
+    /// Without it the variable CROSSFADE_HOST counts, then the cluster that kubectl would talk to, then the host that runs with the default state folder.
     #[arg(long, global = true, value_name = "PATH|URL")]
     pub(crate) host: Option<String>,
     /// Form of the result: table, wide, json, yaml, name or jsonpath=TEMPLATE
@@ -51,7 +51,7 @@ pub(crate) struct Global {
     /// How much this command says about itself: trace, debug, info, warn or error
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info", hide = true, value_parser = log_level)]
     pub(crate) loglevel: String,
-    /// Token for a host that is talked to over a port; that in the default state folder when none is given
+    /// Token for a cluster, or for a host that is talked to over a port; then that in the default state folder when none is given
     #[arg(long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     #[command(flatten)]
@@ -62,51 +62,51 @@ pub(crate) struct Global {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Kubernetes options")]
 pub(crate) struct Kubernetes {
-    /// File that says how to reach clusters
-    #[arg(long, global = true, hide = true, value_name = "FILE")]
-    kubeconfig: Option<String>,
-    /// Context in that file
-    #[arg(long, global = true, hide = true, value_name = "NAME")]
-    context: Option<String>,
+    /// File that says how to reach clusters; KUBECONFIG or ~/.kube/config when none is given
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<String>,
+    /// Context in that file; its current one when none is given
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
     /// Cluster in that file
     #[arg(long, global = true, hide = true, value_name = "NAME")]
-    cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
     /// User in that file
     #[arg(long, global = true, hide = true, value_name = "NAME")]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Address of the API server
     #[arg(short, long, global = true, hide = true, value_name = "URL")]
-    server: Option<String>,
+    pub(crate) server: Option<String>,
     /// User to act as
     #[arg(long = "as", global = true, hide = true, value_name = "NAME")]
-    act_as: Option<String>,
+    pub(crate) act_as: Option<String>,
     /// Group to act as; may be given several times
     #[arg(long, global = true, hide = true, value_name = "NAME")]
-    as_group: Vec<String>,
+    pub(crate) as_group: Vec<String>,
     /// Uid to act as
     #[arg(long, global = true, hide = true, value_name = "UID")]
-    as_uid: Option<String>,
+    pub(crate) as_uid: Option<String>,
     /// File with the certificate of the server's authority
     #[arg(long, global = true, hide = true, value_name = "FILE")]
-    certificate_authority: Option<String>,
+    pub(crate) certificate_authority: Option<String>,
     /// File with the certificate of the user
     #[arg(long, global = true, hide = true, value_name = "FILE")]
-    client_certificate: Option<String>,
+    pub(crate) client_certificate: Option<String>,
     /// File with the key of the user
     #[arg(long, global = true, hide = true, value_name = "FILE")]
-    client_key: Option<String>,
+    pub(crate) client_key: Option<String>,
     /// Do not check the server's certificate
     #[arg(long, global = true, hide = true)]
-    insecure_skip_tls_verify: bool,
+    pub(crate) insecure_skip_tls_verify: bool,
     /// Name that the server's certificate must have
     #[arg(long, global = true, hide = true, value_name = "NAME")]
-    tls_server_name: Option<String>,
+    pub(crate) tls_server_name: Option<String>,
     /// Folder for what was read from servers
     #[arg(long, global = true, hide = true, value_name = "FOLDER")]
     cache_dir: Option<String>,
     /// Do not compress answers
     #[arg(long, global = true, hide = true)]
-    disable_compression: bool,
+    pub(crate) disable_compression: bool,
     /// Log level of the client library
     #[arg(
         short = 'v',

@@ -5,6 +5,7 @@
 
 mod act;
 mod cli;
+mod cluster;
 mod commands;
 mod complete;
 mod context;

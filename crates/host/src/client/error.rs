@@ -7,7 +7,7 @@ use crate::wire::{Reason, Status};
 /// Why a call gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The host answered with a refusal.
+    /// The server answered with a refusal.
     #[error("{}", .0.message)]
     Status(Box<Status>),
     /// Nobody answers at the address.
@@ -18,27 +18,35 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A request found no way to a server that is not a host.
+    #[error("{server} cannot be reached")]
+    NoWay {
+        /// The server.
+        server: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The connection broke in the middle of an answer.
-    #[error("the connection to the host at {address} broke")]
+    #[error("the connection to {server} broke")]
     Broken {
-        /// The address.
-        address: String,
+        /// The server.
+        server: String,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The answer is not what this client understands; most likely the versions differ.
-    #[error("the host's answer is not understood ({what})")]
+    #[error("the server's answer is not understood ({what})")]
     Answer {
         /// What was read.
         what: &'static str,
         /// Why.
         source: serde_json::Error,
     },
-    /// The host did not answer in time.
-    #[error("the host at {address} did not answer within {} s", .after.as_secs())]
+    /// The server did not answer in time.
+    #[error("{server} did not answer within {} s", .after.as_secs())]
     Timeout {
-        /// The address.
-        address: String,
+        /// The server.
+        server: String,
         /// How long the client waited.
         after: Duration,
     },
@@ -50,6 +58,22 @@ pub enum Error {
         /// The text.
         text: String,
     },
+    /// The server was not taught this kind of object.
+    #[error("{server} knows no {resource}")]
+    NoKind {
+        /// The server.
+        server: String,
+        /// The kind, as `rollouts.argoproj.io`.
+        resource: String,
+    },
+    /// Only a host has what was asked for.
+    #[error("{server} has no {what}: only a host has one")]
+    OnlyHosts {
+        /// The server.
+        server: String,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A name that cannot stand in a path.
     #[error("`{name}` is not a valid name")]
     Name {
@@ -59,7 +83,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The host's word for the refusal, when it was one.
+    /// The server's word for the refusal, when it was one.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::Status(status) => Some(status.reason),
@@ -67,7 +91,7 @@ impl Error {
         }
     }
 
-    /// Whether the host said that the object does not exist.
+    /// Whether the server said that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.reason() == Some(Reason::NotFound)
     }

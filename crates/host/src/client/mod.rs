@@ -1,4 +1,5 @@
-//! A client of the host's API, for the command line and for tests.
+//! A client of the host's API, for the command line and for tests; over a [`Carrier`] also of any other server that has the API of
+//! Kubernetes.
 //!
 //! Start at [`Client::new`]. Every call opens a connection of its own: on a Unix socket that costs less than keeping
 //! count of old ones, and a watch or a followed log has its connection to itself. A refusal by the host is
@@ -7,16 +8,18 @@
 //! Nothing is tried again here: whether that is safe, only the caller knows.
 
 mod address;
+mod applying;
+mod carrier;
 mod error;
 mod paths;
 mod streams;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +29,7 @@ use tokio::net::{TcpStream, UnixStream};
 use paths::{collection_path, object_path, query, segment, selectors};
 
 pub use address::Address;
+pub use carrier::{Body, Carried, Carrier, CarrierError};
 pub use error::{Error, Result};
 pub use streams::{Chunks, Watch};
 
@@ -41,6 +45,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_mins(1);
 /// The largest answer that is kept in memory: a list of every object of a large host fits many times.
 const LARGEST_ANSWER: usize = 1 << 30;
+/// The largest refusal that is read.
+const LARGEST_REFUSAL: usize = 1 << 20;
 
 /// Which objects of a kind are wanted.
 #[derive(Clone, Debug, Default)]
@@ -82,10 +88,17 @@ pub struct ApplyMode {
     pub force: bool,
 }
 
-/// A connection to a host: an address, and what is told about every write.
+/// How requests get to a server.
+#[derive(Clone, Debug)]
+enum Way {
+    Host(Address),
+    Carried(Arc<dyn Carrier>),
+}
+
+/// The way to a server, and what a host is told about every write.
 #[derive(Clone, Debug)]
 pub struct Client {
-    address: Address,
+    way: Way,
     action: Option<String>,
     reason: Option<String>,
     answer: Duration,
@@ -94,8 +107,18 @@ pub struct Client {
 impl Client {
     /// A client of the host at this address. Nothing is opened yet.
     pub fn new(address: Address) -> Self {
+        Self::by(Way::Host(address))
+    }
+
+    /// A client of the server that the carrier goes to. It answers to everything that Kubernetes has; what only a host has ends in
+    /// [`Error::OnlyHosts`].
+    pub fn over(carrier: Arc<dyn Carrier>) -> Self {
+        Self::by(Way::Carried(carrier))
+    }
+
+    fn by(way: Way) -> Self {
         Self {
-            address,
+            way,
             action: None,
             reason: None,
             answer: ANSWER,
@@ -111,16 +134,34 @@ impl Client {
         }
     }
 
-    /// Where it connects to.
-    pub fn address(&self) -> &Address {
-        &self.address
+    /// Whether the server is a host.
+    pub fn is_of_a_host(&self) -> bool {
+        matches!(self.way, Way::Host(_))
+    }
+
+    /// The server, as errors name it.
+    pub fn server(&self) -> String {
+        match &self.way {
+            Way::Host(address) => format!("the host at {address}"),
+            Way::Carried(carrier) => carrier.server(),
+        }
+    }
+
+    fn only_of_a_host(&self, what: &'static str) -> Result<()> {
+        if self.is_of_a_host() {
+            return Ok(());
+        }
+        Err(Error::OnlyHosts {
+            server: self.server(),
+            what,
+        })
     }
 
     /// The same client whose writes appear in the audit trail as `action` (`promote`), with the user's reason.
     #[must_use]
     pub fn acting(&self, action: &str, reason: Option<&str>) -> Self {
         Self {
-            address: self.address.clone(),
+            way: self.way.clone(),
             action: Some(action.to_owned()),
             reason: reason.map(str::to_owned),
             answer: self.answer,
@@ -154,7 +195,8 @@ impl Client {
             collection_path(kind, namespace)?,
             query(&selectors(wanted))
         );
-        let answer: Listed = self.call(Method::GET, &path, None).await?;
+        let answer = self.call::<Listed>(Method::GET, &path, None).await;
+        let answer = answer.map_err(|error| self.of_kind(kind, error))?;
         Ok(List {
             items: answer.items,
             resource_version: answer.metadata.resource_version,
@@ -177,9 +219,7 @@ impl Client {
         }
         let path = format!("{}{}", collection_path(kind, namespace)?, query(&pairs));
         let response = self.send(Method::GET, &path, None).await?;
-        Ok(Watch::new(
-            self.stream(refused(response, &self.address).await?),
-        ))
+        Ok(Watch::new(self.stream(self.refused(response).await?)))
     }
 
     /// Creates an object and gives it back as stored.
@@ -249,13 +289,17 @@ impl Client {
         .await
     }
 
-    /// Applies manifests, all or none; `namespace` is for those that name none.
+    /// Applies manifests; `namespace` is for those that name none. A host applies all or none; any other server is asked first whether it
+    /// would take each of them.
     pub async fn apply(
         &self,
         request: &ApplyRequest,
         namespace: &str,
         mode: ApplyMode,
     ) -> Result<Vec<Applied>> {
+        if !self.is_of_a_host() {
+            return self.apply_each(request.clone(), namespace, mode).await;
+        }
         let mut pairs = vec![("namespace", namespace.to_owned())];
         if mode.dry_run {
             pairs.push(("dryRun", "All".to_owned()));
@@ -292,18 +336,24 @@ impl Client {
         if wanted.previous {
             pairs.push(("previous", "true".to_owned()));
         }
+        let root = if self.is_of_a_host() {
+            "/crossfade/v1"
+        } else {
+            "/api/v1"
+        };
         let path = format!(
-            "/crossfade/v1/namespaces/{}/pods/{}/log{}",
+            "{root}/namespaces/{}/pods/{}/log{}",
             segment(namespace)?,
             segment(pod)?,
             query(&pairs)
         );
         let response = self.send(Method::GET, &path, None).await?;
-        Ok(self.stream(refused(response, &self.address).await?))
+        Ok(self.stream(self.refused(response).await?))
     }
 
     /// Why a release stands where it stands.
     pub async fn explain(&self, namespace: &str, rollout: &str) -> Result<Explanation> {
+        self.only_of_a_host("explanation of its own")?;
         let path = format!(
             "/crossfade/v1/namespaces/{}/rollouts/{}/explain",
             segment(namespace)?,
@@ -318,6 +368,7 @@ impl Client {
         namespace: Option<&str>,
         subject: Option<&str>,
     ) -> Result<Vec<AuditRow>> {
+        self.only_of_a_host("audit trail")?;
         let mut pairs = Vec::new();
         pairs.extend(namespace.map(|n| ("namespace", n.to_owned())));
         pairs.extend(subject.map(|s| ("subject", s.to_owned())));
@@ -333,6 +384,7 @@ impl Client {
 
     /// What the host is and where it listens.
     pub async fn info(&self) -> Result<Info> {
+        self.only_of_a_host("word about itself")?;
         self.call(Method::GET, "/crossfade/v1/info", None).await
     }
 
@@ -347,6 +399,7 @@ impl Client {
 
     /// A `GET` to the metric store, for example `api/v1/query` with `[("query", "up")]`: status code and body as they came.
     pub async fn prometheus(&self, path: &str, pairs: &[(&str, String)]) -> Result<(u16, Bytes)> {
+        self.only_of_a_host("metric store")?;
         let path = format!(
             "/crossfade/v1/prometheus/{}{}",
             path.trim_start_matches('/'),
@@ -364,7 +417,7 @@ impl Client {
         body: Option<(&str, &Value)>,
     ) -> Result<T> {
         let response = self.send(method, path, body).await?;
-        let response = refused(response, &self.address).await?;
+        let response = self.refused(response).await?;
         let bytes = self.whole(response).await?;
         serde_json::from_slice(&bytes).map_err(|source| Error::Answer {
             what: "body",
@@ -377,23 +430,11 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<(&str, &Value)>,
-    ) -> Result<Response<Incoming>> {
-        let mut request = Request::builder().method(method).uri(path);
-        let authority = match &self.address {
-            Address::Socket(_) => "crossfade",
-            Address::Loopback { authority, token } => {
-                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-                authority
-            }
-        };
-        request = request
-            .header(header::HOST, authority)
+    ) -> Result<Response<Body>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(header::ACCEPT, "application/json");
-        for (name, value) in [(ACTION, &self.action), (REASON, &self.reason)] {
-            if let Some(value) = value {
-                request = request.header(name, crate::wire::encode(value));
-            }
-        }
         let bytes = match body {
             None => Bytes::new(),
             Some((content, value)) => {
@@ -406,22 +447,17 @@ impl Client {
                     .into()
             }
         };
-        let request = request
-            .body(Full::new(bytes))
-            .map_err(|source| self.broken(source))?;
         let exchange = async {
-            match &self.address {
-                Address::Socket(path) => {
-                    let stream = self.opened(UnixStream::connect(path)).await?;
-                    self.exchange(stream, request).await
+            match &self.way {
+                Way::Carried(carrier) => {
+                    let request = request.body(bytes).map_err(|source| self.broken(source))?;
+                    let carried = carrier.carry(request).await;
+                    carried.map_err(|source| Error::NoWay {
+                        server: carrier.server(),
+                        source,
+                    })
                 }
-                Address::Loopback { authority, .. } => {
-                    let stream = self.opened(TcpStream::connect(authority)).await?;
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|source| self.broken(source))?;
-                    self.exchange(stream, request).await
-                }
+                Way::Host(address) => self.to_host(address, request, bytes).await,
             }
         };
         tokio::time::timeout(self.answer, exchange)
@@ -429,21 +465,56 @@ impl Client {
             .unwrap_or_else(|_| Err(self.late(self.answer)))
     }
 
-    async fn opened<S>(&self, connecting: impl Future<Output = std::io::Result<S>>) -> Result<S> {
+    async fn to_host(
+        &self,
+        address: &Address,
+        mut request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<Response<Body>> {
+        request = match address {
+            Address::Socket(_) => request.header(header::HOST, "crossfade"),
+            Address::Loopback { authority, token } => request
+                .header(header::HOST, authority)
+                .header(header::AUTHORIZATION, format!("Bearer {token}")),
+        };
+        for (name, value) in [(ACTION, &self.action), (REASON, &self.reason)] {
+            if let Some(value) = value {
+                request = request.header(name, crate::wire::encode(value));
+            }
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|source| self.broken(source))?;
+        match address {
+            Address::Socket(path) => {
+                let stream = self.opened(address, UnixStream::connect(path)).await?;
+                self.exchange(stream, request).await
+            }
+            Address::Loopback { authority, .. } => {
+                let stream = self.opened(address, TcpStream::connect(authority)).await?;
+                stream
+                    .set_nodelay(true)
+                    .map_err(|source| self.broken(source))?;
+                self.exchange(stream, request).await
+            }
+        }
+    }
+
+    async fn opened<S>(
+        &self,
+        address: &Address,
+        connecting: impl Future<Output = std::io::Result<S>>,
+    ) -> Result<S> {
         tokio::time::timeout(CONNECT, connecting)
             .await
             .map_err(|_| self.late(CONNECT))?
             .map_err(|source| Error::Unreachable {
-                address: self.address.to_string(),
+                address: address.to_string(),
                 source,
             })
     }
 
-    async fn exchange<S>(
-        &self,
-        stream: S,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>>
+    async fn exchange<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Response<Body>>
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
@@ -452,39 +523,69 @@ impl Client {
             .map_err(|source| self.broken(source))?;
         // Ends by itself when the answer has been read or dropped; an error reaches the caller through the body.
         tokio::spawn(connection);
-        sender
+        let response = sender
             .send_request(request)
             .await
-            .map_err(|source| self.broken(source))
+            .map_err(|source| self.broken(source))?;
+        Ok(response.map(|body| body.map_err(CarrierError::from).boxed_unsync()))
     }
 
-    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes> {
-        match Limited::new(response.into_body(), LARGEST_ANSWER)
-            .collect()
-            .await
-        {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(source) => Err(Error::Broken {
-                address: self.address.to_string(),
+    async fn whole(&self, response: Response<Body>) -> Result<Bytes> {
+        self.collected(response, LARGEST_ANSWER).await
+    }
+
+    async fn collected(&self, response: Response<Body>, limit: usize) -> Result<Bytes> {
+        // Boxed, because the compiler cannot see through it that it may change threads.
+        let collect: futures_util::future::BoxFuture<'_, _> =
+            Box::pin(Limited::new(response.into_body(), limit).collect());
+        let body = collect.await;
+        body.map(http_body_util::Collected::to_bytes)
+            .map_err(|source| Error::Broken {
+                server: self.server(),
                 source,
-            }),
+            })
+    }
+
+    /// A list that is not found is one of a kind that the server does not know.
+    fn of_kind(&self, kind: Kind, error: Error) -> Error {
+        match error {
+            Error::Status(status) if status.code == 404 => Error::NoKind {
+                server: self.server(),
+                resource: kind.resource(),
+            },
+            error => error,
         }
     }
 
-    fn stream(&self, response: Response<Incoming>) -> Chunks {
-        Chunks::new(response.into_body(), self.address.clone())
+    /// Turns a refusal into an error.
+    async fn refused(&self, response: Response<Body>) -> Result<Response<Body>> {
+        let code = response.status();
+        if code.is_success() {
+            return Ok(response);
+        }
+        let body = self.collected(response, LARGEST_REFUSAL).await?;
+        // Any JSON object reads as a `Status`; one that says nothing is none.
+        let status = serde_json::from_slice(&body)
+            .ok()
+            .filter(|status: &Status| !status.message.is_empty())
+            .unwrap_or_else(|| plain_status(code, &body));
+        Err(Error::Status(Box::new(status)))
+    }
+
+    fn stream(&self, response: Response<Body>) -> Chunks {
+        Chunks::new(response.into_body(), self.server())
     }
 
     fn broken(&self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
         Error::Broken {
-            address: self.address.to_string(),
+            server: self.server(),
             source: Box::new(source),
         }
     }
 
     fn late(&self, after: Duration) -> Error {
         Error::Timeout {
-            address: self.address.to_string(),
+            server: self.server(),
             after,
         }
     }
@@ -496,29 +597,6 @@ pub(crate) const ACTION: &str = "x-crossfade-action";
 pub(crate) const REASON: &str = "x-crossfade-reason";
 
 const JSON: &str = "application/json";
-
-/// Turns a refusal into an error.
-async fn refused(response: Response<Incoming>, address: &Address) -> Result<Response<Incoming>> {
-    let code = response.status();
-    if code.is_success() {
-        return Ok(response);
-    }
-    let body = match Limited::new(response.into_body(), 1 << 20).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(source) => {
-            return Err(Error::Broken {
-                address: address.to_string(),
-                source,
-            });
-        }
-    };
-    // Any JSON object reads as a `Status`; one that says nothing is none.
-    let status = serde_json::from_slice(&body)
-        .ok()
-        .filter(|status: &Status| !status.message.is_empty())
-        .unwrap_or_else(|| plain_status(code, &body));
-    Err(Error::Status(Box::new(status)))
-}
 
 /// A refusal that is no `Status`: something else than a host may listen at the address.
 fn plain_status(code: StatusCode, body: &[u8]) -> Status {

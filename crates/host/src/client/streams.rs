@@ -2,22 +2,21 @@
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
-use super::address::Address;
+use super::carrier::Body;
 use super::error::{Error, Result};
 use crate::wire::{WatchChange, WatchEvent};
 
 /// A body that arrives bit by bit.
 #[derive(Debug)]
 pub struct Chunks {
-    body: Incoming,
-    address: Address,
+    body: Body,
+    server: String,
 }
 
 impl Chunks {
-    pub(super) fn new(body: Incoming, address: Address) -> Self {
-        Self { body, address }
+    pub(super) fn new(body: Body, server: String) -> Self {
+        Self { body, server }
     }
 
     /// The next piece; `None` at the end.
@@ -30,8 +29,8 @@ impl Chunks {
                 },
                 Err(source) => {
                     return Some(Err(Error::Broken {
-                        address: self.address.to_string(),
-                        source: Box::new(source),
+                        server: self.server.clone(),
+                        source,
                     }));
                 }
             }
@@ -54,7 +53,7 @@ impl Watch {
         }
     }
 
-    /// The next change; `None` when the host ended the watch (watch again from the last resourceVersion). An error event
+    /// The next change; `None` when the server ended the watch (watch again from the last resourceVersion). An error event
     /// arrives as [`Error::Status`]; after [`Reason::Expired`](super::Reason::Expired) list again.
     pub async fn next(&mut self) -> Option<Result<WatchEvent>> {
         loop {

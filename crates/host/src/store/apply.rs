@@ -9,8 +9,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::error::{Result, StoreError};
-use super::kind::{Kind, Scope, StatusWrites, harmless, split_api_version};
+use super::kind::{Kind, Scope, StatusWrites, harmless};
 use super::object::{Key, LAST_APPLIED, Object, finalizers, meta_mut, meta_text};
+use super::overlays::{overlaid, text};
 use super::patch::three_way;
 use super::rules::last_applied;
 use super::secret;
@@ -36,7 +37,7 @@ pub(super) fn apply(
     namespace: &str,
     immutable: Immutable,
 ) -> Result<Vec<Applied>> {
-    let documents = overlaid(request, namespace)?;
+    let documents = overlaid(request, namespace).map_err(StoreError::BadRequest)?;
     let mut applied = Vec::new();
     let mut refused = Vec::new();
     for document in documents {
@@ -52,77 +53,6 @@ pub(super) fn apply(
     } else {
         Err(StoreError::Several(refused))
     }
-}
-
-/// The documents with the overlays laid over them.
-fn overlaid(request: ApplyRequest, namespace: &str) -> Result<Vec<Value>> {
-    let mut documents = expanded(request.documents, "document")?;
-    for overlay in expanded(request.overlays, "overlay")? {
-        if meta_text(&overlay, "name").is_empty() {
-            return Err(StoreError::BadRequest(format!(
-                "an overlay of kind {} has no metadata.name",
-                text(&overlay, "kind")
-            )));
-        }
-        let mut matched = false;
-        for document in documents
-            .iter_mut()
-            .filter(|d| is_for(&overlay, d, namespace))
-        {
-            crossfade_api::merge_patch::apply(document, &overlay);
-            matched = true;
-        }
-        if !matched {
-            documents.push(overlay);
-        }
-    }
-    Ok(documents)
-}
-
-/// Lists opened up, blanks left out, and everything that is left is an object with a kind.
-fn expanded(documents: Vec<Value>, what: &str) -> Result<Vec<Value>> {
-    let mut result = Vec::new();
-    for (index, mut document) in documents.into_iter().enumerate() {
-        if document.is_null() {
-            continue;
-        }
-        let number = index + 1;
-        if !document.is_object() {
-            return Err(StoreError::BadRequest(format!(
-                "{what} {number} is no object with apiVersion and kind"
-            )));
-        }
-        let kind = text(&document, "kind").to_owned();
-        if kind.is_empty() {
-            return Err(StoreError::BadRequest(format!(
-                "{what} {number} has no kind"
-            )));
-        }
-        if kind == "List"
-            && let Some(Value::Array(items)) = document.get_mut("items").map(Value::take)
-        {
-            result.extend(expanded(items, &format!("item of {what} {number}:"))?);
-        } else {
-            result.push(document);
-        }
-    }
-    Ok(result)
-}
-
-/// Whether an overlay is for a document: same kind and name and, as far as it names them, group and namespace.
-fn is_for(overlay: &Value, document: &Value, namespace: &str) -> bool {
-    let own = meta_text(document, "namespace");
-    let own = if own.is_empty() { namespace } else { own };
-    let wanted = meta_text(overlay, "namespace");
-    let group = |value| split_api_version(text(value, "apiVersion")).0.to_owned();
-    text(overlay, "kind") == text(document, "kind")
-        && meta_text(overlay, "name") == meta_text(document, "name")
-        && (text(overlay, "apiVersion").is_empty() || group(overlay) == group(document))
-        && (wanted.is_empty() || wanted == own)
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn apply_one(

@@ -187,7 +187,7 @@ pub(super) fn meta_mut(value: &mut Value) -> Option<&mut Map<String, Value>> {
 }
 
 /// A text in `metadata`; empty when absent.
-pub(super) fn meta_text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(crate) fn meta_text<'a>(value: &'a Value, name: &str) -> &'a str {
     meta(value)
         .and_then(|m| m.get(name))
         .and_then(Value::as_str)

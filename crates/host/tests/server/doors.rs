@@ -76,7 +76,7 @@ async fn something_else_at_the_address_is_not_taken_for_a_host() {
     let client = Client::new(Address::parse(&format!("http://{address}"), Some("t")).unwrap());
     let told = [
         "502 Bad Gateway: no!",
-        "the host's answer is not understood (body)",
+        "the server's answer is not understood (body)",
         &format!("the connection to the host at http://{address} broke"),
         &format!("the connection to the host at http://{address} broke"),
     ];
