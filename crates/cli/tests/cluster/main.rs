@@ -83,10 +83,9 @@ impl Stage {
             .current_dir(self.folder.path())
             .kill_on_drop(true)
             .output();
-        let output: Output = tokio::time::timeout(LONGEST, command)
-            .await
-            .unwrap_or_else(|_| panic!("{words:?} does not end"))
-            .expect("it runs");
+        let ended = tokio::time::timeout(LONGEST, command).await;
+        assert!(ended.is_ok(), "{words:?} does not end");
+        let output: Output = ended.expect("it ended").expect("it runs");
         Said {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),

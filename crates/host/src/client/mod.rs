@@ -451,8 +451,8 @@ impl Client {
             match &self.way {
                 Way::Carried(carrier) => {
                     let request = request.body(bytes).map_err(|source| self.broken(source))?;
-                    let carried = carrier.carry(request).await;
-                    carried.map_err(|source| Error::NoWay {
+                    let answer = carrier.carry(request).await;
+                    answer.map_err(|source| Error::NoWay {
                         server: carrier.server(),
                         source,
                     })
