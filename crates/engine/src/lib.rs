@@ -10,3 +10,5 @@ pub mod gate;
 pub mod mutant;
 pub mod pass;
 pub mod rollout;
+pub mod views;
+pub mod written;

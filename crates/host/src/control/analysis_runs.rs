@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use crossfade_api::analysis_run::AnalysisRunStatus;
-use crossfade_api::names::{annotation, label};
-use crossfade_api::{AnalysisRun, Resource as _, merge_patch, substitute};
+use crossfade_api::names::label;
+use crossfade_api::{AnalysisRun, Resource as _, substitute};
 use crossfade_engine::action::{Action, Done, Failure, FailureKind, NewJob, Outcome, Target};
 use crossfade_engine::analysis::world::World;
+use crossfade_engine::written;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::host::Context;
 use super::objects::ObjectError;
-use super::rollouts::owner_reference;
-use super::{measuring, views};
+use super::views;
 use crate::store::Kind;
 use crate::wire::Part;
 
@@ -134,49 +134,20 @@ fn deleted(outcome: Result<(), ObjectError>) -> Outcome {
 }
 
 /// Creates the Job of a measurement: its arguments put in, marked as belonging to its run.
-async fn create_job(context: &Context, new: &NewJob, secrets: &measuring::Secrets<'_>) -> Outcome {
+async fn create_job(context: &Context, new: &NewJob, secrets: &written::Secrets<'_>) -> Outcome {
     let unresolved = |message: String| Failure {
         kind: FailureKind::Unresolved,
         message,
     };
-    let (values, redactor) = measuring::values(&new.args, secrets).map_err(unresolved)?;
+    let (values, redactor) = written::values(&new.args, secrets).map_err(unresolved)?;
     let metric = substitute::metric(&new.metric, &values)
         .map_err(|why| unresolved(redactor.message(&why)))?;
-    let Some(job) = &metric.provider.job else {
+    let Some(object) = written::job(new, &metric) else {
         return Err(Failure {
             kind: FailureKind::Other,
             message: "the metric is no Job".to_owned(),
         });
     };
-    let mut labels = job.metadata.labels.clone();
-    labels.insert(label::ANALYSIS_RUN_UID.to_owned(), new.run_uid.clone());
-    let mut annotations = job.metadata.annotations.clone();
-    annotations.insert(
-        annotation::ANALYSIS_RUN_NAME.to_owned(),
-        new.run_name.clone(),
-    );
-    annotations.insert(
-        annotation::ANALYSIS_RUN_NAMESPACE.to_owned(),
-        new.namespace.clone(),
-    );
-    annotations.insert(
-        annotation::ANALYSIS_RUN_METRIC.to_owned(),
-        metric.name.clone(),
-    );
-    let mut spec = job.spec.as_json().clone();
-    spec["template"]["metadata"]["labels"][label::ANALYSIS_RUN_UID] = json!(new.run_uid);
-    let object = json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": new.name,
-            "namespace": new.namespace,
-            "labels": labels,
-            "annotations": annotations,
-            "ownerReferences": [owner_reference("AnalysisRun", &new.run_name, &new.run_uid)],
-        },
-        "spec": spec,
-    });
     match context.objects.create(Kind::Job, object).await {
         Ok(object) => Ok(Done::Written(
             views::text(&object, "/metadata/resourceVersion").to_owned(),
@@ -203,22 +174,10 @@ pub(super) async fn record(
     before: &AnalysisRunStatus,
     after: &AnalysisRunStatus,
 ) -> Result<(), ObjectError> {
-    let json =
-        |status: &AnalysisRunStatus| -> Value { serde_json::to_value(status).unwrap_or_default() };
-    let before = if *before == AnalysisRunStatus::default() {
-        json!({})
-    } else {
-        json(before)
-    };
-    if let Some(patch) = merge_patch::diff(&before, &json(after)) {
+    if let Some(patch) = written::run_status(before, after) {
         context
             .objects
-            .patch(
-                Kind::AnalysisRun,
-                target,
-                Part::Object,
-                json!({"status": patch}),
-            )
+            .patch(Kind::AnalysisRun, target, Part::Object, patch)
             .await?;
     }
     Ok(())

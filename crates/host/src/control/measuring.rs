@@ -4,17 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossfade_api::substitute;
-use crossfade_engine::analysis::measure::{
-    ArgumentSource, MeasureRequest, Measured, conclude, in_error,
-};
-use crossfade_engine::analysis::redact::Redactor;
+use crossfade_engine::analysis::measure::{MeasureRequest, Measured, conclude, in_error};
+use crossfade_engine::written::{Secrets, values};
 use crossfade_judge::condition::evaluate_time;
 use crossfade_metrics::transport::Transport;
 use crossfade_metrics::{Defaults, Moment, provider};
 use jiff::Timestamp;
-
-/// Looks a key of a Secret up; the error says what is missing, without saying what else is there.
-pub(super) type Secrets<'s> = dyn Fn(&str, &str) -> Result<Vec<u8>, String> + Send + Sync + 's;
 
 /// Carries measurements out.
 pub(super) struct Measuring {
@@ -69,27 +64,4 @@ impl Measuring {
             metadata: redactor.metadata(&provider.metadata()),
         }
     }
-}
-
-/// The values of arguments, and what must stay hidden among them.
-pub(super) fn values(
-    args: &BTreeMap<String, ArgumentSource>,
-    secrets: &Secrets<'_>,
-) -> Result<(BTreeMap<String, String>, Redactor), String> {
-    let mut values = BTreeMap::new();
-    let mut hidden = Vec::new();
-    for (argument, source) in args {
-        let value = match source {
-            ArgumentSource::Value(value) => value.clone(),
-            ArgumentSource::Secret { name, key } => {
-                let value = secrets(name, key)?;
-                let value = String::from_utf8(value)
-                    .map_err(|_| format!("argument \"{argument}\" is not valid UTF-8"))?;
-                hidden.push(value.clone());
-                value
-            }
-        };
-        values.insert(argument.clone(), value);
-    }
-    Ok((values, Redactor::new(hidden)))
 }

@@ -20,7 +20,8 @@ mod queue;
 mod rollouts;
 mod routes;
 mod schemas;
-mod views;
 mod workloads;
+
+use crossfade_engine::views;
 
 pub use host::{Host, Settings, StartError};

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crossfade_api::time;
 use crossfade_engine::action::Target;
+use crossfade_engine::written::owner_reference;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::host::{Context, Subject};
 use super::objects::{ObjectError, Stored};
-use super::rollouts::owner_reference;
 use super::views;
 use super::workloads::{self, JobStep};
 use crate::store::Kind;

@@ -7,14 +7,14 @@ use crossfade_api::analysis::{AnalysisTemplateSpec, TemplateRef};
 use crossfade_api::names::{annotation, label};
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::validate::references::RouterKind;
-use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout, merge_patch};
+use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout};
 use crossfade_engine::action::{
-    Action, Done, Failure, FailureKind, KeyChanges, NewReplicaSet, Outcome, ReplicaSetChange,
-    Split, Target,
+    Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, Split, Target,
 };
 use crossfade_engine::decision::Found;
 use crossfade_engine::rollout;
 use crossfade_engine::rollout::world::{ReplicaSet, Router, Settings, TemplateKey, World};
+use crossfade_engine::written;
 use serde_json::{Value, json};
 
 use super::host::Context;
@@ -33,7 +33,6 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
     let uid = views::text(&object, "/metadata/uid").to_owned();
     let prepared = context.prepared.of(&object);
     let rollout = Arc::clone(&prepared.0);
-    let template = rollout.spec.template.clone();
     let replica_sets = objects
         .list(Kind::ReplicaSet, Some(namespace))
         .iter()
@@ -42,7 +41,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
                 .is_some_and(|labels| labels.get(label::POD_HASH).is_some())
         })
         .filter(|set| views::controller(set).is_none_or(|(_, _, owner)| owner == uid))
-        .map(|set| views::replica_set(set, &template))
+        .map(|set| views::replica_set(set))
         .collect();
     let mut services = BTreeMap::new();
     for service in rollout::named_services(&rollout) {
@@ -225,18 +224,15 @@ fn written(object: &Value) -> Done {
 /// Performs one action of a Rollout's pass.
 pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Action) -> Outcome {
     match action {
-        Action::CreateReplicaSet(new) => create_replica_set(context, rollout, new).await,
+        Action::CreateReplicaSet(new) => create_replica_set(context, new).await,
         Action::UpdateReplicaSet { target, change } => {
-            let patch = replica_set_patch(change);
+            let patch = written::replica_set_change(change);
             let object = context
                 .objects
                 .patch(Kind::ReplicaSet, target, Part::Object, patch)
                 .await
                 .map_err(Failure::from)?;
-            Ok(Done::ReplicaSet(Box::new(views::replica_set(
-                &object,
-                &rollout.spec.template,
-            ))))
+            Ok(Done::ReplicaSet(Box::new(views::replica_set(&object))))
         }
         Action::DeleteReplicaSet { target } => delete(context, Kind::ReplicaSet, target).await,
         Action::AdoptReplicaSet { target, owner_uid } => {
@@ -252,7 +248,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
                     message: "the Rollout is gone".to_owned(),
                 });
             }
-            let owners = json!({"metadata": {"ownerReferences": [owner_reference("Rollout", rollout.name(), owner_uid)]}});
+            let owners = json!({"metadata": {"ownerReferences": [written::owner_reference("Rollout", rollout.name(), owner_uid)]}});
             context
                 .objects
                 .patch(Kind::ReplicaSet, target, Part::Object, owners)
@@ -274,10 +270,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
             annotations,
             replicas,
         } => {
-            let mut patch = json!({"metadata": {"annotations": annotations}});
-            if let Some(replicas) = replicas {
-                patch["spec"] = json!({"replicas": replicas});
-            }
+            let patch = written::rollout_change(annotations, *replicas);
             context
                 .objects
                 .patch(Kind::Rollout, target, Part::Object, patch)
@@ -290,10 +283,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
             hash,
             managed_by,
         } => {
-            let mut patch = json!({"spec": {"selector": {label::POD_HASH: hash.as_str()}}});
-            if let Some(manager) = managed_by {
-                patch["metadata"] = json!({"annotations": {annotation::MANAGED_BY: manager}});
-            }
+            let patch = written::service_switch(hash, managed_by.as_deref());
             change_service(context, target, patch).await
         }
         Action::ReleaseService { target } => release_service(context, target).await,
@@ -374,37 +364,9 @@ async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
     }
 }
 
-/// An owner reference of a controller.
-pub(super) fn owner_reference(kind: &str, name: &str, uid: &str) -> Value {
-    let api_version = if kind == "Rollout" || kind == "AnalysisRun" {
-        "argoproj.io/v1alpha1"
-    } else if kind == "Job" {
-        "batch/v1"
-    } else {
-        "apps/v1"
-    };
-    json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true})
-}
-
-async fn create_replica_set(context: &Context, rollout: &Rollout, new: &NewReplicaSet) -> Outcome {
-    let object = json!({
-        "apiVersion": "apps/v1",
-        "kind": "ReplicaSet",
-        "metadata": {
-            "name": new.name,
-            "namespace": new.namespace,
-            "labels": new.labels,
-            "annotations": new.annotations,
-            "ownerReferences": [owner_reference("Rollout", &new.owner_name, &new.owner_uid)],
-        },
-        "spec": {
-            "replicas": 0,
-            "minReadySeconds": new.min_ready_seconds,
-            "selector": new.selector,
-            "template": new.template,
-        },
-    });
-    let view = |object: &Value| Box::new(views::replica_set(object, &rollout.spec.template));
+async fn create_replica_set(context: &Context, new: &NewReplicaSet) -> Outcome {
+    let object = written::replica_set(new);
+    let view = |object: &Value| Box::new(views::replica_set(object));
     match context.objects.create(Kind::ReplicaSet, object).await {
         Ok(object) => Ok(Done::ReplicaSet(view(&object))),
         Err(ObjectError::Exists(message)) => {
@@ -441,52 +403,6 @@ async fn create_run(context: &Context, run: &AnalysisRun) -> Outcome {
     }
 }
 
-/// A change of a ReplicaSet as a merge patch.
-fn replica_set_patch(change: &ReplicaSetChange) -> Value {
-    let mut patch = json!({});
-    let put = |patch: &mut Value, pointer: &[&str], value: Value| {
-        let mut place = patch;
-        for member in pointer {
-            place = &mut place[*member];
-        }
-        *place = value;
-    };
-    if let Some(replicas) = change.replicas {
-        put(&mut patch, &["spec", "replicas"], json!(replicas));
-    }
-    if let Some(seconds) = change.min_ready_seconds {
-        put(&mut patch, &["spec", "minReadySeconds"], json!(seconds));
-    }
-    let keys = |patch: &mut Value, pointer: &[&str], changes: &KeyChanges| {
-        if !changes.is_empty() {
-            put(patch, pointer, json!(changes));
-        }
-    };
-    keys(
-        &mut patch,
-        &["metadata", "annotations"],
-        &change.annotations,
-    );
-    keys(
-        &mut patch,
-        &["spec", "template", "metadata", "labels"],
-        &change.template_labels,
-    );
-    keys(
-        &mut patch,
-        &["spec", "template", "metadata", "annotations"],
-        &change.template_annotations,
-    );
-    if let Some(affinity) = &change.affinity {
-        put(
-            &mut patch,
-            &["spec", "template", "spec", "affinity"],
-            affinity.clone(),
-        );
-    }
-    patch
-}
-
 /// Stores a status, as the difference to the one that was observed.
 pub(super) async fn record(
     context: &Context,
@@ -494,21 +410,10 @@ pub(super) async fn record(
     before: &RolloutStatus,
     after: &RolloutStatus,
 ) -> Result<(), ObjectError> {
-    let (Ok(before), Ok(after)) = (serde_json::to_value(before), serde_json::to_value(after))
-    else {
-        return Err(ObjectError::Other(
-            "a status could not be written as JSON".to_owned(),
-        ));
-    };
-    if let Some(patch) = merge_patch::diff(&before, &after) {
+    if let Some(patch) = written::rollout_status(before, after) {
         context
             .objects
-            .patch(
-                Kind::Rollout,
-                target,
-                Part::Status,
-                json!({"status": patch}),
-            )
+            .patch(Kind::Rollout, target, Part::Status, patch)
             .await?;
     }
     Ok(())

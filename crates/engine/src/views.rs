@@ -1,24 +1,23 @@
 //! Stored objects as decisions look at them.
 //!
-//! Only readers: each takes an object's JSON and gives the engine's view of it. What is missing reads as empty; the store has
-//! already refused what is not an object of its kind.
+//! Only readers: each takes an object's JSON and gives the engine's view of it. What is missing reads as empty; whoever stores objects has
+//! already refused what is not an object of its kind. The way back is in [`crate::written`].
 
 use std::collections::BTreeMap;
 
 use crossfade_api::names::{annotation, label};
 use crossfade_api::pod_template::PodTemplate;
-use crossfade_api::rollout::PodTemplateMetadata;
-use crossfade_api::template_defaults::without_injected;
-use crossfade_api::words::PodHash;
-use crossfade_api::{hash, time};
-use crossfade_engine::action::Target;
-use crossfade_engine::analysis::world::{BlockedPod, Job};
-use crossfade_engine::rollout::world::{Pod, ReplicaSet, Service};
+use crossfade_api::time;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::action::Target;
+use crate::analysis::world::{BlockedPod, Job};
+use crate::rollout::stored;
+use crate::rollout::world::{Pod, ReplicaSet, Service};
+
 /// A text somewhere in an object; empty if there is none.
-pub(super) fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {
+pub fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {
     object
         .pointer(pointer)
         .and_then(Value::as_str)
@@ -26,7 +25,7 @@ pub(super) fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {
 }
 
 /// A whole number somewhere in an object; 0 if there is none.
-pub(super) fn number(object: &Value, pointer: &str) -> i32 {
+pub fn number(object: &Value, pointer: &str) -> i32 {
     object
         .pointer(pointer)
         .and_then(Value::as_i64)
@@ -35,7 +34,7 @@ pub(super) fn number(object: &Value, pointer: &str) -> i32 {
 }
 
 /// A map of texts somewhere in an object; empty if there is none.
-pub(super) fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
+pub fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
     let entries = object.pointer(pointer).and_then(Value::as_object);
     entries
         .into_iter()
@@ -45,17 +44,17 @@ pub(super) fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
 }
 
 /// A time somewhere in an object.
-pub(super) fn instant(object: &Value, pointer: &str) -> Option<Timestamp> {
+pub fn instant(object: &Value, pointer: &str) -> Option<Timestamp> {
     time::parse(text(object, pointer)).ok()
 }
 
 /// True if the object is being deleted.
-pub(super) fn is_deleting(object: &Value) -> bool {
+pub fn is_deleting(object: &Value) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some()
 }
 
 /// Kind, name and uid of the controller that owns an object.
-pub(super) fn controller(object: &Value) -> Option<(&str, &str, &str)> {
+pub fn controller(object: &Value) -> Option<(&str, &str, &str)> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners
         .iter()
@@ -68,7 +67,7 @@ pub(super) fn controller(object: &Value) -> Option<(&str, &str, &str)> {
 }
 
 /// Which object this is, and in which version.
-pub(super) fn target(object: &Value) -> Target {
+pub fn target(object: &Value) -> Target {
     Target {
         namespace: text(object, "/metadata/namespace").to_owned(),
         name: text(object, "/metadata/name").to_owned(),
@@ -78,7 +77,7 @@ pub(super) fn target(object: &Value) -> Target {
 }
 
 /// True if a condition of this type is True.
-pub(super) fn condition_holds(object: &Value, kind: &str) -> bool {
+pub fn condition_holds(object: &Value, kind: &str) -> bool {
     condition(object, kind).is_some_and(|condition| text(condition, "/status") == "True")
 }
 
@@ -90,8 +89,8 @@ fn condition<'o>(object: &'o Value, kind: &str) -> Option<&'o Value> {
         .find(|condition| text(condition, "/type") == kind)
 }
 
-/// A ReplicaSet; `wanted` is the Rollout's template, to tell what the controller put in from what the user wrote.
-pub(super) fn replica_set(object: &Value, wanted: &PodTemplate) -> ReplicaSet {
+/// A ReplicaSet.
+pub fn replica_set(object: &Value) -> ReplicaSet {
     let annotations = map(object, "/metadata/annotations");
     let template: PodTemplate = object
         .pointer("/spec/template")
@@ -101,13 +100,7 @@ pub(super) fn replica_set(object: &Value, wanted: &PodTemplate) -> ReplicaSet {
     let digest = annotations
         .get(annotation::TEMPLATE_DIGEST)
         .cloned()
-        .unwrap_or_else(|| {
-            let record = annotations
-                .get(annotation::EPHEMERAL_METADATA)
-                .map_or("{}", String::as_str);
-            let injected: PodTemplateMetadata = serde_json::from_str(record).unwrap_or_default();
-            hash::template_digest(&without_injected(&template, &injected, wanted))
-        });
+        .unwrap_or_else(|| stored::digest(&template, &annotations));
     let failure = condition(object, "ReplicaFailure")
         .filter(|condition| text(condition, "/status") == "True")
         .map(|condition| {
@@ -139,40 +132,13 @@ pub(super) fn replica_set(object: &Value, wanted: &PodTemplate) -> ReplicaSet {
         template_digest: digest,
         template_labels: owned(template.labels()),
         template_annotations: owned(template.annotations()),
-        avoids: avoided_hash(&template),
+        avoids: stored::avoids(&template),
         annotations,
     }
 }
 
-/// The version that an injected anti-affinity term keeps away from.
-fn avoided_hash(template: &PodTemplate) -> Option<PodHash> {
-    let pods = template.affinity()?.get("podAntiAffinity")?;
-    let required = pods
-        .get("requiredDuringSchedulingIgnoredDuringExecution")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let preferred = pods
-        .get("preferredDuringSchedulingIgnoredDuringExecution")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let terms = required.chain(preferred.filter_map(|weighted| weighted.get("podAffinityTerm")));
-    let requirements = terms
-        .filter_map(|term| term.pointer("/labelSelector/matchExpressions")?.as_array())
-        .flatten();
-    requirements
-        .filter(|requirement| text(requirement, "/key") == label::POD_HASH)
-        .find_map(|requirement| {
-            requirement
-                .pointer("/values/0")?
-                .as_str()
-                .map(PodHash::from)
-        })
-}
-
 /// A Service.
-pub(super) fn service(object: &Value) -> Service {
+pub fn service(object: &Value) -> Service {
     Service {
         target: target(object),
         selector: map(object, "/spec/selector"),
@@ -181,7 +147,7 @@ pub(super) fn service(object: &Value) -> Service {
 }
 
 /// A pod.
-pub(super) fn pod(object: &Value) -> Pod {
+pub fn pod(object: &Value) -> Pod {
     let ready = condition(object, "Ready").filter(|condition| text(condition, "/status") == "True");
     Pod {
         target: target(object),
@@ -195,7 +161,7 @@ pub(super) fn pod(object: &Value) -> Pod {
 }
 
 /// A Job, with the first of its pods that can never start.
-pub(super) fn job<'p>(object: &Value, mut pods: impl Iterator<Item = &'p Value>) -> Job {
+pub fn job<'p>(object: &Value, mut pods: impl Iterator<Item = &'p Value>) -> Job {
     Job {
         target: target(object),
         created: instant(object, "/metadata/creationTimestamp").unwrap_or_default(),
@@ -213,7 +179,7 @@ pub(super) fn job<'p>(object: &Value, mut pods: impl Iterator<Item = &'p Value>)
 }
 
 /// Why a pod can never start: a container, those that initialise first, whose image cannot be had.
-fn blocked(pod: &Value) -> Option<BlockedPod> {
+pub fn blocked(pod: &Value) -> Option<BlockedPod> {
     let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"];
     let containers = statuses
         .iter()
@@ -235,6 +201,8 @@ fn blocked(pod: &Value) -> Option<BlockedPod> {
 
 #[cfg(test)]
 mod tests {
+    use crossfade_api::hash;
+    use crossfade_api::words::PodHash;
     use serde_json::json;
 
     use super::*;
@@ -257,7 +225,7 @@ mod tests {
             "status": {"observedGeneration": 1, "availableReplicas": 2}
         });
         let wanted: PodTemplate = user.into();
-        let view = replica_set(&object, &wanted);
+        let view = replica_set(&object);
         assert_eq!(view.template_digest, hash::template_digest(&wanted));
         assert_eq!(view.avoids, Some(PodHash::from("old")));
         assert_eq!(

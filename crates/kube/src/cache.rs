@@ -1,0 +1,329 @@
+//! What is known of the objects of one kind: what decisions look at, kept current by watches.
+//!
+//! A cache holds views, never whole objects. It also knows how often it has been filled anew, which settles what was written before that (see
+//! [`crate::own_writes`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crossfade_engine::views;
+use serde_json::Value;
+
+use crate::object::Object;
+
+/// Namespace and name.
+pub(crate) type Key = (String, String);
+
+/// What is kept of an object.
+pub(crate) trait View: Send + Sync + Sized + 'static {
+    /// Takes it out of the object's JSON; `before` is what was kept of an earlier version.
+    fn of(json: Value, before: Option<&Self>) -> Self;
+
+    /// Under which uid it is found by [`Cache::owned`]; empty for an object that nobody owns, `None` if it is not looked for that way.
+    fn owner(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// An object in a cache.
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    pub(crate) uid: String,
+    /// resourceVersion as a number: a greater one is newer.
+    pub(crate) version: u64,
+    pub(crate) deleting: bool,
+    pub(crate) view: T,
+}
+
+/// How an object changed in a cache.
+pub(crate) struct Change<T> {
+    pub(crate) key: Key,
+    pub(crate) before: Option<Arc<Entry<T>>>,
+    pub(crate) after: Option<Arc<Entry<T>>>,
+}
+
+/// How often the objects of a scope were listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lists {
+    /// Number of lists that were begun.
+    pub(crate) begun: u64,
+    /// Which of them was complete last; 0 for none.
+    pub(crate) complete: u64,
+}
+
+#[derive(Default)]
+struct Scope {
+    lists: Lists,
+    listed: BTreeSet<Key>,
+    /// Why the objects cannot be watched now.
+    trouble: Option<String>,
+}
+
+struct State<T> {
+    objects: BTreeMap<Key, Arc<Entry<T>>>,
+    owned: BTreeMap<Key, BTreeSet<String>>,
+    /// By namespace; the empty one stands for all.
+    scopes: BTreeMap<String, Scope>,
+}
+
+/// The objects of one kind.
+pub(crate) struct Cache<T>(RwLock<State<T>>);
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self(RwLock::new(State {
+            objects: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+        }))
+    }
+}
+
+/// A resourceVersion as a number; they are comparable, and of unlimited length only in theory.
+pub(crate) fn version(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+fn key_of(object: &Value) -> Key {
+    (
+        views::text(object, "/metadata/namespace").to_owned(),
+        views::text(object, "/metadata/name").to_owned(),
+    )
+}
+
+impl<T: View> Cache<T> {
+    fn read(&self) -> RwLockReadGuard<'_, State<T>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State<T>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One object.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Entry<T>>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.read().objects.get(&key).cloned()
+    }
+
+    /// The objects of a namespace.
+    pub(crate) fn of_namespace(&self, namespace: &str) -> Vec<(Key, Arc<Entry<T>>)> {
+        let state = self.read();
+        let from = (namespace.to_owned(), String::new());
+        let range = state.objects.range(from..);
+        range
+            .take_while(|((of, _), _)| of == namespace)
+            .map(|(key, entry)| (key.clone(), Arc::clone(entry)))
+            .collect()
+    }
+
+    /// The keys of all objects.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.read().objects.keys().cloned().collect()
+    }
+
+    /// The objects of a namespace with this owner; see [`View::owner`].
+    pub(crate) fn owned(&self, namespace: &str, owner: &str) -> Vec<Arc<Entry<T>>> {
+        let state = self.read();
+        let names = state.owned.get(&(namespace.to_owned(), owner.to_owned()));
+        let keys = names
+            .into_iter()
+            .flatten()
+            .map(|name| (namespace.to_owned(), name.clone()));
+        keys.filter_map(|key| state.objects.get(&key).cloned())
+            .collect()
+    }
+
+    /// How often the scope of a namespace was listed.
+    pub(crate) fn lists(&self, namespace: &str) -> Lists {
+        let state = self.read();
+        let scope = state.scopes.get(namespace).or(state.scopes.get(""));
+        scope.map(|scope| scope.lists).unwrap_or_default()
+    }
+
+    /// Why the objects of a namespace are not known, if they are not: they cannot be read, or have not been yet.
+    pub(crate) fn trouble(&self, namespace: &str) -> Option<String> {
+        let state = self.read();
+        let scope = state.scopes.get(namespace).or(state.scopes.get(""));
+        match scope {
+            Some(Scope { lists, trouble, .. }) if lists.complete == 0 => {
+                Some(trouble.clone().unwrap_or_else(|| "not read yet".to_owned()))
+            }
+            Some(_) => None,
+            None => Some("not watched".to_owned()),
+        }
+    }
+
+    /// True once the objects of a namespace have been read, or cannot be.
+    pub(crate) fn is_settled(&self, namespace: &str) -> bool {
+        let state = self.read();
+        let scope = state.scopes.get(namespace).or(state.scopes.get(""));
+        scope.is_some_and(|scope| scope.lists.complete > 0 || scope.trouble.is_some())
+    }
+
+    /// A scope is watched from now on.
+    pub(crate) fn add_scope(&self, scope: &str) {
+        self.write().scopes.entry(scope.to_owned()).or_default();
+    }
+
+    /// The objects of a scope cannot be watched.
+    pub(crate) fn fail(&self, scope: &str, trouble: String) {
+        let mut state = self.write();
+        state.scopes.entry(scope.to_owned()).or_default().trouble = Some(trouble);
+    }
+
+    /// A list of a scope begins.
+    pub(crate) fn begin(&self, scope: &str) {
+        let mut state = self.write();
+        let scope = state.scopes.entry(scope.to_owned()).or_default();
+        scope.lists.begun += 1;
+        scope.listed.clear();
+    }
+
+    /// A list of a scope is complete: what was not in it is gone.
+    pub(crate) fn complete(&self, scope: &str) -> Vec<Change<T>> {
+        let mut state = self.write();
+        let known = state.scopes.entry(scope.to_owned()).or_default();
+        known.lists.complete = known.lists.begun;
+        known.trouble = None;
+        let listed = std::mem::take(&mut known.listed);
+        let gone: Vec<Key> = state
+            .objects
+            .keys()
+            .filter(|key| scope.is_empty() || key.0 == scope)
+            .filter(|key| !listed.contains(*key))
+            .cloned()
+            .collect();
+        gone.into_iter()
+            .map(|key| Change {
+                before: state.remove(&key),
+                after: None,
+                key,
+            })
+            .collect()
+    }
+
+    /// An object of a list that has begun.
+    pub(crate) fn listed(&self, scope: &str, object: Object) -> Change<T> {
+        let key = key_of(object.json());
+        if let Some(scope) = self.write().scopes.get_mut(scope) {
+            scope.listed.insert(key);
+        }
+        self.put(object)
+    }
+
+    /// An object as it is now.
+    pub(crate) fn put(&self, object: Object) -> Change<T> {
+        let key = key_of(object.json());
+        let before = self.read().objects.get(&key).cloned();
+        let uid = views::text(object.json(), "/metadata/uid").to_owned();
+        let number = version(views::text(object.json(), "/metadata/resourceVersion"));
+        let deleting = views::is_deleting(object.json());
+        let same = before.as_ref().filter(|before| before.uid == uid);
+        // Only the watch of the scope writes here, so nothing comes between reading and writing.
+        let view = T::of(object.into_json(), same.map(|before| &before.view));
+        let entry = Arc::new(Entry {
+            uid,
+            version: number,
+            deleting,
+            view,
+        });
+        let mut state = self.write();
+        state.remove(&key);
+        state.insert(key.clone(), Arc::clone(&entry));
+        Change {
+            key,
+            before,
+            after: Some(entry),
+        }
+    }
+
+    /// An object is gone.
+    pub(crate) fn remove(&self, object: &Object) -> Change<T> {
+        let key = key_of(object.json());
+        Change {
+            before: self.write().remove(&key),
+            after: None,
+            key,
+        }
+    }
+}
+
+impl<T: View> State<T> {
+    fn insert(&mut self, key: Key, entry: Arc<Entry<T>>) {
+        if let Some(owner) = entry.view.owner() {
+            let owner = (key.0.clone(), owner.to_owned());
+            self.owned.entry(owner).or_default().insert(key.1.clone());
+        }
+        self.objects.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Arc<Entry<T>>> {
+        let entry = self.objects.remove(key)?;
+        if let Some(owner) = entry.view.owner() {
+            let owner = (key.0.clone(), owner.to_owned());
+            if let Some(names) = self.owned.get_mut(&owner) {
+                names.remove(&key.1);
+                if names.is_empty() {
+                    self.owned.remove(&owner);
+                }
+            }
+        }
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    struct Named(String);
+
+    impl View for Named {
+        fn of(json: Value, _: Option<&Self>) -> Self {
+            Self(views::text(&json, "/owner").to_owned())
+        }
+
+        fn owner(&self) -> Option<&str> {
+            Some(&self.0)
+        }
+    }
+
+    fn object(name: &str, owner: &str, version: &str) -> Object {
+        Object::new(json!({
+            "metadata": {"namespace": "shop", "name": name, "uid": name, "resourceVersion": version},
+            "owner": owner,
+        }))
+    }
+
+    #[test]
+    fn what_a_complete_list_does_not_have_is_gone_and_owners_are_found() {
+        let cache: Cache<Named> = Cache::default();
+        cache.add_scope("");
+        assert!(cache.trouble("shop").is_some(), "nothing is known yet");
+        cache.begin("");
+        cache.listed("", object("a", "x", "1"));
+        cache.listed("", object("b", "x", "2"));
+        assert!(cache.complete("").is_empty());
+        assert_eq!(cache.trouble("shop"), None);
+        assert_eq!(cache.owned("shop", "x").len(), 2);
+        cache.put(object("b", "y", "3"));
+        assert_eq!(cache.owned("shop", "x").len(), 1);
+        assert_eq!(cache.owned("shop", "y")[0].version, 3);
+        cache.begin("");
+        cache.listed("", object("b", "y", "3"));
+        let gone = cache.complete("");
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].key.1, "a");
+        assert!(cache.owned("shop", "x").is_empty());
+        assert_eq!(
+            cache.lists("shop"),
+            Lists {
+                begun: 2,
+                complete: 2
+            }
+        );
+    }
+}

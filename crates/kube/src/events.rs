@@ -1,0 +1,200 @@
+//! What people are told: Events on the subjects, the same one counted instead of written again.
+//!
+//! Telling holds nothing up: a task of its own writes, and what it cannot keep up with is only logged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+
+use crossfade_api::{resource, time};
+use crossfade_engine::action::Target;
+use crossfade_engine::decision::Event;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use crate::kind::Kind;
+use crate::requests::{Refusal, Requests};
+
+/// Who tells.
+const COMPONENT: &str = "rollouts-controller";
+/// Events that wait to be written; more are logged only.
+const WAITING: usize = 4096;
+/// Events that are remembered, so that another one of the kind is counted.
+const REMEMBERED: usize = 4096;
+/// The longest text that the API server takes, in bytes.
+const LONGEST: usize = 1024;
+
+/// Something told about an object.
+struct Telling {
+    kind: Kind,
+    target: Target,
+    event: Event,
+    at: Timestamp,
+}
+
+/// Tells people.
+#[derive(Clone)]
+pub(crate) struct Events(mpsc::Sender<Telling>);
+
+/// What was told before, and how often.
+struct Told {
+    name: String,
+    count: u32,
+}
+
+/// Writes what [`Events`] are told.
+pub(crate) struct Teller {
+    told: mpsc::Receiver<Telling>,
+    known: BTreeMap<[u8; 16], Told>,
+    order: VecDeque<[u8; 16]>,
+}
+
+/// Both ends.
+pub(crate) fn events() -> (Events, Teller) {
+    let (sender, told) = mpsc::channel(WAITING);
+    let teller = Teller {
+        told,
+        known: BTreeMap::new(),
+        order: VecDeque::new(),
+    };
+    (Events(sender), teller)
+}
+
+impl Events {
+    /// Tells people of events about an object.
+    pub(crate) fn publish(&self, kind: &Kind, target: &Target, events: Vec<Event>, now: Timestamp) {
+        for event in events {
+            tracing::info!(
+                kind = kind.resource().kind,
+                namespace = target.namespace,
+                name = target.name,
+                reason = event.reason,
+                "{}",
+                event.message
+            );
+            let telling = Telling {
+                kind: kind.clone(),
+                target: target.clone(),
+                event,
+                at: now,
+            };
+            if self.0.try_send(telling).is_err() {
+                tracing::warn!("too many events at once; one was not written");
+            }
+        }
+    }
+}
+
+impl Teller {
+    /// Writes until nobody tells any more.
+    pub(crate) async fn run(mut self, requests: Requests) {
+        while let Some(telling) = self.told.recv().await {
+            let namespace = telling.target.namespace.clone();
+            match self.tell(&requests, telling).await {
+                Ok(()) => {}
+                // A namespace that goes takes no more events.
+                Err(refusal) => tracing::debug!(namespace, "an Event was not written: {refusal}"),
+            }
+        }
+    }
+
+    async fn tell(&mut self, requests: &Requests, telling: Telling) -> Result<(), Refusal> {
+        let Telling {
+            kind,
+            target,
+            event,
+            at,
+        } = telling;
+        let message = cut(&event.message);
+        let identity = identity(&target.uid, &event, message);
+        let now = time::text(at);
+        if let Some(told) = self.known.get_mut(&identity) {
+            told.count += 1;
+            let known = Target {
+                namespace: target.namespace.clone(),
+                name: told.name.clone(),
+                ..Target::default()
+            };
+            let patch = json!({"count": told.count, "lastTimestamp": now});
+            match requests.merge(&Kind::Event, &known, patch).await {
+                // It has expired.
+                Err(Refusal::NotFound(_)) => {}
+                other => return other.map(drop),
+            }
+        }
+        let mut digits = String::new();
+        let moment = at.as_nanosecond().to_be_bytes();
+        for byte in Sha256::digest([identity.as_slice(), moment.as_slice()].concat())
+            .iter()
+            .take(8)
+        {
+            let _ = write!(digits, "{byte:02x}");
+        }
+        let name = format!("{}.{digits}", target.name);
+        let kind = kind.resource();
+        let object: Value = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": target.namespace},
+            "involvedObject": {
+                "apiVersion": resource::API_VERSION,
+                "kind": kind.kind,
+                "namespace": target.namespace,
+                "name": target.name,
+                "uid": target.uid,
+                "resourceVersion": target.resource_version,
+            },
+            "type": if event.warning { "Warning" } else { "Normal" },
+            "reason": event.reason,
+            "message": message,
+            "source": {"component": COMPONENT},
+            "reportingComponent": COMPONENT,
+            "reportingInstance": "",
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        });
+        requests
+            .create(&Kind::Event, &target.namespace, object)
+            .await?;
+        if self
+            .known
+            .insert(identity, Told { name, count: 1 })
+            .is_none()
+        {
+            self.order.push_back(identity);
+        }
+        while self.order.len() > REMEMBERED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What makes two events the same.
+fn identity(uid: &str, event: &Event, message: &str) -> [u8; 16] {
+    let mut digest = Sha256::new();
+    for part in [
+        uid,
+        &event.reason,
+        if event.warning { "W" } else { "N" },
+        message,
+    ] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    let mut identity = [0; 16];
+    identity.copy_from_slice(&digest.finalize()[..16]);
+    identity
+}
+
+/// A text that the API server takes.
+fn cut(text: &str) -> &str {
+    let end = (0..=LONGEST.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}

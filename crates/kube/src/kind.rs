@@ -1,0 +1,86 @@
+//! The kinds of objects that the controller reads and writes.
+
+use std::sync::Arc;
+
+use crossfade_api::names::label;
+use crossfade_api::resource::GROUP;
+use kube::core::ApiResource;
+
+/// A kind of objects.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Rollout,
+    AnalysisRun,
+    AnalysisTemplate,
+    ClusterAnalysisTemplate,
+    ReplicaSet,
+    Service,
+    Job,
+    Pod,
+    Secret,
+    Event,
+    /// Whatever a router splits traffic with.
+    Routed(Arc<crossfade_traffic::Kind>),
+}
+
+impl Kind {
+    /// How the API server knows it.
+    pub(crate) fn resource(&self) -> ApiResource {
+        let (group, version, kind, plural) = match self {
+            Self::Rollout => (GROUP, "v1alpha1", "Rollout", "rollouts"),
+            Self::AnalysisRun => (GROUP, "v1alpha1", "AnalysisRun", "analysisruns"),
+            Self::AnalysisTemplate => (GROUP, "v1alpha1", "AnalysisTemplate", "analysistemplates"),
+            Self::ClusterAnalysisTemplate => {
+                let plural = "clusteranalysistemplates";
+                (GROUP, "v1alpha1", "ClusterAnalysisTemplate", plural)
+            }
+            Self::ReplicaSet => ("apps", "v1", "ReplicaSet", "replicasets"),
+            Self::Service => ("", "v1", "Service", "services"),
+            Self::Job => ("batch", "v1", "Job", "jobs"),
+            Self::Pod => ("", "v1", "Pod", "pods"),
+            Self::Secret => ("", "v1", "Secret", "secrets"),
+            Self::Event => ("", "v1", "Event", "events"),
+            Self::Routed(kind) => (
+                kind.group.as_str(),
+                kind.version.as_str(),
+                kind.kind.as_str(),
+                kind.plural.as_str(),
+            ),
+        };
+        let api_version = if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        };
+        ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version,
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        }
+    }
+
+    /// Which of all objects of the kind are watched; `instance` is the controller's own id, empty if it has none.
+    pub(crate) fn selector(&self, instance: &str) -> Option<String> {
+        match self {
+            Self::Rollout | Self::AnalysisRun if instance.is_empty() => {
+                Some(format!("!{}", label::INSTANCE_ID))
+            }
+            Self::Rollout | Self::AnalysisRun => Some(format!("{}={instance}", label::INSTANCE_ID)),
+            Self::ReplicaSet => Some(label::POD_HASH.to_owned()),
+            Self::Job | Self::Pod => Some(label::ANALYSIS_RUN_UID.to_owned()),
+            Self::AnalysisTemplate
+            | Self::ClusterAnalysisTemplate
+            | Self::Service
+            | Self::Secret
+            | Self::Event
+            | Self::Routed(_) => None,
+        }
+    }
+
+    /// Whether its status is a subresource.
+    pub(crate) fn has_status_subresource(&self) -> bool {
+        *self == Self::Rollout
+    }
+}

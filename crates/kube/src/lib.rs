@@ -1,0 +1,28 @@
+//! The world as a Kubernetes cluster: watches, queues, and the engine's decisions carried out by the API server.
+//!
+//! Start at [`Controller::start`]. Watches fill caches (`watch`, `cache`, `caches`) and put subjects into queues (`context`, `queue`); each subject is
+//! taken through one pass of the engine at a time (`rollouts`, `runs`), whose actions become requests (`perform`, `routes`, `requests`). Nothing is
+//! decided on what is older than our own last write (`own_writes`), and nothing is asked of the API server to find out whether something
+//! has changed.
+
+mod cache;
+mod caches;
+mod context;
+mod controller;
+mod events;
+mod kind;
+mod measuring;
+mod object;
+mod own_writes;
+mod perform;
+mod queue;
+mod referrers;
+mod requests;
+mod rollouts;
+mod routes;
+mod runs;
+mod settings;
+mod watch;
+
+pub use controller::{Controller, StartError, client};
+pub use settings::Settings;

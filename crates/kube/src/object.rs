@@ -1,0 +1,93 @@
+//! An object as it comes from the API server: its JSON, and of its metadata what finding it again takes.
+//!
+//! Reading whole objects into types would cost most of the time that a watch takes; what decisions look at is taken out of the JSON once, when
+//! the object enters a cache.
+
+use kube::Resource;
+use kube::api::ObjectMeta;
+use kube::core::{ApiResource, DynamicResourceScope};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::borrow::Cow;
+
+use crossfade_engine::views;
+
+/// An object of any kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Object {
+    metadata: ObjectMeta,
+    json: Value,
+}
+
+impl Object {
+    /// An object to be stored.
+    pub(crate) fn new(json: Value) -> Self {
+        let member = |pointer| Some(views::text(&json, pointer)).filter(|text| !text.is_empty());
+        let metadata = ObjectMeta {
+            name: member("/metadata/name").map(str::to_owned),
+            namespace: member("/metadata/namespace").map(str::to_owned),
+            uid: member("/metadata/uid").map(str::to_owned),
+            resource_version: member("/metadata/resourceVersion").map(str::to_owned),
+            ..ObjectMeta::default()
+        };
+        Self { metadata, json }
+    }
+
+    /// Its JSON.
+    pub(crate) fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// Its JSON, without what only the API server is interested in.
+    pub(crate) fn into_json(mut self) -> Value {
+        if let Some(metadata) = self.json.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        self.json
+    }
+}
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::new(Value::deserialize(deserializer)?))
+    }
+}
+
+impl Resource for Object {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+
+    fn api_version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.api_version.as_str().into()
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

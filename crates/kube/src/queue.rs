@@ -1,0 +1,267 @@
+//! Which subjects want attention: each at most once in the queue, the urgent ones first, never handled by two at the same time, failures with
+//! growing delays.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The first delay after a failure; doubled with each further one.
+const FIRST_DELAY: Duration = Duration::from_millis(5);
+/// The longest delay after a failure.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// How long to wait after so many failures in a row before this one.
+fn delay_after(failures: u32) -> Duration {
+    let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
+    FIRST_DELAY.saturating_mul(factor).min(LONGEST_DELAY)
+}
+
+/// What goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    /// A release is to be taken back.
+    Abort,
+    /// Something happened to a release under way.
+    Release,
+    /// Everything else.
+    Ordinary,
+}
+
+/// A queue of keys.
+pub(crate) struct Queue<K> {
+    state: Mutex<State<K>>,
+    wake: Notify,
+}
+
+struct State<K> {
+    ready: BTreeMap<Priority, VecDeque<K>>,
+    /// With which priority a key waits, and since when.
+    waiting: BTreeMap<K, (Priority, Instant)>,
+    /// Keys that became ready while they were handled.
+    again: BTreeMap<K, Priority>,
+    handled: BTreeSet<K>,
+    later: BTreeMap<K, Instant>,
+    by_time: BTreeSet<(Instant, K)>,
+    failures: BTreeMap<K, u32>,
+    closed: bool,
+}
+
+impl<K: Ord + Clone> Queue<K> {
+    /// An empty queue.
+    pub(crate) fn new() -> Self {
+        let state = State {
+            ready: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            again: BTreeMap::new(),
+            handled: BTreeSet::new(),
+            later: BTreeMap::new(),
+            by_time: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something happened to this subject: look at it now.
+    pub(crate) fn add(&self, key: K, priority: Priority) {
+        let mut state = self.state();
+        state.forget_timer(&key);
+        state.make_ready(key, priority);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Look at this subject after a while, or earlier if asked before.
+    pub(crate) fn add_after(&self, key: K, delay: Duration) {
+        let due = Instant::now() + delay;
+        let mut state = self.state();
+        let before = state.later.get(&key).copied();
+        if before.is_none_or(|before| due < before) {
+            state.forget_timer(&key);
+            state.later.insert(key.clone(), due);
+            state.by_time.insert((due, key));
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// The next subject to look at, and how long it has waited; `None` once the queue is closed.
+    pub(crate) async fn next(&self) -> Option<(K, Duration)> {
+        loop {
+            let woken = self.wake.notified();
+            let next_due = {
+                let mut state = self.state();
+                if state.closed {
+                    return None;
+                }
+                let now = Instant::now();
+                state.bring_due(now);
+                if let Some((key, since)) = state.take() {
+                    if !state.waiting.is_empty() {
+                        self.wake.notify_one();
+                    }
+                    return Some((key, now.saturating_duration_since(since)));
+                }
+                state.by_time.first().map(|(due, _)| *due)
+            };
+            match next_due {
+                Some(due) => {
+                    // Whichever comes first; both lead to another look.
+                    let _ = tokio::time::timeout_at(due, woken).await;
+                }
+                None => woken.await,
+            }
+        }
+    }
+
+    /// The subject has been looked at, well or with a failure that asks for another look after a growing delay.
+    pub(crate) fn done(&self, key: &K, failed: bool) {
+        let mut state = self.state();
+        state.handled.remove(key);
+        if let Some(priority) = state.again.remove(key) {
+            state.make_ready(key.clone(), priority);
+        }
+        let delay = if failed {
+            let failures = state.failures.entry(key.clone()).or_default();
+            let delay = delay_after(*failures);
+            *failures = failures.saturating_add(1);
+            Some(delay)
+        } else {
+            state.failures.remove(key);
+            None
+        };
+        drop(state);
+        match delay {
+            Some(delay) => self.add_after(key.clone(), delay),
+            None => self.wake.notify_one(),
+        }
+    }
+
+    /// The subject is gone: no timer of it counts any more.
+    pub(crate) fn forget(&self, key: &K) {
+        let mut state = self.state();
+        state.forget_timer(key);
+        state.failures.remove(key);
+    }
+
+    /// Gives out nothing more.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+        self.wake.notify_waiters();
+        self.wake.notify_one();
+    }
+}
+
+impl<K: Ord + Clone> State<K> {
+    fn forget_timer(&mut self, key: &K) {
+        if let Some(due) = self.later.remove(key) {
+            self.by_time.remove(&(due, key.clone()));
+        }
+    }
+
+    fn make_ready(&mut self, key: K, priority: Priority) {
+        if self.handled.contains(&key) {
+            let again = self.again.entry(key).or_insert(priority);
+            *again = priority.min(*again);
+            return;
+        }
+        let now = Instant::now();
+        let (before, since) = match self.waiting.get(&key) {
+            Some((before, since)) => (Some(*before), *since),
+            None => (None, now),
+        };
+        if before.is_some_and(|before| before <= priority) {
+            return;
+        }
+        // Where it stood before it is passed over.
+        self.waiting.insert(key.clone(), (priority, since));
+        self.ready.entry(priority).or_default().push_back(key);
+    }
+
+    fn take(&mut self) -> Option<(K, Instant)> {
+        for (priority, keys) in &mut self.ready {
+            while let Some(key) = keys.pop_front() {
+                if let Some((wanted, since)) = self.waiting.get(&key).copied()
+                    && wanted == *priority
+                {
+                    self.waiting.remove(&key);
+                    self.handled.insert(key.clone());
+                    return Some((key, since));
+                }
+            }
+        }
+        None
+    }
+
+    fn bring_due(&mut self, now: Instant) {
+        while let Some((due, key)) = self.by_time.first().cloned() {
+            if due > now {
+                return;
+            }
+            self.forget_timer(&key);
+            self.make_ready(key, Priority::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn next(queue: &Queue<&'static str>) -> Option<&'static str> {
+        queue.next().await.map(|(key, _)| key)
+    }
+
+    #[tokio::test]
+    async fn a_key_is_given_out_once_and_again_only_after_it_is_done() {
+        let queue = Queue::new();
+        queue.add("a", Priority::Ordinary);
+        queue.add("a", Priority::Ordinary);
+        queue.add("b", Priority::Ordinary);
+        assert_eq!(next(&queue).await, Some("a"));
+        queue.add("a", Priority::Ordinary);
+        assert_eq!(next(&queue).await, Some("b"));
+        queue.done(&"b", false);
+        queue.done(&"a", false);
+        assert_eq!(next(&queue).await, Some("a"));
+        queue.close();
+        assert_eq!(next(&queue).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_taken_back_goes_first_even_if_it_waits_already() {
+        let queue = Queue::new();
+        queue.add("rest", Priority::Ordinary);
+        queue.add("bad", Priority::Ordinary);
+        queue.add("moving", Priority::Release);
+        queue.add("bad", Priority::Abort);
+        assert_eq!(next(&queue).await, Some("bad"));
+        assert_eq!(next(&queue).await, Some("moving"));
+        assert_eq!(next(&queue).await, Some("rest"));
+        queue.done(&"bad", false);
+        queue.add_after("bad", Duration::ZERO);
+        assert_eq!(next(&queue).await, Some("bad"), "it does not wait twice");
+    }
+
+    #[tokio::test]
+    async fn the_earlier_of_two_times_counts_and_a_failure_comes_back() {
+        let queue = Queue::new();
+        queue.add_after("a", Duration::from_hours(1));
+        queue.add_after("a", Duration::from_millis(1));
+        queue.add_after("a", Duration::from_hours(1));
+        assert_eq!(next(&queue).await, Some("a"));
+        queue.done(&"a", true);
+        assert_eq!(next(&queue).await, Some("a"), "a failure is tried again");
+        assert_eq!(delay_after(u32::MAX), LONGEST_DELAY);
+    }
+}

@@ -1,0 +1,287 @@
+//! What is asked of the API server, and how it refuses.
+//!
+//! Every change of an object that exists carries the uid and resourceVersion it was decided on; what only needs the object to be the same one
+//! leaves the version out. Nothing is asked again here: a refusal is an answer, and whoever asked decides what to do.
+
+use std::time::Duration;
+
+use crossfade_engine::action::{Failure, FailureKind, Target};
+use crossfade_engine::views;
+use kube::Client;
+use kube::api::{
+    Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::kind::Kind;
+use crate::object::Object;
+
+/// How long the API server may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a deletion is tried that others keep from happening by changing the object.
+const DELETIONS: usize = 5;
+
+/// Who writes, as the API server keeps it with each field.
+const MANAGER: &str = "crossfade";
+
+/// Why something asked for did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Exists(String),
+    #[error("{0}")]
+    Conflict(String),
+    /// Too many requests, or a disruption budget.
+    #[error("{0}")]
+    TooMany(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<kube::Error> for Refusal {
+    fn from(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Self::Other(error.to_string());
+        };
+        let text = status.message.clone();
+        match status.code {
+            404 => Self::NotFound(text),
+            409 if status.reason == "AlreadyExists" => Self::Exists(text),
+            409 => Self::Conflict(text),
+            429 => Self::TooMany(text),
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match &refusal {
+            Refusal::Conflict(_) => FailureKind::Conflict,
+            Refusal::NotFound(_) => FailureKind::NotFound,
+            Refusal::Exists(_) | Refusal::TooMany(_) | Refusal::Other(_) => FailureKind::Other,
+        };
+        Self {
+            kind,
+            message: refusal.to_string(),
+        }
+    }
+}
+
+/// The version of an object that an answer holds.
+pub(crate) fn version_of(object: &Value) -> String {
+    views::text(object, "/metadata/resourceVersion").to_owned()
+}
+
+/// Where requests go.
+#[derive(Clone)]
+pub(crate) struct Requests(Client);
+
+impl Requests {
+    /// Asks by this client.
+    pub(crate) fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// The objects of a kind in a namespace; in all of them, or in none, if it is empty.
+    pub(crate) fn api(&self, kind: &Kind, namespace: &str) -> Api<Object> {
+        let resource = kind.resource();
+        if namespace.is_empty() {
+            Api::all_with(self.0.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.0.clone(), namespace, &resource)
+        }
+    }
+
+    /// One object as it is now.
+    pub(crate) async fn get(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Refusal> {
+        let object = in_time(self.api(kind, namespace).get_opt(name)).await?;
+        Ok(object.map(Object::into_json))
+    }
+
+    /// The objects of a namespace that these labels select, as they are now.
+    pub(crate) async fn list(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Vec<Value>, Refusal> {
+        let parameters = ListParams::default().labels(labels);
+        let list = in_time(self.api(kind, namespace).list(&parameters)).await?;
+        Ok(list.items.into_iter().map(Object::into_json).collect())
+    }
+
+    /// Creates an object.
+    pub(crate) async fn create(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        object: Value,
+    ) -> Result<Value, Refusal> {
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let object = Object::new(object);
+        let created = in_time(self.api(kind, namespace).create(&parameters, &object)).await?;
+        Ok(created.into_json())
+    }
+
+    /// Merges a patch into an object of this uid and version.
+    pub(crate) async fn merge(
+        &self,
+        kind: &Kind,
+        target: &Target,
+        patch: Value,
+    ) -> Result<Value, Refusal> {
+        self.patch(kind, target, &Patch::Merge(on(target, patch)))
+            .await
+    }
+
+    /// Merges a patch into an object of a kind that is built in, lists by their keys.
+    pub(crate) async fn merge_lists(
+        &self,
+        kind: &Kind,
+        target: &Target,
+        patch: Value,
+    ) -> Result<Value, Refusal> {
+        self.patch(kind, target, &Patch::Strategic(on(target, patch)))
+            .await
+    }
+
+    /// Patches an object by JSON pointers; the patch itself says which version it is for.
+    pub(crate) async fn patch_by_pointers(
+        &self,
+        kind: &Kind,
+        target: &Target,
+        patch: Value,
+    ) -> Result<Value, Refusal> {
+        let operations = serde_json::from_value(patch)
+            .map_err(|why| Refusal::Other(format!("a patch that is none: {why}")))?;
+        self.patch(kind, target, &Patch::<Value>::Json(operations))
+            .await
+    }
+
+    async fn patch<P: Serialize + std::fmt::Debug>(
+        &self,
+        kind: &Kind,
+        target: &Target,
+        patch: &Patch<P>,
+    ) -> Result<Value, Refusal> {
+        let api = self.api(kind, &target.namespace);
+        let parameters = parameters();
+        let patched = in_time(api.patch(&target.name, &parameters, patch)).await?;
+        Ok(patched.into_json())
+    }
+
+    /// Merges a patch into the status of an object of this uid and version.
+    pub(crate) async fn merge_status(
+        &self,
+        kind: &Kind,
+        target: &Target,
+        patch: Value,
+    ) -> Result<Value, Refusal> {
+        if !kind.has_status_subresource() {
+            return self.merge(kind, target, patch).await;
+        }
+        let api = self.api(kind, &target.namespace);
+        let patch = Patch::Merge(on(target, patch));
+        let parameters = parameters();
+        let patched = in_time(api.patch_status(&target.name, &parameters, &patch)).await?;
+        Ok(patched.into_json())
+    }
+
+    /// Deletes an object of this uid; what it owns follows. Someone else's change in between is looked at and does not keep it. One that
+    /// is gone already counts as deleted.
+    pub(crate) async fn delete(
+        &self,
+        kind: &Kind,
+        target: &Target,
+        propagation: PropagationPolicy,
+    ) -> Result<(), Refusal> {
+        let api = self.api(kind, &target.namespace);
+        let mut version = target.resource_version.clone();
+        let mut refused = None;
+        for _ in 0..DELETIONS {
+            let parameters = DeleteParams {
+                propagation_policy: Some(propagation.clone()),
+                preconditions: Some(Preconditions {
+                    uid: Some(target.uid.clone()),
+                    resource_version: Some(version.clone()).filter(|version| !version.is_empty()),
+                }),
+                ..DeleteParams::default()
+            };
+            match in_time(api.delete(&target.name, &parameters)).await {
+                Ok(_) | Err(Refusal::NotFound(_)) => return Ok(()),
+                Err(Refusal::Conflict(text)) => refused = Some(Refusal::Conflict(text)),
+                Err(other) => return Err(other),
+            }
+            match self.get(kind, &target.namespace, &target.name).await? {
+                Some(now) if views::text(&now, "/metadata/uid") == target.uid => {
+                    if views::is_deleting(&now) {
+                        return Ok(());
+                    }
+                    version = version_of(&now);
+                }
+                _ => return Ok(()),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Evicts a pod, so that disruption budgets are honoured.
+    pub(crate) async fn evict(&self, target: &Target) -> Result<(), Refusal> {
+        let api = self.api(&Kind::Pod, &target.namespace);
+        let eviction = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": target.name, "namespace": target.namespace},
+            "deleteOptions": {"preconditions": {"uid": target.uid}},
+        });
+        let parameters = PostParams::default();
+        let asked: Result<Value, _> =
+            in_time(api.create_subresource("eviction", &target.name, &parameters, &eviction)).await;
+        match asked {
+            Ok(_) | Err(Refusal::NotFound(_)) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+}
+
+fn parameters() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// A merge patch that only the object of this uid and version takes.
+fn on(target: &Target, mut patch: Value) -> Value {
+    if !target.resource_version.is_empty() {
+        patch["metadata"]["resourceVersion"] = json!(target.resource_version);
+    }
+    if !target.uid.is_empty() {
+        patch["metadata"]["uid"] = json!(target.uid);
+    }
+    patch
+}
+
+/// An answer that does not come is a refusal, too: whether anything was done shows when the object is looked at again.
+async fn in_time<T>(asking: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(answer) => answer.map_err(Refusal::from),
+        Err(_) => Err(Refusal::Other(format!(
+            "the API server did not answer within {} s",
+            PATIENCE.as_secs()
+        ))),
+    }
+}

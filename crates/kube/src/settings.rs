@@ -1,0 +1,31 @@
+//! How a controller is set up.
+
+/// How a controller is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The namespaces to look after; all of them if empty.
+    pub namespaces: Vec<String>,
+    /// Only objects whose label `argo-rollouts.argoproj.io/controller-instance-id` has this value are looked after; if it is empty, only those
+    /// without the label.
+    pub instance_id: String,
+    /// The Prometheus server for metrics that name none.
+    pub prometheus_address: Option<String>,
+    /// What holds for all routers.
+    pub routers: crossfade_traffic::Settings,
+}
+
+impl Settings {
+    /// The scopes to watch: namespaces, or the empty one for all.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        if self.namespaces.is_empty() {
+            vec![String::new()]
+        } else {
+            self.namespaces.clone()
+        }
+    }
+
+    /// Objects that belong to no namespace can be read.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+}

@@ -1,0 +1,9 @@
+//! Releases on a real API server, by a Crossfade that has the rights of the shipped role and no others.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod analysis;
+mod bad_input;
+mod blue_green;
+mod canary;
+mod stage;

@@ -1,0 +1,259 @@
+//! A namespace with a running controller, and the objects in it as tests look at them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crossfade_kube::{Controller, Settings};
+use crossfade_test_cluster::{Actor, Cluster, Namespace, Trouble};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Event, Service};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Client, Resource};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The role that is shipped.
+const ROLE: &str = include_str!("../../../../deploy/rbac/role.yaml");
+
+macro_rules! kinds {
+    ($($(#[$meta:meta])* $name:ident, $plural:literal;)*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, Deserialize, Serialize)]
+        #[serde(rename_all = "camelCase")]
+        pub(crate) struct $name {
+            api_version: String,
+            kind: String,
+            pub(crate) metadata: ObjectMeta,
+            #[serde(default)]
+            pub(crate) spec: Value,
+            #[serde(default)]
+            pub(crate) status: Value,
+        }
+
+        impl Resource for $name {
+            type DynamicType = ();
+            type Scope = NamespaceResourceScope;
+            fn kind((): &()) -> Cow<'_, str> {
+                stringify!($name).into()
+            }
+            fn group((): &()) -> Cow<'_, str> {
+                "argoproj.io".into()
+            }
+            fn version((): &()) -> Cow<'_, str> {
+                "v1alpha1".into()
+            }
+            fn plural((): &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    )*};
+}
+
+kinds! {
+    /// A Rollout as the API server shows it.
+    Rollout, "rollouts";
+    /// An AnalysisRun as the API server shows it.
+    AnalysisRun, "analysisruns";
+}
+
+impl Rollout {
+    pub(crate) fn phase(&self) -> &str {
+        self.status["phase"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        self.status["message"].as_str().unwrap_or_default()
+    }
+
+    /// All pods are of the present version, and that is the stable one.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.is_observed()
+            && self.phase() == "Healthy"
+            && self.status["stableRS"] == self.status["currentPodHash"]
+    }
+
+    /// The status is about the present spec.
+    pub(crate) fn is_observed(&self) -> bool {
+        let generation = self.metadata.generation.unwrap_or(0).to_string();
+        self.status["observedGeneration"] == *generation
+    }
+
+    /// It waits at this step for a person or a time.
+    pub(crate) fn is_paused_at(&self, step: i64) -> bool {
+        self.is_observed() && self.phase() == "Paused" && self.status["currentStepIndex"] == step
+    }
+
+    /// The condition of this type, if there is one.
+    pub(crate) fn condition(&self, kind: &str) -> Option<&Value> {
+        let conditions = self.status["conditions"].as_array()?;
+        conditions
+            .iter()
+            .find(|condition| condition["type"] == kind)
+    }
+}
+
+/// A namespace in which Crossfade works.
+pub(crate) struct Stage {
+    pub(crate) namespace: Namespace,
+    controller: Option<Controller>,
+}
+
+impl Stage {
+    /// A new one, with a controller of its own.
+    pub(crate) async fn new() -> Result<Self, Trouble> {
+        let namespace = Namespace::new().await?;
+        install(namespace.cluster()).await?;
+        namespace.grant(Actor::Crossfade, "crossfade").await?;
+        let mut stage = Self {
+            namespace,
+            controller: None,
+        };
+        stage.start().await?;
+        Ok(stage)
+    }
+
+    /// Starts the controller.
+    pub(crate) async fn start(&mut self) -> Result<(), Trouble> {
+        let client = self.namespace.cluster().client(Actor::Crossfade).await?;
+        let settings = Settings {
+            namespaces: vec![self.namespace.name().to_owned()],
+            ..Settings::default()
+        };
+        self.controller = Some(Controller::start(client, settings).unwrap());
+        Ok(())
+    }
+
+    /// Stops the controller, and returns when nothing of it is left.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(controller) = self.controller.take() {
+            controller.stop().await;
+        }
+    }
+
+    /// Waits until the Rollout is as `check` wants it.
+    pub(crate) async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        check: impl Fn(&Rollout) -> bool,
+    ) -> Result<Rollout, Trouble> {
+        self.namespace.until(name, what, check).await
+    }
+
+    /// Waits until a release has come to its end.
+    pub(crate) async fn until_healthy(&self, name: &str) -> Result<Rollout, Trouble> {
+        self.until(name, "a healthy Rollout", Rollout::is_healthy)
+            .await
+    }
+
+    /// Changes a Rollout as a person does.
+    pub(crate) async fn change(&self, name: &str, patch: Value) {
+        let rollouts = self.namespace.api::<Rollout>();
+        let patch = Patch::Merge(patch);
+        rollouts
+            .patch(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    /// Changes a Rollout's status as the command line does.
+    pub(crate) async fn change_status(&self, name: &str, patch: Value) {
+        let rollouts = self.namespace.api::<Rollout>();
+        let patch = Patch::Merge(json!({"status": patch}));
+        rollouts
+            .patch_status(name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    /// The image of each ReplicaSet's pods, with the number of pods wanted.
+    pub(crate) async fn sizes(&self) -> BTreeMap<String, i32> {
+        let sets = self.namespace.api::<ReplicaSet>();
+        let sets = sets.list(&ListParams::default()).await.unwrap();
+        let size = |set: ReplicaSet| {
+            let spec = set.spec.unwrap();
+            let pods = spec.template.unwrap().spec.unwrap();
+            (
+                pods.containers[0].image.clone().unwrap(),
+                spec.replicas.unwrap(),
+            )
+        };
+        sets.into_iter().map(size).collect()
+    }
+
+    /// The version that a Service selects.
+    pub(crate) async fn selected(&self, service: &str) -> String {
+        let service = self.namespace.api::<Service>().get(service).await.unwrap();
+        let selector = service.spec.unwrap().selector.unwrap_or_default();
+        selector
+            .get("rollouts-pod-template-hash")
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Reasons of the Events that were written so far.
+    pub(crate) async fn reasons(&self) -> Vec<String> {
+        let events = self.namespace.api::<Event>();
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let of_rollouts = events
+            .into_iter()
+            .filter(|event| event.involved_object.kind.as_deref() == Some("Rollout"));
+        of_rollouts.filter_map(|event| event.reason).collect()
+    }
+
+    /// The writes that Crossfade has asked for, Events apart: verb, resource, status code.
+    pub(crate) fn writes(&self) -> Vec<(String, String, u16)> {
+        let cluster = self.namespace.cluster();
+        let requests = cluster
+            .requests(Actor::Crossfade, self.namespace.name())
+            .unwrap();
+        requests
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|request| !["get", "list", "watch"].contains(&request.verb.as_str()))
+            .filter(|request| request.resource != "events")
+            .map(|request| (request.verb, request.resource, request.code))
+            .collect()
+    }
+}
+
+/// The definitions of the kinds and the role, once for all tests of this process.
+async fn install(cluster: &Cluster) -> Result<(), Trouble> {
+    static DONE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    let client = cluster.client(Actor::Admin).await?;
+    DONE.get_or_init(|| install_once(client)).await;
+    Ok(())
+}
+
+async fn install_once(client: Client) {
+    let parameters = PatchParams::apply("test").force();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in crossfade_api::crd::crds() {
+        let name = definition.metadata.name.clone().unwrap();
+        let patch = Patch::Apply(&definition);
+        definitions.patch(&name, &parameters, &patch).await.unwrap();
+        let established = conditions::is_crd_established();
+        await_condition(definitions.clone(), &name, established)
+            .await
+            .unwrap();
+    }
+    let role: ClusterRole = serde_saphyr::from_str(ROLE).unwrap();
+    let roles: Api<ClusterRole> = Api::all(client);
+    let patch = Patch::Apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "crossfade"},
+        "rules": role.rules,
+    }));
+    roles.patch("crossfade", &parameters, &patch).await.unwrap();
+}
