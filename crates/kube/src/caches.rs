@@ -219,10 +219,8 @@ impl Caches {
             ("replicasets", self.replica_sets.trouble(namespace)),
             ("analysisruns", self.runs.trouble(namespace)),
         ];
-        let troubles = kinds.into_iter();
-        troubles
-            .filter_map(|(kind, trouble)| Some(format!("{kind}: {}", trouble?)))
-            .next()
+        let mut troubles = kinds.into_iter();
+        troubles.find_map(|(kind, trouble)| Some(format!("{kind}: {}", trouble?)))
     }
 
     /// The ReplicaSets that a Rollout's decisions are taken on: its own and those that nobody owns.

@@ -114,8 +114,8 @@ impl Context {
         }
     }
 
-    pub(crate) fn rollout_changed(&self, change: Change<ReadRollout>) {
-        let Some(after) = change.after else {
+    pub(crate) fn rollout_changed(&self, change: &Change<ReadRollout>) {
+        let Some(after) = &change.after else {
             let services = change
                 .before
                 .iter()
@@ -141,10 +141,10 @@ impl Context {
         } else {
             priority(&after.view.rollout.status)
         };
-        self.wake(Subject::Rollout(change.key), priority);
+        self.wake(Subject::Rollout(change.key.clone()), priority);
     }
 
-    pub(crate) fn run_changed(&self, change: Change<ReadRun>) {
+    pub(crate) fn run_changed(&self, change: &Change<ReadRun>) {
         let told = |read: &ReadRun| {
             let run = &read.run;
             (
@@ -169,7 +169,7 @@ impl Context {
                 self.wake_rollout(rollout);
             }
         }
-        let subject = Subject::AnalysisRun(change.key);
+        let subject = Subject::AnalysisRun(change.key.clone());
         if change.after.is_some() {
             self.wake(subject, Priority::Release);
         } else {
@@ -178,7 +178,7 @@ impl Context {
         }
     }
 
-    pub(crate) fn replica_set_changed(&self, change: Change<ReplicaSet>) {
+    pub(crate) fn replica_set_changed(&self, change: &Change<ReplicaSet>) {
         let namespace = &change.key.0;
         let owners: BTreeSet<&str> = [&change.before, &change.after]
             .into_iter()
@@ -212,10 +212,12 @@ impl Context {
             })
     }
 
-    pub(crate) fn service_changed(&self, change: Change<Service>) {
+    pub(crate) fn service_changed(&self, change: &Change<Service>) {
         self.wake_referrers(&Kind::Service, &change.key);
-        if change.after.is_some_and(|after| is_managed(&after.view)) {
-            self.wake(Subject::Service(change.key), Priority::Ordinary);
+        let after = change.after.as_ref();
+        if after.is_some_and(|after| is_managed(&after.view)) {
+            let key = change.key.clone();
+            self.wake(Subject::Service(key), Priority::Ordinary);
         }
     }
 
@@ -223,21 +225,20 @@ impl Context {
         self.wake_referrers(kind, &change.key);
     }
 
-    pub(crate) fn job_changed(&self, change: Change<Job>) {
-        let job = change.after.or(change.before);
-        if let Some(job) = job {
+    pub(crate) fn job_changed(&self, change: &Change<Job>) {
+        if let Some(job) = change.after.as_ref().or(change.before.as_ref()) {
             self.wake_run(&change.key.0, &job.view.run_uid);
         }
     }
 
-    pub(crate) fn pod_changed(&self, change: Change<JobPod>) {
+    pub(crate) fn pod_changed(&self, change: &Change<JobPod>) {
         let blocked = |entry: &Option<Arc<crate::cache::Entry<JobPod>>>| {
             entry.as_ref().and_then(|entry| entry.view.blocked.clone())
         };
         if blocked(&change.before) == blocked(&change.after) {
             return;
         }
-        if let Some(pod) = change.after.or(change.before) {
+        if let Some(pod) = change.after.as_ref().or(change.before.as_ref()) {
             self.wake_run(&change.key.0, &pod.view.run_uid);
         }
     }

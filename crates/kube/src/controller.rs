@@ -132,7 +132,7 @@ fn watch_kind<T: View>(
     kind: &Kind,
     settled: &Arc<Notify>,
     cache: fn(&Context) -> &Cache<T>,
-    changed: fn(&Context, Change<T>),
+    changed: fn(&Context, &Change<T>),
 ) {
     for scope in context.settings.scopes() {
         cache(context).add_scope(&scope);
@@ -162,7 +162,7 @@ fn watch_all(watches: &mut JoinSet<()>, context: &Arc<Context>, settled: &Arc<No
     watch_kinds! {
         Rollout, rollouts, Context::rollout_changed;
         AnalysisRun, runs, Context::run_changed;
-        AnalysisTemplate, templates, |context, change| context.template_changed(&Kind::AnalysisTemplate, &change);
+        AnalysisTemplate, templates, |context, change| context.template_changed(&Kind::AnalysisTemplate, change);
         ReplicaSet, replica_sets, Context::replica_set_changed;
         Service, services, Context::service_changed;
         Job, jobs, Context::job_changed;
@@ -171,7 +171,7 @@ fn watch_all(watches: &mut JoinSet<()>, context: &Arc<Context>, settled: &Arc<No
     if context.settings.sees_all() {
         watch_kinds! {
             ClusterAnalysisTemplate, cluster_templates,
-                |context, change| context.template_changed(&Kind::ClusterAnalysisTemplate, &change);
+                |context, change| context.template_changed(&Kind::ClusterAnalysisTemplate, change);
         }
     }
 }
@@ -195,7 +195,7 @@ async fn watch_routes(context: Arc<Context>) {
                     scope,
                     None,
                     &cache,
-                    |change| context.routed_changed(&kind, &change),
+                    |change| context.routed_changed(&kind, change),
                     || {
                         for rollout in context.referrers.of_kind(&kind) {
                             context.wake_rollout(rollout);
@@ -259,7 +259,7 @@ async fn work(context: &Arc<Context>, queue: &Queue<Subject>, at_once: usize) {
         tracing::trace!(?subject, ?waited, "looks");
         let context = Arc::clone(context);
         tasks.spawn(async move {
-            let outcome = guarded(look_after(&context, &subject)).await;
+            let outcome = guarded(Box::pin(look_after(&context, &subject))).await;
             if let Err(why) = &outcome {
                 tracing::warn!(?subject, "{why}");
             }

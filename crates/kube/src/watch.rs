@@ -26,7 +26,7 @@ pub(crate) async fn watch<T: View>(
     scope: String,
     selector: Option<String>,
     cache: &Cache<T>,
-    changed: impl Fn(Change<T>),
+    changed: impl Fn(&Change<T>),
     settled: impl Fn(),
 ) {
     let config = watcher::Config {
@@ -46,14 +46,17 @@ pub(crate) async fn watch<T: View>(
             Ok(Event::InitDone) => {
                 let gone = cache.complete(&scope);
                 settled();
-                listed.drain(..).chain(gone).for_each(&changed);
+                listed
+                    .drain(..)
+                    .chain(gone)
+                    .for_each(|change| changed(&change));
                 wait = FIRST_WAIT;
             }
             Ok(Event::Apply(object)) => {
-                changed(cache.put(object));
+                changed(&cache.put(object));
                 wait = FIRST_WAIT;
             }
-            Ok(Event::Delete(object)) => changed(cache.remove(&object)),
+            Ok(Event::Delete(object)) => changed(&cache.remove(&object)),
             Err(error) => {
                 let plural = kind.resource().plural;
                 tracing::warn!(kind = plural, namespace = scope, "cannot watch: {error}");

@@ -1,6 +1,6 @@
 //! Releases on a real API server, by a Crossfade that has the rights of the shipped role and no others.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod analysis;
 mod bad_input;
