@@ -52,19 +52,22 @@ pub(crate) fn run(fix: bool) -> Outcome {
     ]))
 }
 
-/// Format and lints of the control plane for tests.
+/// Format and lints of the programs in Go that tests use.
 fn check_go() -> Outcome {
-    let folder = root().join("testing/controlplane");
-    let mut format = Command::new("gofmt");
-    let unformatted = run::text_of(format.arg("-l").arg(&folder))?;
-    if !unformatted.is_empty() {
-        return Err(format!("run gofmt -w on:\n{unformatted}"));
+    for module in ["controlplane", "render"] {
+        let folder = root().join("testing").join(module);
+        let mut format = Command::new("gofmt");
+        let unformatted = run::text_of(format.arg("-l").arg(&folder))?;
+        if !unformatted.is_empty() {
+            return Err(format!("run gofmt -w on:\n{unformatted}"));
+        }
+        run::run(
+            Command::new("go")
+                .args(["vet", "."])
+                .current_dir(&folder)
+                // As it is built: anything else would be compiled from nothing.
+                .env("CGO_ENABLED", "0"),
+        )?;
     }
-    run::run(
-        Command::new("go")
-            .args(["vet", "."])
-            .current_dir(&folder)
-            // As it is built: anything else would be compiled from nothing.
-            .env("CGO_ENABLED", "0"),
-    )
+    Ok(())
 }

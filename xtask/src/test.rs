@@ -14,10 +14,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         return run::run(cargo().arg("test").args(arguments));
     }
     // From nothing, each takes minutes.
-    let program = thread::spawn(build);
+    let program = thread::spawn(|| build().and_then(|_| crossfade_test_render::build()));
     run::run(cargo().args(["test", "--workspace", "--no-run"]))?;
     let built = program.join();
-    built.map_err(|_| "the build of the control plane broke off")??;
+    built.map_err(|_| "the build of the programs in Go broke off")??;
     let plane = ControlPlane::start()?;
     let told = serde_json::to_string(plane.ready()).map_err(|why| why.to_string())?;
     run::run(

@@ -7,6 +7,6 @@ mod build;
 mod running;
 mod shared;
 
-pub use build::build;
+pub use build::{GoProgram, build};
 pub use running::{ControlPlane, Ready};
 pub use shared::{ACTORS, Access, SHARED, shared};

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod host;
+pub(crate) mod install;
 pub(crate) mod lint;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -68,6 +69,9 @@ pub(crate) enum Command {
     Create(create::Create),
     Lint(lint::Lint),
     Simulate(simulate::Simulate),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
+    Crds(install::Crds),
     Completion(completion::Completion),
     Version(version::Version),
     Demo(crate::demo::Demo),
@@ -93,6 +97,7 @@ impl Command {
             Self::Completion(command) => command.run(context),
             Self::Simulate(command) => command.run(context),
             Self::Docs(command) => command.run(),
+            Self::Crds(command) => command.run(),
             other => {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -119,7 +124,8 @@ impl Command {
             | Self::Proxy(_)
             | Self::Completion(_)
             | Self::Simulate(_)
-            | Self::Docs(_) => Ok(()),
+            | Self::Docs(_)
+            | Self::Crds(_) => Ok(()),
             Self::Apply(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
             Self::Get(command) => command.run(context).await,
@@ -144,6 +150,8 @@ impl Command {
             Self::Terminate(command) => command.run(context).await,
             Self::Create(command) => command.run(context).await,
             Self::Lint(command) => command.run(context).await,
+            Self::Install(command) => command.run(context).await,
+            Self::Uninstall(command) => command.run(context).await,
             Self::Version(command) => command.run(context).await,
         }
     }

@@ -1,5 +1,7 @@
 //! The command line against a real API server, found as kubectl finds it. No controller runs: what commands write is what counts.
 
+mod install;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -39,7 +41,10 @@ struct Said {
 
 impl Stage {
     async fn new() -> Result<Self, Trouble> {
-        let namespace = Namespace::new().await?;
+        Self::on(Namespace::new().await?).await
+    }
+
+    async fn on(namespace: Namespace) -> Result<Self, Trouble> {
         let folder = tempfile::tempdir().expect("a folder");
         let stage = Self { namespace, folder };
         let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
@@ -139,11 +144,15 @@ impl Stage {
         serde_json::to_value(object).expect("JSON")
     }
 
-    async fn rollouts(&self) -> kube::Api<kube::api::DynamicObject> {
+    async fn client(&self) -> kube::Client {
         let client = self.namespace.cluster().client(Actor::Admin).await;
+        client.expect("a client")
+    }
+
+    async fn rollouts(&self) -> kube::Api<kube::api::DynamicObject> {
         let kind = kube::core::GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout");
         let resource = kube::api::ApiResource::from_gvk(&kind);
-        kube::Api::namespaced_with(client.expect("a client"), self.namespace.name(), &resource)
+        kube::Api::namespaced_with(self.client().await, self.namespace.name(), &resource)
     }
 }
 

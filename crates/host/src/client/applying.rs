@@ -57,6 +57,19 @@ impl Client {
         Ok(applied)
     }
 
+    /// Deletes the object that a document names, of whatever kind; `false` when there is none.
+    ///
+    /// # Errors
+    /// When the server refuses or cannot be asked.
+    pub async fn delete_document(&self, document: Value, namespace: &str) -> Result<bool> {
+        let one = self.place(document, namespace).await?;
+        match self.call::<Value>(Method::DELETE, &one.path, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(named(error, &one)),
+        }
+    }
+
     async fn apply_one(&self, one: &Placed, force: bool, dry_run: bool) -> Result<Applied> {
         let before = match self.call::<Value>(Method::GET, &one.path, None).await {
             Ok(object) => Some(meta_text(&object, "resourceVersion").to_owned()),
