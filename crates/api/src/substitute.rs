@@ -25,10 +25,12 @@ const FIELDS: [&str; 11] = [
 
 /// The metric with all arguments put in. The error names the tag that could not be resolved.
 pub fn metric(metric: &Metric, values: &BTreeMap<String, String>) -> Result<Metric, String> {
-    let mut json = serde_json::to_value(metric).map_err(|why| why.to_string())?;
-    if !mentions_a_tag(&json) {
+    // Only inside of texts and keys can two braces stand side by side.
+    let text = serde_json::to_string(metric).map_err(|why| why.to_string())?;
+    if !text.contains("{{") {
         return Ok(metric.clone());
     }
+    let mut json = serde_json::to_value(metric).map_err(|why| why.to_string())?;
     let mut trouble = None;
     if let Json::Object(fields) = &mut json {
         for field in FIELDS {
@@ -42,17 +44,6 @@ pub fn metric(metric: &Metric, values: &BTreeMap<String, String>) -> Result<Metr
     match trouble {
         Some(why) => Err(why),
         None => serde_json::from_value(json).map_err(|why| why.to_string()),
-    }
-}
-
-fn mentions_a_tag(json: &Json) -> bool {
-    match json {
-        Json::String(text) => text.contains("{{"),
-        Json::Array(items) => items.iter().any(mentions_a_tag),
-        Json::Object(fields) => fields
-            .iter()
-            .any(|(key, value)| key.contains("{{") || mentions_a_tag(value)),
-        Json::Null | Json::Bool(_) | Json::Number(_) => false,
     }
 }
 

@@ -36,6 +36,17 @@ pub enum Standing {
     NotLeading,
 }
 
+impl Standing {
+    /// Whether a pass decides anything; otherwise it does not look at what was observed.
+    pub fn decides(self) -> bool {
+        match self {
+            Self::Sound => true,
+            Self::Stale => wrong(Mutant::ActOnStale),
+            Self::NotLeading => false,
+        }
+    }
+}
+
 /// What a pass needs from its world next.
 #[derive(Debug)]
 pub enum Need<Status> {
@@ -81,13 +92,12 @@ impl<S: Subject> Pass<S> {
     /// Starts a pass on what was observed at `now`.
     pub fn start(world: S::World, standing: Standing, now: Timestamp) -> Self {
         let state = match standing {
-            Standing::Sound => State::Deciding,
-            Standing::Stale if wrong(Mutant::ActOnStale) => State::Deciding,
+            standing if standing.decides() => State::Deciding,
             Standing::Stale => State::Over(Ended {
                 look_again: Some(STALE_CACHE),
                 ..Ended::default()
             }),
-            Standing::NotLeading => State::Over(Ended::default()),
+            Standing::Sound | Standing::NotLeading => State::Over(Ended::default()),
         };
         Self {
             world,

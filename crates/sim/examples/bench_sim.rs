@@ -1,20 +1,26 @@
 //! Many seeds on all cores: releases a second, memory, what was reached, and whether every invariant held.
 //!
-//! `--seeds N` (20000), `--first N` (0), `--coverage` for the whole list of what was reached; `--seed N` tells one seed's story, as short
-//! as its failure allows unless `--whole`; `--invariants` prints the page that lists them.
+//! `--seeds N` (20000), `--first N` (0), `--coverage` for the whole list of what was reached; `--digest` adds one number for all that was done,
+//! recorded and told, to see that a change which is about speed changes nothing else; `--seed N` tells one seed's story, as short as its
+//! failure allows unless `--whole`; `--invariants` prints the page that lists them.
 
 #![expect(clippy::print_stdout, reason = "the result is what is printed")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use crossfade_sim::cluster::Cluster;
 use crossfade_sim::coverage::Coverage;
-use crossfade_sim::run::{Broken, Options, run};
+use crossfade_sim::invariants::Check;
+use crossfade_sim::run::{Broken, Options, Outcome, run};
+use crossfade_sim::watch::What;
 use crossfade_sim::{generate, invariants, shrink};
+use mimalloc::MiMalloc;
 use serde_json::json;
 
 /// Least releases a second on one core.
@@ -40,20 +46,20 @@ fn count(bytes: i64) {
 
 #[expect(
     unsafe_code,
-    reason = "allocators cannot be written without; both calls go to the system's own"
+    reason = "allocators cannot be written without; both calls go to the allocator of what is shipped"
 )]
 // SAFETY: every call is handed on unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as i64);
         // SAFETY: the caller's promise is handed on.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(-(layout.size() as i64));
         // SAFETY: the caller's promise is handed on.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 }
 
@@ -68,6 +74,43 @@ struct Part {
     passes: u64,
     bytes: u64,
     seconds: f64,
+    digest: u64,
+}
+
+/// Digests everything that is done, recorded and told in a run, and adds it to a sum at its end.
+struct Digest {
+    hasher: DefaultHasher,
+    sum: Arc<AtomicU64>,
+}
+
+impl Check for Digest {
+    fn name(&self) -> &'static str {
+        "digest"
+    }
+
+    fn sentence(&self) -> &'static str {
+        "Takes note of everything."
+    }
+
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        let text = match what {
+            What::Act(_) | What::Fault(_) | What::Told(..) => format!("{what:?}"),
+            What::Life => String::new(),
+            What::Performing(action, _) => format!("{action:?}"),
+            What::Performed(_, outcome, _) => format!("{outcome:?}"),
+            What::Recorded(..) => format!("{:?}", cluster.rollout()),
+            What::RunRecorded(run) => format!("{run:?}"),
+            What::Ended(ended, _) => format!("{ended:?}"),
+        };
+        (cluster.now, text).hash(&mut self.hasher);
+        Ok(())
+    }
+
+    fn end(&mut self, _cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
+        format!("{outcome:?}").hash(&mut self.hasher);
+        self.sum.fetch_add(self.hasher.finish(), Relaxed);
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {
@@ -91,7 +134,7 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let parts: Vec<Part> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores)
-            .map(|_| scope.spawn(|| part(&next, first + seeds)))
+            .map(|_| scope.spawn(|| part(&next, first + seeds, flag("--digest"))))
             .collect();
         threads
             .into_iter()
@@ -106,8 +149,12 @@ fn main() -> ExitCode {
         whole.passes += part.passes;
         whole.bytes = whole.bytes.max(part.bytes);
         whole.seconds += part.seconds;
+        whole.digest = whole.digest.wrapping_add(part.digest);
     }
     whole.broken.sort_by_key(|(seed, _)| *seed);
+    if flag("--digest") {
+        println!("digest {:016x}", whole.digest);
+    }
     report(&whole, seeds, elapsed, flag("--coverage"))
 }
 
@@ -118,8 +165,11 @@ fn on_core() -> Option<f64> {
     Some(nanoseconds / 1e9)
 }
 
-fn part(next: &AtomicU64, end: u64) -> Part {
+fn part(next: &AtomicU64, end: u64, digest: bool) -> Part {
     let mut part = Part::default();
+    let sum = Arc::new(AtomicU64::new(0));
+    // What is made once and then shared belongs to no Rollout.
+    drop(run(&Arc::new(generate::scenario(0)), Options::default()));
     let begun = (Instant::now(), on_core());
     loop {
         let seed = next.fetch_add(1, Relaxed);
@@ -129,7 +179,16 @@ fn part(next: &AtomicU64, end: u64) -> Part {
         let scenario = Arc::new(generate::scenario(seed));
         let before = BYTES.get().0;
         BYTES.set((before, before));
-        let report = run(&scenario, Options::default());
+        let mut options = Options::default();
+        if digest {
+            let mut hasher = DefaultHasher::new();
+            seed.hash(&mut hasher);
+            options.checks.push(Box::new(Digest {
+                hasher,
+                sum: Arc::clone(&sum),
+            }));
+        }
+        let report = run(&scenario, options);
         part.bytes = part
             .bytes
             .max(u64::try_from(BYTES.get().1 - before).unwrap_or(0));
@@ -138,6 +197,7 @@ fn part(next: &AtomicU64, end: u64) -> Part {
         part.broken
             .extend(report.broken.map(|broken| (seed, broken)));
     }
+    part.digest = sum.load(Relaxed);
     part.seconds = match (begun.1, on_core()) {
         (Some(before), Some(after)) => after - before,
         _ => begun.0.elapsed().as_secs_f64(),

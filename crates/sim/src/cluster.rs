@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
-use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, Resource as _, Rollout};
 use crossfade_engine::action::{Split, Target};
 use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
-use crossfade_engine::rollout::prepared::Prepared;
 use crossfade_engine::rollout::world::{self as observed, ReplicaSet, TemplateKey};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::observe::View;
 use crate::passes::Controller;
 use crate::scenario::Version;
 use crate::script::Script;
@@ -142,19 +142,14 @@ pub enum Answer {
     Down,
 }
 
-/// Faults of references with the generation and the version of references that they were found for.
-pub(crate) type Faults = ((Option<i64>, u64), Arc<[FieldError]>);
-
 /// A namespace with one Rollout and everything around it.
 pub struct Cluster {
     /// Now.
     pub now: Timestamp,
     life: Life,
     pub(crate) rollout: Option<Arc<Rollout>>,
-    /// What follows from its spec, and the generation and collision count that this was worked out for.
-    pub(crate) prepared: Option<(Option<i64>, Option<i32>, Arc<Prepared>)>,
-    /// What is wrong with what it refers to, by its generation and the version of all that.
-    pub(crate) faults: Option<Faults>,
+    /// It and everything around it, as the last pass over it was to see it.
+    pub(crate) view: View,
     /// Rises with every change of a Service, a template or a router's object.
     pub(crate) references_version: u64,
     pub(crate) version: u64,
@@ -206,8 +201,7 @@ impl Cluster {
             now,
             life,
             rollout: None,
-            prepared: None,
-            faults: None,
+            view: View::default(),
             references_version: 0,
             version: 1,
             serial: 0,

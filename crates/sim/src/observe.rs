@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossfade_api::validate::references::RouterKind;
-use crossfade_api::{Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, Resource as _};
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis;
 use crossfade_engine::decision::Found;
-use crossfade_engine::rollout::prepared::{Prepared, prepare};
-use crossfade_engine::rollout::world::{Pod, Router, Settings, TemplateKey, World};
+use crossfade_engine::rollout::prepared::prepare;
+use crossfade_engine::rollout::world::{
+    Peaks, Pod, ReplicaSet, Router, Settings, TemplateKey, World,
+};
 use crossfade_engine::rollout::{named_services, named_templates, needs_pods, routers};
 use serde_json::Value;
 
@@ -25,11 +27,156 @@ pub(crate) fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// What the last pass over the Rollout was to see, and what its parts were made from: the next one changes in it what has changed since.
+#[derive(Default)]
+pub(crate) struct View {
+    world: Option<Arc<World>>,
+    /// Generation and collision count of the Rollout.
+    prepared: (Option<i64>, Option<i32>),
+    /// Generation of the Rollout and version of all that it may name.
+    named: (Option<i64>, u64),
+    /// Generation of the Rollout and version of the routers' objects.
+    routed: (Option<i64>, u64),
+}
+
+/// A world in which nothing has been observed.
+fn nothing() -> World {
+    World {
+        rollout: Arc::default(),
+        prepared: Arc::default(),
+        replica_sets: Vec::new(),
+        services: BTreeMap::new(),
+        references: BTreeMap::new(),
+        templates: BTreeMap::new(),
+        unread: BTreeMap::new(),
+        runs: Vec::new(),
+        routers: Vec::new(),
+        pods: Vec::new(),
+        faults: Arc::new([]),
+        peaks: Peaks::default(),
+        gates: Vec::new(),
+        settings: Settings::default(),
+    }
+}
+
 impl Cluster {
     /// The Rollout and everything around it.
-    pub(crate) fn observe_rollout(&mut self) -> Option<World> {
+    pub(crate) fn observe_rollout(&mut self) -> Option<Arc<World>> {
         let rollout = Arc::clone(self.rollout.as_ref()?);
-        let services = named_services(&rollout)
+        let generation = rollout.metadata.generation;
+        let mut view = std::mem::take(&mut self.view);
+        let is_new = view.world.is_none();
+        let shared = view.world.get_or_insert_with(|| Arc::new(nothing()));
+        let world = Arc::make_mut(shared);
+
+        let prepared = (generation, rollout.status.collision_count);
+        if is_new || view.prepared != prepared {
+            world.prepared = Arc::new(prepare(&rollout));
+            view.prepared = prepared;
+        }
+        self.see_sets(&mut world.replica_sets);
+        self.see_runs(&mut world.runs);
+        if needs_pods(&rollout, &world.replica_sets) {
+            self.see_pods(&mut world.pods);
+        } else {
+            world.pods.clear();
+        }
+        let routed = (generation, self.routes.0);
+        if is_new || view.routed != routed {
+            let confirms = self.script.as_ref().is_some_and(|script| script.confirms());
+            let kinds = routers(&rollout).into_iter();
+            world.routers = kinds
+                .map(|kind| Router {
+                    kind,
+                    in_force: self.split.clone(),
+                    confirms,
+                })
+                .collect();
+            view.routed = routed;
+        }
+        if world.peaks != self.controller.peaks {
+            world.peaks.clone_from(&self.controller.peaks);
+        }
+        world.rollout = rollout;
+        let named = (generation, self.references_version);
+        if is_new || view.named != named {
+            self.see_named(world);
+            view.named = named;
+        }
+        let world = Arc::clone(shared);
+        self.view = view;
+        Some(world)
+    }
+
+    /// The ReplicaSets; each write to one gives it another version.
+    fn see_sets(&self, seen: &mut Vec<ReplicaSet>) {
+        let names = self.sets.keys().zip(&*seen);
+        let same = self.sets.len() == seen.len()
+            && names
+                .into_iter()
+                .all(|(name, old)| *name == old.target.name);
+        if !same {
+            seen.clear();
+            seen.extend(self.sets.values().map(|set| set.view.clone()));
+            return;
+        }
+        for (old, set) in seen.iter_mut().zip(self.sets.values()) {
+            if old.target != set.view.target {
+                old.clone_from(&set.view);
+            }
+        }
+    }
+
+    /// The AnalysisRuns, newest first.
+    fn see_runs(&self, seen: &mut Vec<Arc<AnalysisRun>>) {
+        seen.clear();
+        seen.extend(self.runs.values().cloned());
+        let created =
+            |run: &AnalysisRun| run.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        seen.sort_by(|one, other| (created(other), other.name()).cmp(&(created(one), one.name())));
+    }
+
+    /// The pods, of which few have changed since the last time.
+    fn see_pods(&self, seen: &mut Vec<Pod>) {
+        let owner = |pod: &crate::cluster::Pod| {
+            let set = self.sets.get(&pod.set);
+            set.map(|set| set.view.target.uid.as_str())
+        };
+        let is_known = |old: &Pod, pod: &crate::cluster::Pod| {
+            old.target.name == pod.name
+                && old.ready_since == pod.ready_since
+                && old.deleting == pod.deleting
+                && old.controller.as_deref() == owner(pod)
+                && old.labels == pod.labels
+                && old.annotations == pod.annotations
+        };
+        let view = |pod: &crate::cluster::Pod| Pod {
+            target: Target {
+                name: pod.name.clone(),
+                uid: pod.name.clone(),
+                ..Target::default()
+            },
+            created: pod.created,
+            deleting: pod.deleting,
+            controller: owner(pod).map(str::to_owned),
+            ready_since: pod.ready_since,
+            labels: pod.labels.clone(),
+            annotations: pod.annotations.clone(),
+        };
+        seen.truncate(self.pods.len());
+        let (old, new) = (seen.len(), self.pods.values());
+        for (old, pod) in seen.iter_mut().zip(new.clone()) {
+            if !is_known(old, pod) {
+                *old = view(pod);
+            }
+        }
+        seen.extend(new.skip(old).map(view));
+    }
+
+    /// What the Rollout names, and what is wrong with it.
+    fn see_named(&self, world: &mut World) {
+        let rollout = &world.rollout;
+        world.services = named_services(rollout)
             .into_iter()
             .map(|name| {
                 let service = self.services.get(name);
@@ -37,10 +184,10 @@ impl Cluster {
                 (name.to_owned(), found)
             })
             .collect();
-        let mut templates = BTreeMap::new();
-        let mut open: Vec<TemplateKey> = named_templates(&rollout);
+        world.templates.clear();
+        let mut open: Vec<TemplateKey> = named_templates(rollout);
         while let Some(key) = open.pop() {
-            if templates.contains_key(&key) {
+            if world.templates.contains_key(&key) {
                 continue;
             }
             let found = self.templates.get(&key).cloned();
@@ -50,11 +197,11 @@ impl Cluster {
                     name: reference.template_name.clone(),
                 }));
             }
-            templates.insert(key, found.map_or(Found::Missing, Found::Found));
+            let found = found.map_or(Found::Missing, Found::Found);
+            world.templates.insert(key, found);
         }
-        let references = self
-            .references
-            .iter()
+        let references = self.references.iter();
+        world.references = references
             .filter_map(|((kind, name), object)| {
                 let kind = match kind.as_str() {
                     "Ingress" => RouterKind::Ingress,
@@ -68,84 +215,7 @@ impl Cluster {
                 ))
             })
             .collect();
-        let mut runs: Vec<_> = self.runs.values().cloned().collect();
-        runs.sort_by_key(|run| {
-            std::cmp::Reverse((
-                run.metadata.creation_timestamp.as_ref().map(|time| time.0),
-                run.name().to_owned(),
-            ))
-        });
-        let view = |pod: &crate::cluster::Pod| Pod {
-            target: Target {
-                name: pod.name.clone(),
-                uid: pod.name.clone(),
-                ..Target::default()
-            },
-            created: pod.created,
-            deleting: pod.deleting,
-            controller: self
-                .sets
-                .get(&pod.set)
-                .map(|set| set.view.target.uid.clone()),
-            ready_since: pod.ready_since,
-            labels: pod.labels.clone(),
-            annotations: pod.annotations.clone(),
-        };
-        let replica_sets: Vec<_> = self.sets.values().map(|set| set.view.clone()).collect();
-        let pods = if needs_pods(&rollout, &replica_sets) {
-            self.pods.values().map(view).collect()
-        } else {
-            Vec::new()
-        };
-        let confirms = self.script.as_ref().is_some_and(|script| script.confirms());
-        let routers = routers(&rollout)
-            .into_iter()
-            .map(|kind| Router {
-                kind,
-                in_force: self.split.clone(),
-                confirms,
-            })
-            .collect();
-        let prepared = self.prepared(&rollout);
-        let known = self
-            .faults
-            .as_ref()
-            .filter(|(key, _)| *key == (rollout.metadata.generation, self.references_version));
-        let known = known.map(|(_, faults)| Arc::clone(faults));
-        let mut world = World {
-            faults: Arc::new([]),
-            prepared,
-            replica_sets,
-            services,
-            references,
-            templates,
-            unread: BTreeMap::new(),
-            runs,
-            routers,
-            pods,
-            peaks: self.controller.peaks.clone(),
-            gates: Vec::new(),
-            settings: Settings::default(),
-            rollout,
-        };
-        world.faults = known.unwrap_or_else(|| world.find_faults());
-        let key = (world.rollout.metadata.generation, self.references_version);
-        self.faults = Some((key, Arc::clone(&world.faults)));
-        Some(world)
-    }
-
-    fn prepared(&mut self, rollout: &Rollout) -> Arc<Prepared> {
-        let key = (rollout.metadata.generation, rollout.status.collision_count);
-        match &self.prepared {
-            Some((generation, collisions, prepared)) if (*generation, *collisions) == key => {
-                Arc::clone(prepared)
-            }
-            _ => {
-                let prepared = Arc::new(prepare(rollout));
-                self.prepared = Some((key.0, key.1, Arc::clone(&prepared)));
-                prepared
-            }
-        }
+        world.faults = world.find_faults();
     }
 
     /// One AnalysisRun with its Jobs.

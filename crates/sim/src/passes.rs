@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crossfade_api::Resource as _;
+use crossfade_api::{AnalysisRun, Resource as _, Rollout};
 use crossfade_engine::action::{Action, Evidence, Failure, FailureKind, Outcome};
 use crossfade_engine::analysis::{self, AnalysisRunSubject};
 use crossfade_engine::decision::{Decision, Event};
@@ -173,22 +173,14 @@ impl Cluster {
         let Some(world) = self.observe_rollout() else {
             return;
         };
-        let (world, sound) = self.as_it_was(world);
-        let world = Arc::new(world);
+        let (world, standing) = self.as_it_was(world);
         let mut observed = Observed {
             subject: Watched::Rollout(Arc::clone(&world)),
             routes: self.routes.0,
         };
         let name = world.rollout.name().to_owned();
-        let mut pass = Pass::<Shared<RolloutSubject>>::start(
-            Arc::clone(&world),
-            if sound {
-                Standing::Sound
-            } else {
-                Standing::Stale
-            },
-            self.clock(),
-        );
+        let mut pass =
+            Pass::<Shared<RolloutSubject>>::start(Arc::clone(&world), standing, self.clock());
         let course = self.drive(
             &mut pass,
             &mut observed,
@@ -208,12 +200,16 @@ impl Cluster {
                     return Err("the Rollout has been modified".to_owned());
                 }
                 let version = cluster.next_version();
-                if let Some(rollout) = &mut cluster.rollout {
-                    let before = Arc::clone(rollout);
-                    let rollout = Arc::make_mut(rollout);
-                    rollout.status = status;
+                if let Some(before) = cluster.rollout.take() {
+                    let mut rollout = Rollout {
+                        metadata: before.metadata.clone(),
+                        spec: before.spec.clone(),
+                        status,
+                        origin: before.origin.clone(),
+                    };
                     rollout.metadata.resource_version = Some(version);
                     cluster.controller.peaks.follow(&rollout.status);
+                    cluster.rollout = Some(Arc::new(rollout));
                     cluster.see();
                     cluster.tell_watcher(What::Recorded(&before, &world));
                 }
@@ -227,7 +223,7 @@ impl Cluster {
         self.wrote_rollout = None;
         if let Course::Over(()) = course {
             let ended = pass.ended();
-            if sound {
+            if standing == Standing::Sound {
                 self.tell_watcher(What::Ended(&ended, observed.seen()));
             }
             self.after(Subject::Rollout, &ended);
@@ -260,10 +256,15 @@ impl Cluster {
                     return Err("the AnalysisRun has been modified".to_owned());
                 }
                 let before = Arc::clone(run);
-                let run = Arc::make_mut(run);
-                let turned = run.status.phase != status.phase;
-                run.status = status;
-                run.metadata.resource_version = Some(version);
+                let turned = before.status.phase != status.phase;
+                let mut after = AnalysisRun {
+                    metadata: before.metadata.clone(),
+                    spec: before.spec.clone(),
+                    status,
+                    origin: before.origin.clone(),
+                };
+                after.metadata.resource_version = Some(version);
+                *run = Arc::new(after);
                 cluster.see();
                 cluster.tell_watcher(What::RunRecorded(&before));
                 cluster.wake(Subject::AnalysisRun(name.to_owned()));
@@ -481,14 +482,26 @@ impl Cluster {
         self.controller.own.insert(kind as u8, self.version);
     }
 
-    /// What is observed, with the kinds that are seen as they were; false if that is older than an own write.
-    fn as_it_was(&mut self, mut world: World) -> (World, bool) {
+    /// What is observed, with the kinds that are seen as they were, and whether that is as new as the own writes.
+    fn as_it_was(&mut self, present: Arc<World>) -> (Arc<World>, Standing) {
         let now = self.now;
         self.controller.stale.retain(|old| old.until > now);
-        let mut sound = true;
-        for old in &self.controller.stale {
+        let stale = &self.controller.stale;
+        let sound = stale.iter().all(|old| {
             let own = self.controller.own.get(&(old.kind as u8));
-            sound &= own.is_none_or(|own| *own <= old.version);
+            own.is_none_or(|own| *own <= old.version)
+        });
+        // A controller that knows that what it sees is old does not look at it.
+        let standing = if sound {
+            Standing::Sound
+        } else {
+            Standing::Stale
+        };
+        if stale.is_empty() || !standing.decides() {
+            return (present, standing);
+        }
+        let mut world = World::clone(&present);
+        for old in stale {
             let was = &*old.world;
             match old.kind {
                 Kind::Rollout => {
@@ -502,7 +515,7 @@ impl Cluster {
                 Kind::Routers => world.routers.clone_from(&was.routers),
             }
         }
-        (world, sound)
+        (Arc::new(world), standing)
     }
 
     /// From now on a kind is seen as it is now.
@@ -513,7 +526,7 @@ impl Cluster {
                 kind,
                 until: self.now + lasts,
                 version: self.version,
-                world: Arc::new(world),
+                world,
             });
             // What was missed arrives in the end.
             self.schedule(lasts, Due::Wake(Subject::Rollout));

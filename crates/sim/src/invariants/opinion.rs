@@ -17,11 +17,14 @@ use crate::run::Outcome;
 use crate::scenario::{Fate, FaultKind, Kind, Scenario, Version};
 use crate::watch::What;
 
+/// Generation and collision count of a Rollout, what was asked for in it, and the number of its template.
+type Asked = (Option<i64>, Option<i32>, Arc<Plan>, Version);
+
 pub(super) struct SecondOpinion {
     scenario: Arc<Scenario>,
     opinion: Opinion,
-    /// What was asked for in this generation of the Rollout.
-    plan: Option<(Option<i64>, Arc<Plan>)>,
+    /// What was asked for in this generation of the Rollout, and the number of its template, by generation and collision count.
+    plan: Option<Asked>,
     /// Templates by their hashes, numbered as they came; an image may come in two.
     versions: BTreeMap<String, Version>,
     /// The uid of each run.
@@ -46,19 +49,19 @@ impl SecondOpinion {
 
     fn look(&mut self, rollout: &Rollout) -> Look {
         let generation = rollout.metadata.generation;
-        let plan = match &self.plan {
-            Some((of, plan)) if *of == generation => Arc::clone(plan),
-            _ => {
-                let spec = serde_json::json!(rollout.spec);
-                let plan = Arc::new(Plan::read(&spec));
-                self.plan = Some((generation, Arc::clone(&plan)));
-                plan
-            }
-        };
         let collisions = rollout.status.collision_count;
-        let template = &rollout.spec.template;
-        let template = hash::pod_template_hash(template, collisions, Form::Current);
-        let template = self.number(template.as_str());
+        let known = self.plan.as_ref();
+        let known = known.filter(|(of, count, ..)| (*of, *count) == (generation, collisions));
+        let (plan, template) = if let Some((_, _, plan, template)) = known {
+            (Arc::clone(plan), *template)
+        } else {
+            let spec = serde_json::json!(rollout.spec);
+            let plan = Arc::new(Plan::read(&spec));
+            let hash = hash::pod_template_hash(&rollout.spec.template, collisions, Form::Current);
+            let template = self.number(hash.as_str());
+            self.plan = Some((generation, collisions, Arc::clone(&plan), template));
+            (plan, template)
+        };
         let status = &rollout.status;
         let version = |hash: &str| self.versions.get(hash).copied();
         let (canary, blue_green) = (&status.canary, &status.blue_green);
