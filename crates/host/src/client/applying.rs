@@ -175,7 +175,10 @@ impl Client {
 /// The text of a `Warning` header: `299 - "text"`.
 fn warning(header: &str) -> String {
     let quoted = header.split_once('"').map_or(header, |(_, rest)| rest);
-    quoted.trim_end_matches('"').replace("\\\"", "\"")
+    quoted
+        .strip_suffix('"')
+        .unwrap_or(quoted)
+        .replace("\\\"", "\"")
 }
 
 fn bad(message: String) -> Error {

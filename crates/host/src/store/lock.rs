@@ -13,8 +13,15 @@ use super::error::OpenError;
 /// A state folder that is ours until this value is dropped or the process ends.
 #[derive(Debug)]
 pub struct StateFolder {
-    /// Closing it gives the lock back. Children do not inherit it: files are opened close-on-exec.
-    _lock: File,
+    /// Children do not inherit it: files are opened close-on-exec.
+    lock: File,
+}
+
+impl Drop for StateFolder {
+    fn drop(&mut self) {
+        // Closing would do, but for a child that is being started at this moment and still shares the file.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 /// How long a holder may take to write its number after it took the lock.
@@ -87,7 +94,7 @@ impl StateFolder {
             .set_len(0)
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self { _lock: lock })
+        Ok(Self { lock })
     }
 }
 
