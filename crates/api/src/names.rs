@@ -52,6 +52,8 @@ pub mod annotation {
     pub const WEIGHT_UPDATE_DELAY: &str = "crossfade.dev/weight-update-delay";
     /// When routers were told of a ReplicaSet's hash, where the weight waits for that.
     pub const ROUTED_SINCE: &str = "crossfade.dev/routed-since";
+    /// When the try began for which an analysis run was made: the attempt's start as the Rollout's status has it.
+    pub const ATTEMPT: &str = "crossfade.dev/attempt";
     /// Longest time that an analysis run may take, as a Go duration.
     pub const MAX_DURATION: &str = "crossfade.dev/max-duration";
 }

@@ -93,6 +93,8 @@ pub(crate) fn unlike(cluster: &Cluster, there: &Objects, versions: &Versions) ->
     }
     for (name, run) in &cluster.runs {
         let metadata = &run.metadata;
+        let mut annotations = metadata.annotations.clone().unwrap_or_default();
+        annotations.remove(annotation::ATTEMPT);
         let owners = metadata.owner_references.iter().flatten().map(|owner| {
             json!({
                 "kind": owner.kind,
@@ -105,7 +107,7 @@ pub(crate) fn unlike(cluster: &Cluster, there: &Objects, versions: &Versions) ->
             format!("AnalysisRun/{name}"),
             json!({
                 "status": run.status,
-                "annotations": metadata.annotations,
+                "annotations": annotations,
                 "labels": metadata.labels,
                 "owners": owners.collect::<Vec<_>>(),
                 "spec": run.spec,

@@ -171,6 +171,43 @@ fn a_go_on_counts_once_for_runs_that_cannot_tell() {
 }
 
 #[test]
+fn a_go_on_after_a_doubtful_run_asks_for_another_look_not_for_the_switch() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active", "autoPromotionEnabled": false,
+        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let mut scenario = release(1, &strategy);
+    let say = |from, answer| Say {
+        metric: String::new(),
+        from,
+        answer,
+    };
+    scenario.versions[1].answers = vec![say(0, Reply::Doubtful), say(10_000, Reply::Good)];
+    scenario.closing = false;
+    scenario.happenings = vec![at(15, Act::Deploy(2)), at(30, Act::Promote)];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.message, "BlueGreenPause");
+    assert_eq!(report.outcome.stable, Some(1));
+}
+
+#[test]
+fn a_release_that_is_held_does_not_grow_in_the_moment_its_analysis_fails() {
+    let strategy = json!({"canary": {"analysis": {"templates": [{"templateName": "judge"}]}}});
+    let mut scenario = release(1, &strategy);
+    scenario.versions[1].answers = vec![Say {
+        metric: String::new(),
+        from: 0,
+        answer: Reply::Bad,
+    }];
+    scenario.closing = false;
+    scenario.happenings = vec![at(15, Act::Pause), at(20, Act::Deploy(2))];
+    let report = lived(scenario);
+    assert!(report.outcome.aborted);
+    let story = report.story.to_string();
+    assert!(!story.contains("update v2 to"), "{story}");
+}
+
+#[test]
 fn the_deadline_does_not_abort_what_was_promoted_in_full() {
     let strategy = json!({"canary": {"steps": [{"setWeight": 50}]}});
     let scenario = with(release(2, &strategy), "progressDeadlineSeconds", json!(30));
@@ -304,5 +341,76 @@ fn a_controller_that_dies_between_any_two_actions_leaves_the_same_end() {
                 report.story
             );
         }
+    }
+}
+
+#[test]
+fn a_canary_whose_stable_pods_follow_keeps_its_pods_until_routers_confirm_that_it_gets_nothing() {
+    let strategy = routed(&json!({
+        "dynamicStableScale": true, "steps": [{"setWeight": 20}, {"pause": {}}],
+    }));
+    let mut scenario = release(1, &strategy);
+    scenario.surroundings.confirms_after = Some(15_000);
+    scenario.happenings = vec![at(15, Act::Deploy(2)), at(60, Act::Abort)];
+    let report = lived(scenario);
+    let story = report.story.to_string();
+    let line = |text: &str| {
+        let line = story.lines().find(|line| line.contains(text));
+        let time = line.and_then(|line| line.split_whitespace().next());
+        let time: Option<f64> = time.and_then(|time| time.parse().ok());
+        time.expect(text)
+    };
+    assert!(
+        line("update v2 to 0 pods") >= line("the user aborts") + 15.0,
+        "{story}"
+    );
+}
+
+#[test]
+fn a_run_that_goes_on_is_taken_over_under_whatever_number_it_has() {
+    let strategy = json!({"canary": {
+        "analysis": {"templates": [{"templateName": "slow"}]}, "steps": [{"pause": {}}],
+    }});
+    let limits = json!({"successfulRunHistoryLimit": 0});
+    let mut scenario = with(release(1, &strategy), "analysis", limits);
+    scenario.manifests.insert(0, json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate",
+        "metadata": {"name": "slow", "namespace": "default"},
+        "spec": {"metrics": [{
+            "name": "judge", "provider": {"web": {"url": "http://metrics/judge", "jsonPath": "{$.value}"}},
+            "successCondition": "result >= 0.9", "interval": "5s", "count": 2,
+        }]},
+    }));
+    let pause = |seconds: i32| vec![json!({"pause": {"duration": seconds}})];
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(30, Act::EditSteps(pause(40))),
+        at(32, Act::EditSteps(pause(50))),
+    ];
+    let story = lived(scenario).story.to_string();
+    assert_eq!(story.matches("create run").count(), 2, "{story}");
+}
+
+#[test]
+fn a_run_that_failed_while_nobody_listened_is_believed() {
+    let strategy = json!({"canary": {
+        "steps": [{"pause": {"duration": 3}}, {"analysis": {"templates": [{"templateName": "judge"}]}}],
+    }});
+    let mut scenario = release(1, &strategy);
+    scenario.versions[1].answers = vec![Say {
+        metric: String::new(),
+        from: 0,
+        answer: Reply::Bad,
+    }];
+    scenario.happenings = vec![at(15, Act::Deploy(2)), at(60, Act::Retry)];
+    for skip in 0..30 {
+        let mut scenario = scenario.clone();
+        let kind = FaultKind::LostReply;
+        scenario.faults = vec![Fault { at: 0, skip, kind }];
+        let report = lived(scenario);
+        assert!(report.outcome.aborted, "after {skip}: {}", report.story);
+        let story = report.story.to_string();
+        // Once for the update, and once for its retry.
+        assert_eq!(story.matches("create run").count(), 2, "{story}");
     }
 }

@@ -1,8 +1,7 @@
 //! Every recording of the reference, replayed again with one thing going wrong at every possible moment: its visible end stays the same.
 //!
 //! Two things may differ. A measurement that fails is evidence, so an error that ends a run may be told in other words. A run that was
-//! created and was over before anybody heard of it is taken again under the next free name, because a name that is taken by a finished
-//! run looks the same after an abort.
+//! created and had ended well before anybody heard of it is taken again under the next free name; one that failed is believed.
 
 use std::path::Path;
 
@@ -19,7 +18,9 @@ const NEVER: usize = usize::MAX;
 fn comparable(seen: &Visible) -> Visible {
     let taken_again = |thing: &str| {
         let (name, number) = thing.rsplit_once('.').unwrap_or((thing, ""));
-        number.parse::<u8>().is_ok() && seen.0.get(name) == seen.0.get(thing)
+        let phase = seen.0.get(thing);
+        let failed = phase.is_some_and(|phase| ["Failed", "Error"].contains(&phase.as_str()));
+        number.parse::<u8>().is_ok() && !failed && seen.0.get(name) == phase
     };
     let things = seen.0.iter().filter(|(thing, _)| !taken_again(thing));
     let comparable = things.map(|(thing, value)| match value.split_once("Error Message: ") {

@@ -516,9 +516,11 @@ fn conclude(
         if asks.is_aborted(facts.status) {
             plan.waits.push(waits::after_abort(facts));
         }
-        // A "go on" holds until the switch, also when the new version loses a pod just then.
+        // A "go on" holds until the switch, also when the new version loses a pod just then. One that was said while an analysis could not
+        // tell asks for another look, not for the switch.
         let resumed = facts.is_resumed(PauseReason::BlueGreenPause)
-            && facts.status.pause_conditions.is_empty();
+            && facts.status.pause_conditions.is_empty()
+            && is_passed_before_switch(facts, strategy);
         let switched = draft.active_selector == draft.current_pod_hash;
         keeps_resume = resumed && !changed && !switched && strategy.preview_replica_count.is_none();
     }

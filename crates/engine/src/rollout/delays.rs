@@ -71,6 +71,14 @@ pub(super) fn after_abort(
     let recorded = routing.recorded(facts);
     let weight = recorded.map_or(0, |weights| weights.canary.weight);
     let unconfirmed = recorded.is_some_and(|weights| weights.verified == Some(false));
+    // Pods that follow the weight follow what routers do, not what they were asked to do.
+    if unconfirmed
+        && delays == AbortDelay::None
+        && asks.is_aborted(facts.status)
+        && !wrong(Mutant::FailedGoesBeforeTraffic)
+    {
+        return Ok(facts.new_set().map(|new| new.observed.replicas));
+    }
     let go = (weight == 0 && !unconfirmed) || wrong(Mutant::FailedGoesBeforeTraffic);
     let mark = if facts.is_dynamic() { go } else { !unconfirmed };
     failed_version(facts, plan, asks, delays, MayLeave { mark, go })

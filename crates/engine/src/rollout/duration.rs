@@ -5,7 +5,7 @@
 
 use crossfade_api::names::reason;
 use crossfade_api::rollout_status::{CompletionStatus, RolloutDuration};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{progressing, whole_seconds};
 use super::facts::Facts;
@@ -41,10 +41,10 @@ pub(super) fn track(facts: &Facts<'_>, draft: &mut Draft<'_>) {
         let rolled_back = rollback(facts);
         match (&mut attempt, rolled_back) {
             (Some(attempt), Some(how)) => attempt.completion_status = how,
-            (attempt, _) => *attempt = Some(begun(now)),
+            (attempt, _) => *attempt = Some(begun(facts, attempt.as_ref())),
         }
     } else if !running && !arrived && (changed || (attempt.is_some() && retried)) {
-        attempt = Some(begun(now));
+        attempt = Some(begun(facts, attempt.as_ref()));
     }
     if let Some(attempt) = attempt
         .as_mut()
@@ -70,9 +70,16 @@ pub(super) fn track(facts: &Facts<'_>, draft: &mut Draft<'_>) {
     draft.duration = attempt;
 }
 
-fn begun(now: Timestamp) -> RolloutDuration {
+/// An attempt that begins now. By its start its runs are told from those of former attempts with the same version, so those of one second
+/// get one second after the other.
+fn begun(facts: &Facts<'_>, former: Option<&RolloutDuration>) -> RolloutDuration {
+    let now = whole_seconds(facts.now);
+    let former = former.filter(|_| !facts.template_changed());
+    let former = former.and_then(|former| former.rollout_started_at);
+    let just = former.filter(|former| (now..now + SignedDuration::from_mins(1)).contains(former));
+    let next = just.map(|former| former + SignedDuration::from_secs(1));
     RolloutDuration {
-        rollout_started_at: Some(now),
+        rollout_started_at: Some(next.unwrap_or(now)),
         ..RolloutDuration::default()
     }
 }

@@ -1,16 +1,18 @@
 //! Making an analysis run: from the templates that an analysis names and the arguments that the Rollout gives.
 //!
-//! A run has a name of its own for each version, revision and purpose. Where that is taken, the run that has it is taken over if it measures the
-//! same and is still under way; else the name gets a number.
+//! A run has a name of its own for each version, revision and purpose. A run that has it, or has it with a number, is taken over if it measures
+//! the same and is still under way: it was started before a crash. So is one that has failed in this try and was not heard: a release is not
+//! measured until it passes. Else the name gets the next free number.
 
 use std::collections::BTreeMap;
 
 use crossfade_api::analysis::{Argument, Metric};
-use crossfade_api::analysis_run::AnalysisRunSpec;
+use crossfade_api::analysis_run::{AnalysisPhase, AnalysisRunSpec};
 use crossfade_api::names::{annotation, label};
 use crossfade_api::rollout::RolloutAnalysis;
 use crossfade_api::substitute;
 use crossfade_api::template_set::{self, Hashes, TemplateSet};
+use crossfade_api::time;
 use crossfade_api::validate::analysis;
 use crossfade_api::{AnalysisRun, ObjectMeta, OwnerReference, Resource as _, Rollout};
 use serde_json::Value;
@@ -20,7 +22,7 @@ use crate::decision::{Found, Halt, Plan};
 use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, Set};
-use super::runs::Purpose;
+use super::runs::{self, Purpose};
 use super::world::TemplateKey;
 
 /// Names that are tried for one run.
@@ -38,17 +40,21 @@ pub(super) fn start(
         Err(why) => return Ok(Err(why)),
     };
     let base = base_name(facts, purpose);
+    let mut runs = facts.world.runs.iter();
+    let mine = runs.find(|run| {
+        without_number(run.name()) == base
+            && (can_be_taken_over(facts, run, &spec) || is_unheard(facts, run, &spec))
+    });
+    if let Some(run) = mine {
+        return Ok(Ok((**run).clone()));
+    }
     for number in 0..MOST_NAMES {
         let name = if number == 0 {
             base.clone()
         } else {
             format!("{base}.{number}")
         };
-        let known = facts.world.runs.iter().find(|run| run.name() == name);
-        if let Some(run) = known {
-            if can_be_taken_over(facts, run, &spec) {
-                return Ok(Ok((**run).clone()));
-            }
+        if facts.world.runs.iter().any(|run| run.name() == name) {
             continue;
         }
         let run = AnalysisRun {
@@ -67,7 +73,7 @@ pub(super) fn start(
             }
             Err(failure) => match &failure.kind {
                 FailureKind::AnalysisRunExists(Some(run))
-                    if can_be_taken_over(facts, run, &spec) =>
+                    if can_be_taken_over(facts, run, &spec) || is_unheard(facts, run, &spec) =>
                 {
                     return Ok(Ok((**run).clone()));
                 }
@@ -91,6 +97,14 @@ fn base_name(facts: &Facts<'_>, purpose: Purpose) -> String {
         Purpose::PrePromotion => format!("{base}-pre"),
         Purpose::PostPromotion => format!("{base}-post"),
     }
+}
+
+/// A run's name without the number that it got because the name was taken.
+fn without_number(name: &str) -> &str {
+    let numbered = name.rsplit_once('.');
+    numbered
+        .filter(|(_, number)| number.parse::<u32>().is_ok())
+        .map_or(name, |(name, _)| name)
 }
 
 /// What the run measures.
@@ -150,6 +164,7 @@ fn metadata(
     labels.extend(selected.into_iter().flatten());
     let revision = facts.revision.unwrap_or(0).to_string();
     let mut annotations = BTreeMap::from([(annotation::REVISION.to_owned(), revision)]);
+    annotations.extend(attempt(facts).map(|attempt| (annotation::ATTEMPT.to_owned(), attempt)));
     if let Some(metadata) = &analysis.analysis_run_metadata {
         annotations.extend(metadata.annotations.clone());
     }
@@ -237,18 +252,40 @@ fn with_values(spec: &AnalysisRunSpec) -> Vec<Metric> {
         .collect()
 }
 
-/// A run that has the name already is ours, under way, and measures the same. One that was asked to end would end well without having
-/// measured.
+/// When the try under way began, as it is noted on its runs.
+fn attempt(facts: &Facts<'_>) -> Option<String> {
+    let attempt = facts.status.duration.as_ref()?;
+    attempt.rollout_started_at.map(time::text)
+}
+
+/// A run is ours, under way, and measures the same. One that was asked to end would end well without having measured.
 fn can_be_taken_over(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> bool {
+    is_the_same(facts, run, spec)
+        && !run.status.phase.is_completed()
+        && !run.spec.terminate
+        && !wrong(Mutant::RunTwice)
+}
+
+/// A run of this very try has failed, and the status has never named it. On a retry nothing of before counts, whatever clocks say.
+fn is_unheard(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> bool {
+    let noted = run.metadata.annotations.as_ref();
+    let noted = noted.and_then(|notes| notes.get(annotation::ATTEMPT));
+    matches!(
+        run.status.phase,
+        AnalysisPhase::Failed | AnalysisPhase::Error
+    ) && noted.is_some()
+        && noted == attempt(facts).as_ref()
+        && facts.status.aborted_at.is_none()
+        && !runs::is_current(facts, run)
+        && is_the_same(facts, run, spec)
+}
+
+fn is_the_same(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> bool {
     let owners = run.metadata.owner_references.iter().flatten();
     let is_ours = owners
         .into_iter()
         .any(|owner| owner.controller == Some(true) && owner.uid == facts.uid());
-    is_ours
-        && !run.status.phase.is_completed()
-        && !run.spec.terminate
-        && measures(&run.spec) == measures(spec)
-        && !wrong(Mutant::RunTwice)
+    is_ours && measures(&run.spec) == measures(spec)
 }
 
 /// What a run measures, without the empty members that other controllers store.

@@ -450,7 +450,7 @@ pub(super) fn of_version<'a>(
 }
 
 /// The status names this run.
-fn is_current(facts: &Facts<'_>, run: &AnalysisRun) -> bool {
+pub(super) fn is_current(facts: &Facts<'_>, run: &AnalysisRun) -> bool {
     let purposes = [
         Purpose::Step(facts.index()),
         Purpose::Background,

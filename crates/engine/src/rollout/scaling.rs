@@ -92,10 +92,11 @@ pub(super) fn leftovers(
     }
 }
 
-/// A person, or an analysis that could not tell, keeps sizes as they are. A person's pause does not hold back an abort.
+/// A person, or an analysis that could not tell, keeps sizes as they are. A person's pause does not hold back an abort once that is
+/// recorded; the pass that finds its cause has no other sizes to go by than those of the release.
 fn is_halted(facts: &Facts<'_>, asks: &Asks) -> bool {
-    facts.is_paused_for(PauseReason::InconclusiveAnalysisRun)
-        || (facts.spec.paused && !asks.is_aborted(facts.status))
+    let aborted = facts.status.abort && asks.is_aborted(facts.status);
+    facts.is_paused_for(PauseReason::InconclusiveAnalysisRun) || (facts.spec.paused && !aborted)
 }
 
 /// The pods of the new version and of the stable one are there for the present step.

@@ -3,17 +3,18 @@
 use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::{annotation, condition, label, reason};
 use crossfade_api::rollout_status::{PauseReason, RolloutCondition};
-use crossfade_engine::action::Action;
+use crossfade_engine::action::{Action, Done};
 use crossfade_engine::rollout::world::{ReplicaSet, World};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 use super::promotion::is_pardoned;
-use super::routes::ended_step;
+use super::routes::{ended_step, splits_by_service};
 use super::sizes::resized;
 use super::traffic::{replicas, set_of};
-use super::{Check, named};
+use super::{Check, InPass, named};
 use crate::cluster::Cluster;
-use crate::scenario::Act;
+use crate::scenario::{Act, FaultKind};
 use crate::watch::{Seen, What};
 
 fn deadline(set: &ReplicaSet) -> Option<Timestamp> {
@@ -43,7 +44,14 @@ fn delay_of_former(world: &World) -> i32 {
     }
 }
 
-pub(super) struct DelaysAreWhole;
+/// What matters of the past for delays.
+#[derive(Default)]
+pub(super) struct DelaysAreWhole {
+    /// What the clock showed whenever a former leader was left with an action under way: it writes the end of a delay that began then.
+    overtaken: Vec<Timestamp>,
+    /// Services that the pass under way has switched, with the version that they select now.
+    switched: InPass<BTreeMap<String, String>>,
+}
 
 impl Check for DelaysAreWhole {
     named!(
@@ -52,10 +60,23 @@ impl Check for DelaysAreWhole {
     );
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
-        let What::Performing(Action::UpdateReplicaSet { target, change }, Seen::Rollout(world)) =
-            what
-        else {
-            return Ok(());
+        let (target, change, world) = match what {
+            What::Fault(FaultKind::Usurped(_)) => {
+                self.overtaken.push(cluster.clock());
+                return Ok(());
+            }
+            What::Performed(Action::SwitchService { target, hash, .. }, Ok(_), _) => {
+                let switched = self.switched.of(cluster);
+                switched.insert(target.name.clone(), hash.as_str().to_owned());
+                return Ok(());
+            }
+            // Of what a former leader wants to write, only what is written counts.
+            What::Performed(
+                Action::UpdateReplicaSet { target, change },
+                Ok(_),
+                Seen::Rollout(world),
+            ) => (target, change, world),
+            _ => return Ok(()),
         };
         let Some(set) = world
             .replica_sets
@@ -76,10 +97,14 @@ impl Check for DelaysAreWhole {
                 (Some(canary), None) => canary.abort_scale_down_delay_seconds().unwrap_or(0),
                 (None, None) => 0,
             };
+            let delay = SignedDuration::from_secs(i64::from(delay));
             // Times are written in whole seconds, cut.
-            let least = cluster.clock() + SignedDuration::from_secs(i64::from(delay) - 1);
-            if until.is_some_and(|until| until < least) {
-                return Err(format!("{text} is no delay of {delay} seconds"));
+            let second = SignedDuration::from_secs(1);
+            let begins = |began: Timestamp| {
+                until.is_none_or(|until| until + second > began + delay && until <= began + delay)
+            };
+            if !begins(cluster.clock()) && !self.overtaken.iter().any(|began| begins(*began)) {
+                return Err(format!("{text} is no delay of {delay:#}"));
             }
             let stable = set_of(world, status.stable_rs.as_str()).map_or(0, |set| set.available);
             let failed = set.hash() == status.current_pod_hash.as_str();
@@ -90,7 +115,8 @@ impl Check for DelaysAreWhole {
             }
             return Ok(());
         }
-        if former && change.replicas == Some(0) && is_unproven(world) {
+        let switched = self.switched.of(cluster);
+        if former && change.replicas == Some(0) && is_unproven(world, switched) {
             return Err("a former version goes before the new one has proved itself".to_owned());
         }
         let limited = match (&strategy.canary, &strategy.blue_green) {
@@ -111,23 +137,31 @@ impl Check for DelaysAreWhole {
     }
 }
 
-/// A blue-green release without a delay of its own is judged after its switch, and has not passed.
-fn is_unproven(world: &World) -> bool {
+/// A blue-green release without a delay of its own is judged after its switch: it serves, and has not passed.
+fn is_unproven(world: &World, switched: &BTreeMap<String, String>) -> bool {
     let Some(blue_green) = &world.rollout.spec.strategy.blue_green else {
         return false;
     };
-    let slot = &world
-        .rollout
-        .status
-        .blue_green
-        .post_promotion_analysis_run_status;
+    let status = &world.rollout.status;
+    let service = world.services.get(&blue_green.active_service);
+    let selected = service
+        .and_then(|service| service.found())
+        .map(|service| service.selected());
+    let active = switched
+        .get(&blue_green.active_service)
+        .map(String::as_str)
+        .or(selected);
+    let tried = status.stable_rs != status.current_pod_hash
+        && active == Some(status.current_pod_hash.as_str());
+    let slot = &status.blue_green.post_promotion_analysis_run_status;
     let run = slot.as_ref().and_then(|slot| {
         let mut runs = world.runs.iter();
         runs.find(|run| run.metadata.name.as_ref() == Some(&slot.name))
     });
-    blue_green.post_promotion_analysis.is_some()
+    tried
+        && blue_green.post_promotion_analysis.is_some()
         && blue_green.scale_down_delay_seconds.is_none()
-        && run.is_some_and(|run| run.status.phase != AnalysisPhase::Successful)
+        && run.is_none_or(|run| run.status.phase != AnalysisPhase::Successful)
 }
 
 /// Whether the pass under way has done anything.
@@ -231,7 +265,11 @@ impl Check for StepsHavePods {
     }
 }
 
-pub(super) struct TrafficKeepsPods;
+/// Whether a router has denied a weight in the pass under way.
+#[derive(Default)]
+pub(super) struct TrafficKeepsPods {
+    denied: InPass<bool>,
+}
 
 impl Check for TrafficKeepsPods {
     named!(
@@ -240,6 +278,11 @@ impl Check for TrafficKeepsPods {
     );
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        if let What::Performed(Action::VerifyRoute { .. }, Ok(Done::Verified(Some(false))), _) =
+            what
+        {
+            *self.denied.of(cluster) = true;
+        }
         let Some((world, hash, before, after)) = resized(what) else {
             return Ok(());
         };
@@ -252,6 +295,11 @@ impl Check for TrafficKeepsPods {
         let active = active.and_then(|service| service.found());
         if active.is_some_and(|service| service.selected() == hash) {
             return Err("it goes while the active Service selects it".to_owned());
+        }
+        if *self.denied.of(cluster) {
+            return Err(
+                "it goes although a router does not confirm that it gets nothing".to_owned(),
+            );
         }
         let weights = status.canary.weights.as_ref();
         let recorded = weights.filter(|weights| weights.canary.pod_template_hash.as_str() == hash);
@@ -268,7 +316,11 @@ impl Check for TrafficKeepsPods {
     }
 }
 
-pub(super) struct StableCanCarry;
+/// Services that the pass under way has switched, with the version that they select now.
+#[derive(Default)]
+pub(super) struct StableCanCarry {
+    switched: InPass<BTreeMap<String, String>>,
+}
 
 impl Check for StableCanCarry {
     named!(
@@ -276,7 +328,11 @@ impl Check for StableCanCarry {
         "While the canary has pods, its weight falls only as far as available stable pods can carry the rest."
     );
 
-    fn see(&mut self, _cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+    fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        if let What::Performed(Action::SwitchService { target, hash, .. }, Ok(_), _) = what {
+            let switched = self.switched.of(cluster);
+            switched.insert(target.name.clone(), hash.as_str().to_owned());
+        }
         let What::Performing(Action::Route { split, .. }, Seen::Rollout(world)) = what else {
             return Ok(());
         };
@@ -288,16 +344,20 @@ impl Check for StableCanCarry {
         };
         let (before, after) = (weights.canary.weight, split.canary.weight.0);
         let served = set_of(world, weights.canary.pod_template_hash.as_str());
+        let switched = self.switched.of(cluster);
         let on_stable = |name: &str| {
             let service = world.services.get(name).and_then(|service| service.found());
-            service.is_some_and(|service| service.selected() == status.stable_rs.as_str())
+            let selected = service.map(|service| service.selected());
+            switched.get(name).map(String::as_str).or(selected) == Some(status.stable_rs.as_str())
         };
-        let without_pods = served.is_none_or(|set| set.available == 0);
+        // Then the canary's weight reaches stable pods as well, and holding it back would help nobody.
+        let same_pods = splits_by_service(canary)
+            && on_stable(&canary.canary_service)
+            && on_stable(&canary.stable_service);
         if after >= before
             || status.stable_rs == status.current_pod_hash
             || canary.replica_progress_threshold.is_some()
-            || without_pods
-            || on_stable(&canary.canary_service)
+            || same_pods
         {
             return Ok(());
         }
@@ -312,6 +372,15 @@ impl Check for StableCanCarry {
             whole * i64::from(stable) / wanted
         };
         let needed = (whole - i64::from(after)) * wanted / whole;
+        if served.is_none_or(|set| set.available == 0) {
+            // Requests to a version without pods are lost: what is left goes to whoever has any.
+            if after == 0 && stable == 0 && needed > 0 {
+                return Err(format!(
+                    "the weight falls from {before} to {after} with no stable pod"
+                ));
+            }
+            return Ok(());
+        }
         if i64::from(stable) < needed && whole - i64::from(after) > carried {
             return Err(format!(
                 "the weight falls from {before} to {after} with {stable} of {needed} stable pods"
@@ -335,12 +404,19 @@ impl Check for SwitchesWait {
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
         match what {
-            What::Act(Act::Promote | Act::PromoteFull | Act::Reapply) => self.resumed = true,
-            What::Recorded(before, _) => {
-                let current = cluster
+            What::Act(Act::Promote) => {
+                let pauses = cluster
                     .rollout()
-                    .map(|rollout| &rollout.status.current_pod_hash);
-                self.resumed &= current == Some(&before.status.current_pod_hash);
+                    .map(|rollout| &rollout.status.pause_conditions);
+                let mut pauses = pauses.into_iter().flatten();
+                self.resumed |= pauses.any(|pause| pause.reason == PauseReason::BlueGreenPause);
+            }
+            What::Recorded(before, _) => {
+                let Some(rollout) = cluster.rollout() else {
+                    return Ok(());
+                };
+                let (old, new) = (&before.status, &rollout.status);
+                self.resumed &= old.current_pod_hash == new.current_pod_hash && !new.abort;
             }
             What::Performing(Action::SwitchService { target, hash, .. }, Seen::Rollout(world)) => {
                 let status = &world.rollout.status;
@@ -349,18 +425,24 @@ impl Check for SwitchesWait {
                 else {
                     return Ok(());
                 };
+                let active = world
+                    .services
+                    .get(&target.name)
+                    .and_then(|service| service.found());
+                let empty = active.is_none_or(|service| service.selected().is_empty());
+                let had = status.blue_green.active_selector.as_str();
+                let lost = empty && set_of(world, had).is_some();
+                if lost && hash.as_str() == had {
+                    // A Service that was made anew gets the version back that it had.
+                    return Ok(());
+                }
                 if status.abort && *hash == status.stable_rs {
                     return back_in_time(world);
                 }
                 if world.rollout.spec.paused {
                     return Err("it is switched while the release is paused".to_owned());
                 }
-                let active = world
-                    .services
-                    .get(&target.name)
-                    .and_then(|service| service.found());
-                let unserved = active.is_none_or(|service| service.selected().is_empty());
-                if unserved || !goes_forward(world) || status.promote_full || self.resumed {
+                if (empty && !lost) || !goes_forward(world) || status.promote_full || self.resumed {
                     return Ok(());
                 }
                 let begun = status
@@ -565,7 +647,7 @@ impl Check for DeadlinesArePatient {
 /// Pods that the pass under way has evicted.
 #[derive(Default)]
 pub(super) struct RestartsAreGentle {
-    evicted: i32,
+    evicted: InPass<i32>,
 }
 
 impl Check for RestartsAreGentle {
@@ -576,8 +658,9 @@ impl Check for RestartsAreGentle {
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
         match what {
-            What::Performing(Action::EvictPod { .. }, Seen::Rollout(world)) => {
-                self.evicted += 1;
+            What::Performed(Action::EvictPod { .. }, Ok(_), Seen::Rollout(world)) => {
+                let evicted = self.evicted.of(cluster);
+                *evicted += 1;
                 let rollout = &world.rollout;
                 let wanted = replicas(rollout);
                 let missing = match &rollout.spec.strategy.blue_green {
@@ -591,15 +674,11 @@ impl Check for RestartsAreGentle {
                     .iter()
                     .filter(|pod| !pod.deleting && pod.ready_since.is_some());
                 let ready = i32::try_from(ready.count()).unwrap_or(i32::MAX);
-                if ready - self.evicted < wanted - missing.max(1) {
-                    return Err(format!(
-                        "{} of {ready} ready pods are evicted",
-                        self.evicted
-                    ));
+                if ready - *evicted < wanted - missing.max(1) {
+                    return Err(format!("{evicted} of {ready} ready pods are evicted"));
                 }
             }
             What::Recorded(before, world) => {
-                self.evicted = 0;
                 let Some(rollout) = cluster.rollout() else {
                     return Ok(());
                 };
@@ -624,7 +703,8 @@ impl Check for RestartsAreGentle {
                     return Err(format!("{old_pods} pods from before the restart are left"));
                 }
             }
-            What::Ended(..) | What::Fault(_) => self.evicted = 0,
+            // What a former leader does later is not of this pass.
+            What::Ended(..) | What::Fault(_) => *self.evicted.of(cluster) = 0,
             _ => {}
         }
         Ok(())

@@ -9,7 +9,6 @@ use super::traffic::replicas;
 use super::{Check, named};
 use crate::cluster::Cluster;
 use crate::run::Outcome;
-use crate::watch::What;
 
 /// The Rollout of a run that has come to rest promoted.
 fn promoted<'a>(cluster: &'a Cluster, outcome: &Outcome) -> Option<&'a Rollout> {
@@ -30,10 +29,6 @@ impl Check for ServicesComeHome {
         "services-come-home",
         "At rest all Services of a promoted release select the stable version, and after an abort the canary's and the active one do once stable has its pods."
     );
-
-    fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
-        Ok(())
-    }
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         let Some(rollout) = cluster.rollout().filter(|_| outcome.at_rest) else {
@@ -79,10 +74,6 @@ impl Check for NothingIsLeftOver {
         "nothing-is-left-over",
         "At rest only the stable version of a promoted release has pods and no end is set for them, and former versions and finished runs are kept only within their limits."
     );
-
-    fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
-        Ok(())
-    }
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         let Some(rollout) = promoted(cluster, outcome) else {
@@ -152,10 +143,6 @@ impl Check for PodsAreAsAsked {
         "At rest pods of the stable version count after the time that is asked for, and carry the labels of their role."
     );
 
-    fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
-        Ok(())
-    }
-
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         let Some(rollout) = promoted(cluster, outcome) else {
             return Ok(());
@@ -189,6 +176,18 @@ impl Check for PodsAreAsAsked {
     }
 }
 
+/// The steps so far keep a canary at no pods at all.
+fn is_to_have_none(rollout: &Rollout) -> bool {
+    let index = usize::try_from(rollout.status.current_step_index.unwrap_or(0)).unwrap_or(0);
+    let canary = rollout.spec.strategy.canary.as_ref();
+    let steps = canary.map_or(&[][..], |canary| &canary.steps);
+    let so_far = steps.iter().take(index + 1).rev();
+    let scale = so_far
+        .filter_map(|step| step.set_canary_scale.as_ref())
+        .next();
+    index < steps.len() && scale.is_some_and(|scale| scale.replicas == Some(0))
+}
+
 pub(super) struct FailuresEnd;
 
 impl Check for FailuresEnd {
@@ -196,10 +195,6 @@ impl Check for FailuresEnd {
         "failures-end-as-asked",
         "At rest an update that was taken back stands at its first step, and one that made no progress lacks pods and is taken back where that is asked for."
     );
-
-    fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
-        Ok(())
-    }
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         let Some(rollout) = cluster.rollout().filter(|_| outcome.at_rest) else {
@@ -217,8 +212,9 @@ impl Check for FailuresEnd {
         });
         let mut sets = cluster.sets.values();
         // A router gives no weight to a version that is to have no pods.
-        let lacks =
-            replicas(rollout) == 0 || sets.any(|set| set.view.available < set.view.replicas);
+        let lacks = replicas(rollout) == 0
+            || is_to_have_none(rollout)
+            || sets.any(|set| set.view.available < set.view.replicas);
         if stuck && !status.abort && !lacks && status.pause_conditions.is_empty() {
             return Err("it made no progress although no pod is missing".to_owned());
         }

@@ -1,10 +1,9 @@
 //! Evidence: what was measured decides, when it was asked for, about the version that it was measured of.
 
-use std::collections::BTreeSet;
-
 use crossfade_api::analysis::Metric;
 use crossfade_api::analysis_run::{AnalysisPhase, MetricResult};
 use crossfade_api::names::label;
+use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::{AnalysisRun, Resource as _, duration};
 use crossfade_engine::action::Action;
 use crossfade_engine::rollout::world::World;
@@ -318,7 +317,8 @@ impl Check for MeasuredInTime {
 /// Runs beside the steps of the update under way.
 #[derive(Default)]
 pub(super) struct BackgroundJudges {
-    started: BTreeSet<String>,
+    /// There is one, for this try.
+    started: bool,
     /// A person has said that something may be left out, or has changed what is asked for.
     skipped: bool,
 }
@@ -342,8 +342,7 @@ impl Check for BackgroundJudges {
             What::Performing(Action::CreateAnalysisRun(run), Seen::Rollout(world))
                 if label_of(run, label::ROLLOUT_TYPE) == "Background" =>
             {
-                self.started
-                    .insert(label_of(run, label::POD_HASH).to_owned());
+                self.started = true;
                 let canary = world.rollout.spec.strategy.canary.as_ref();
                 let background = canary.and_then(|canary| canary.analysis.as_ref());
                 let first = background
@@ -363,14 +362,34 @@ impl Check for BackgroundJudges {
                     || old.current_step_hash != new.current_step_hash
                 {
                     self.skipped = false;
-                    self.started.clear();
+                    // After a change of the steps a run that goes on is taken over.
+                    self.started = cluster.runs.values().any(|run| {
+                        label_of(run, label::ROLLOUT_TYPE) == "Background"
+                            && label_of(run, label::POD_HASH) == new.current_pod_hash.as_str()
+                            && !run.spec.terminate
+                            && !run.status.phase.is_completed()
+                    });
                 }
+                let slot = |status: &RolloutStatus| {
+                    let slot = &status.canary.current_background_analysis_run_status;
+                    slot.as_ref().map(|slot| slot.name.clone())
+                };
+                self.started &= !new.abort;
+                self.started |= slot(new).is_some();
                 let created = |hash: &str| set_of(world, hash).map(|set| set.created);
                 let forward =
                     created(new.current_pod_hash.as_str()) > created(old.stable_rs.as_str());
                 let promoted = old.stable_rs != new.stable_rs && !old.stable_rs.is_empty();
                 let canary = world.rollout.spec.strategy.canary.as_ref();
-                let background = canary.and_then(|canary| canary.analysis.as_ref());
+                let steps = canary.map_or(0, |canary| canary.steps.len());
+                // Without templates there is nothing to run, and a step that is not there is never reached.
+                let background = canary
+                    .and_then(|canary| canary.analysis.as_ref())
+                    .filter(|background| !background.analysis.templates.is_empty())
+                    .filter(|background| {
+                        let first = usize::try_from(background.starting_step()).unwrap_or(0);
+                        steps == 0 || first <= steps
+                    });
                 if !promoted
                     || !forward
                     || self.skipped
@@ -379,12 +398,11 @@ impl Check for BackgroundJudges {
                 {
                     return Ok(());
                 }
-                if !self.started.contains(new.current_pod_hash.as_str()) {
+                if !self.started {
                     return Err("a version is promoted without a run beside its steps".to_owned());
                 }
-                let slot = old.canary.current_background_analysis_run_status.as_ref();
                 let mut runs = world.runs.iter();
-                let run = slot.and_then(|slot| runs.find(|run| run.name() == slot.name));
+                let run = slot(old).and_then(|slot| runs.find(|run| run.name() == slot));
                 if let Some(run) = run.filter(|run| {
                     matches!(
                         run.status.phase,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use crossfade_api::Rollout;
 use crossfade_api::analysis_run::AnalysisPhase;
-use crossfade_api::names::label;
+use crossfade_api::names::{annotation, label};
 
 use crossfade_engine::action::Action;
 use crossfade_engine::decision::Found;
 use crossfade_engine::rollout::world::World;
 
+use super::traffic::set_of;
 use super::{Check, named};
 use crate::cluster::Cluster;
 use crate::scenario::Act;
@@ -61,6 +62,36 @@ pub(super) fn is_pardoned(world: &World) -> bool {
             .is_none_or(|service| service.selected().is_empty())
     });
     status.promote_full || status.stable_rs.is_empty() || unserved
+}
+
+/// The version goes back to what has served before, for which nothing is asked: the stable one itself, one within the rollback window, or,
+/// blue-green, one that still waits for its end and has not failed since.
+pub(super) fn goes_back(world: &World, hash: &str) -> bool {
+    let status = &world.rollout.status;
+    let sets = (
+        set_of(world, hash),
+        set_of(world, status.stable_rs.as_str()),
+    );
+    let (Some(new), Some(stable)) = sets else {
+        return false;
+    };
+    if new.hash() == stable.hash() {
+        return true;
+    }
+    let between = world
+        .replica_sets
+        .iter()
+        .filter(|set| set.created > new.created && set.created < stable.created)
+        .count();
+    let window = usize::try_from(world.rollout.spec.rollback_window()).unwrap_or(0);
+    let waits = world.rollout.spec.strategy.blue_green.is_some()
+        && new.replicas > 0
+        && new
+            .annotations
+            .contains_key(annotation::SCALE_DOWN_DEADLINE)
+        && !status.abort
+        && status.aborted_at.is_none();
+    new.created < stable.created && (between < window || waits)
 }
 
 impl Check for EarnedPromotion {
@@ -121,12 +152,7 @@ impl Check for EarnedPromotion {
 
 impl EarnedPromotion {
     fn judge(&self, rollout: &Rollout, world: &World) -> Result<(), String> {
-        // Going back to an older version within the window or its delay is judged by nothing.
-        let new = super::traffic::set_of(world, rollout.status.current_pod_hash.as_str());
-        let old = super::traffic::set_of(world, world.rollout.status.stable_rs.as_str());
-        if let (Some(new), Some(old)) = (new, old)
-            && new.created < old.created
-        {
+        if goes_back(world, rollout.status.current_pod_hash.as_str()) {
             return Ok(());
         }
         let succeeded = |purpose: &str, step: &str| {
@@ -174,9 +200,7 @@ impl Check for StepsInOrder {
         };
         let same = old.current_pod_hash == new.current_pod_hash
             && old.current_step_hash == new.current_step_hash;
-        let back = super::traffic::set_of(world, new.current_pod_hash.as_str())
-            .zip(super::traffic::set_of(world, old.stable_rs.as_str()))
-            .is_some_and(|(new, stable)| new.created <= stable.created);
+        let back = goes_back(world, new.current_pod_hash.as_str());
         if same && to > from + 1 && !old.promote_full && !old.stable_rs.is_empty() && !back {
             return Err(format!("from step {from} to step {to}"));
         }
@@ -221,9 +245,7 @@ impl Check for PausesAreKept {
                 if to <= from || promoted || self.resumed || old.promote_full {
                     return Ok(());
                 }
-                let back = super::traffic::set_of(world, new.current_pod_hash.as_str())
-                    .zip(super::traffic::set_of(world, old.stable_rs.as_str()))
-                    .is_some_and(|(new, stable)| new.created <= stable.created);
+                let back = goes_back(world, new.current_pod_hash.as_str());
                 if world.rollout.spec.paused && !back {
                     return Err(format!("step {from} ends while the release is paused"));
                 }
@@ -291,18 +313,14 @@ impl Check for SwitchIsEarned {
                 }
             }
             What::Performing(Action::SwitchService { target, hash, .. }, Seen::Rollout(world)) => {
-                let status = &world.rollout.status;
                 let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
                 let Some(blue_green) = blue_green.filter(|one| one.active_service == target.name)
                 else {
                     return Ok(());
                 };
-                let older = super::traffic::set_of(world, hash.as_str())
-                    .zip(super::traffic::set_of(world, status.stable_rs.as_str()))
-                    .is_some_and(|(new, stable)| new.created <= stable.created);
                 if blue_green.pre_promotion_analysis.is_some()
                     && !self.successful
-                    && !older
+                    && !goes_back(world, hash.as_str())
                     && !is_pardoned(world)
                 {
                     return Err("the pre-promotion analysis was not successful".to_owned());

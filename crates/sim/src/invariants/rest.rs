@@ -10,7 +10,6 @@ use super::{Check, named};
 use crate::cluster::Cluster;
 use crate::run::Outcome;
 use crate::scenario::Scenario;
-use crate::watch::What;
 
 pub(super) struct Converges {
     closing: bool,
@@ -29,10 +28,6 @@ impl Check for Converges {
         "every-run-converges",
         "Once nothing more goes wrong, a release comes to rest within bounded time: promoted, taken back, or stuck and saying so."
     );
-
-    fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
-        Ok(())
-    }
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         if let Some(subject) = &cluster.restless {
@@ -64,10 +59,6 @@ impl Check for NothingLeaks {
         "nothing-leaks",
         "At rest every AnalysisRun of a finished release has ended, and every Job belongs to a run that is there."
     );
-
-    fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
-        Ok(())
-    }
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         let over = outcome.aborted || outcome.phase == RolloutPhase::Healthy;

@@ -6,7 +6,7 @@ use crossfade_engine::action::{Action, Done};
 use crossfade_engine::rollout::world::World;
 
 use super::traffic::{replicas, set_of};
-use super::{Check, named};
+use super::{Check, InPass, named};
 use crate::cluster::Cluster;
 use crate::run::Outcome;
 use crate::watch::{Seen, What};
@@ -35,6 +35,14 @@ pub(super) fn ended_step<'a>(
 
 fn canary(world: &World) -> Option<&CanaryStrategy> {
     world.rollout.spec.strategy.canary.as_ref()
+}
+
+/// Every router sends requests to Services, so the Services' selectors decide which pods get them.
+pub(super) fn splits_by_service(canary: &CanaryStrategy) -> bool {
+    canary.traffic_routing.as_ref().is_some_and(|routing| {
+        let istio = routing.istio.as_ref();
+        routing.app_mesh.is_none() && istio.is_none_or(|istio| istio.destination_rule.is_none())
+    })
 }
 
 pub(super) struct RoutesByStep;
@@ -117,9 +125,9 @@ impl Check for WeightByStep {
 #[derive(Default)]
 pub(super) struct RoutersAreBelieved {
     /// A canary weight that a router refused.
-    refused: Option<i32>,
+    refused: InPass<Option<i32>>,
     /// A canary weight that a router did not confirm.
-    denied: Option<i32>,
+    denied: InPass<Option<i32>>,
 }
 
 impl Check for RoutersAreBelieved {
@@ -131,15 +139,22 @@ impl Check for RoutersAreBelieved {
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
         match what {
             What::Performed(Action::Route { split, .. }, outcome, _) => {
-                self.refused = outcome.is_err().then_some(split.canary.weight.0);
+                let refused = self.refused.of(cluster);
+                let weight = Some(split.canary.weight.0);
+                if outcome.is_err() {
+                    *refused = weight;
+                } else if *refused == weight {
+                    *refused = None;
+                }
             }
             What::Performed(
                 Action::VerifyRoute { split, .. },
                 Ok(Done::Verified(answer)),
                 Seen::Rollout(world),
             ) => {
-                let aborted = world.rollout.status.abort;
-                self.denied = (*answer == Some(false) && !aborted).then_some(split.canary.weight.0);
+                if *answer == Some(false) && !world.rollout.status.abort {
+                    *self.denied.of(cluster) = Some(split.canary.weight.0);
+                }
             }
             What::Performing(Action::UpdateReplicaSet { target, change }, Seen::Rollout(world)) => {
                 let set = world
@@ -149,7 +164,8 @@ impl Check for RoutersAreBelieved {
                 let shrinks = set
                     .zip(change.replicas)
                     .is_some_and(|(set, replicas)| replicas < set.replicas);
-                if self.denied == Some(world.rollout.spec.max_traffic_weight()) && shrinks {
+                let whole = Some(world.rollout.spec.max_traffic_weight());
+                if *self.denied.of(cluster) == whole && shrinks {
                     return Err(format!(
                         "{} shrinks on a weight that is denied",
                         target.name
@@ -157,7 +173,7 @@ impl Check for RoutersAreBelieved {
                 }
             }
             What::Recorded(before, world) => {
-                let (refused, denied) = (self.refused.take(), self.denied.take());
+                let (refused, denied) = (*self.refused.of(cluster), *self.denied.of(cluster));
                 let Some(rollout) = cluster.rollout() else {
                     return Ok(());
                 };
@@ -176,11 +192,11 @@ impl Check for RoutersAreBelieved {
                 }
                 let step = ended_step(cluster, what)
                     .and_then(|(index, ..)| canary(world)?.steps.get(index)?.set_weight);
-                if denied.is_some() && step == denied {
+                // Where no pods are wanted there is no traffic to move.
+                if denied.is_some() && step == denied && replicas(&world.rollout) > 0 {
                     return Err(format!("a step ends on a denied weight of {denied:?}"));
                 }
             }
-            What::Ended(..) | What::Fault(_) => *self = Self::default(),
             _ => {}
         }
         Ok(())
@@ -240,10 +256,6 @@ impl Check for TrafficComesHome {
         "traffic-comes-home",
         "At rest routers carry the recorded weights; a promoted version has all of the stable side and no routes are left."
     );
-
-    fn see(&mut self, _cluster: &Cluster, _what: &What<'_>) -> Result<(), String> {
-        Ok(())
-    }
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         let (Some(rollout), Some(split)) = (cluster.rollout(), &cluster.split) else {

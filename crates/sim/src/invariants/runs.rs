@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crossfade_api::names::label;
 use crossfade_api::{AnalysisRun, IntOrString, Resource as _};
 
+use crossfade_engine::action::Action;
+
 use super::{Check, named};
 use crate::cluster::Cluster;
 use crate::watch::{Seen, What};
@@ -16,15 +18,37 @@ fn label_of<'a>(run: &'a AnalysisRun, key: &str) -> &'a str {
         .map_or("", String::as_str)
 }
 
+/// A run's name without the number that it got because the name was taken.
+fn without_number(name: &str) -> &str {
+    let numbered = name.rsplit_once('.');
+    numbered
+        .filter(|(_, number)| number.parse::<u32>().is_ok())
+        .map_or(name, |(name, _)| name)
+}
+
 pub(super) struct OneRunAtATime;
 
 impl Check for OneRunAtATime {
     named!(
         "one-run-at-a-time",
-        "After a pass no analysis of a version goes on twice for the same purpose."
+        "No analysis of a version is started while one goes on that measures the same for it, and after a pass none goes on twice for the same purpose."
     );
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        let goes_on = |run: &AnalysisRun| !run.spec.terminate && !run.status.phase.is_completed();
+        if let What::Performed(Action::CreateAnalysisRun(new), Ok(_), _) = what {
+            let mut runs = cluster.runs.values();
+            let same = runs.find(|run| {
+                goes_on(run)
+                    && run.name() != new.name()
+                    && without_number(run.name()) == without_number(new.name())
+                    && run.spec == new.spec
+            });
+            if let Some(run) = same {
+                return Err(format!("{} is started beside {}", new.name(), run.name()));
+            }
+            return Ok(());
+        }
         let What::Ended(ended, Seen::Rollout(_)) = what else {
             return Ok(());
         };
@@ -35,7 +59,6 @@ impl Check for OneRunAtATime {
             [label::POD_HASH, label::ROLLOUT_TYPE, label::STEP_INDEX]
                 .map(|key| label_of(run, key).to_owned())
         };
-        let goes_on = |run: &AnalysisRun| !run.spec.terminate && !run.status.phase.is_completed();
         let mut seen = BTreeMap::new();
         for run in cluster.runs.values().filter(|run| goes_on(run)) {
             if let Some(other) = seen.insert(key(run), run.name()) {
