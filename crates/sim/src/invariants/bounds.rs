@@ -4,7 +4,7 @@ use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::{annotation, condition, label, reason};
 use crossfade_api::rollout_status::{PauseReason, RolloutCondition};
 use crossfade_engine::action::{Action, Done};
-use crossfade_engine::rollout::world::{ReplicaSet, World};
+use crossfade_engine::rollout::world::{ReplicaSet, Service, World};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
@@ -146,7 +146,7 @@ fn is_unproven(world: &World, switched: &BTreeMap<String, String>) -> bool {
     let service = world.services.get(&blue_green.active_service);
     let selected = service
         .and_then(|service| service.found())
-        .map(|service| service.selected());
+        .map(Service::selected);
     let active = switched
         .get(&blue_green.active_service)
         .map(String::as_str)
@@ -347,7 +347,7 @@ impl Check for StableCanCarry {
         let switched = self.switched.of(cluster);
         let on_stable = |name: &str| {
             let service = world.services.get(name).and_then(|service| service.found());
-            let selected = service.map(|service| service.selected());
+            let selected = service.map(Service::selected);
             switched.get(name).map(String::as_str).or(selected) == Some(status.stable_rs.as_str())
         };
         // Then the canary's weight reaches stable pods as well, and holding it back would help nobody.

@@ -181,10 +181,8 @@ fn is_to_have_none(rollout: &Rollout) -> bool {
     let index = usize::try_from(rollout.status.current_step_index.unwrap_or(0)).unwrap_or(0);
     let canary = rollout.spec.strategy.canary.as_ref();
     let steps = canary.map_or(&[][..], |canary| &canary.steps);
-    let so_far = steps.iter().take(index + 1).rev();
-    let scale = so_far
-        .filter_map(|step| step.set_canary_scale.as_ref())
-        .next();
+    let mut so_far = steps.iter().take(index + 1).rev();
+    let scale = so_far.find_map(|step| step.set_canary_scale.as_ref());
     index < steps.len() && scale.is_some_and(|scale| scale.replicas == Some(0))
 }
 

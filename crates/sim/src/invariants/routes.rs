@@ -149,12 +149,10 @@ impl Check for RoutersAreBelieved {
             }
             What::Performed(
                 Action::VerifyRoute { split, .. },
-                Ok(Done::Verified(answer)),
+                Ok(Done::Verified(Some(false))),
                 Seen::Rollout(world),
-            ) => {
-                if *answer == Some(false) && !world.rollout.status.abort {
-                    *self.denied.of(cluster) = Some(split.canary.weight.0);
-                }
+            ) if !world.rollout.status.abort => {
+                *self.denied.of(cluster) = Some(split.canary.weight.0);
             }
             What::Performing(Action::UpdateReplicaSet { target, change }, Seen::Rollout(world)) => {
                 let set = world
