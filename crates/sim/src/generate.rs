@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::random::Random;
+use crate::rare;
 use crate::scenario::{
     Act, Fate, Fault, FaultKind, Happening, Kind, Millis, Nature, Reply, Say, Scenario,
     Surroundings,
@@ -10,6 +11,9 @@ use crate::scenario::{
 
 /// The scenario of a seed, the same on every machine.
 pub fn scenario(seed: u64) -> Scenario {
+    if let Some(scenario) = rare::scenario(seed) {
+        return scenario;
+    }
     let mut random = Random::new(seed);
     let mut scenario = Scenario {
         seed,

@@ -36,6 +36,7 @@ pub mod opinion;
 mod passes;
 mod perform;
 pub mod random;
+mod rare;
 mod readings;
 pub mod recording;
 pub mod replay;

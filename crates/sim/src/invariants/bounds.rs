@@ -1,12 +1,13 @@
 //! Bounds: how long, how far, how many, and in which order.
 
+use std::collections::BTreeMap;
+
 use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::{annotation, condition, label, reason};
 use crossfade_api::rollout_status::{PauseReason, RolloutCondition};
 use crossfade_engine::action::{Action, Done};
 use crossfade_engine::rollout::world::{ReplicaSet, Service, World};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
 
 use super::promotion::is_pardoned;
 use super::routes::{ended_step, splits_by_service};
@@ -348,9 +349,12 @@ impl Check for StableCanCarry {
         let on_stable = |name: &str| {
             let service = world.services.get(name).and_then(|service| service.found());
             let selected = service.map(Service::selected);
-            switched.get(name).map(String::as_str).or(selected) == Some(status.stable_rs.as_str())
+            let now = switched.get(name).map(String::as_str);
+            now.filter(|_| !canary.dynamic_stable_scale).or(selected)
+                == Some(status.stable_rs.as_str())
         };
-        // Then the canary's weight reaches stable pods as well, and holding it back would help nobody.
+        // Then the canary's weight reaches stable pods as well, and holding it back would help nobody. Where stable pods follow the weight,
+        // its Service moves last.
         let same_pods = splits_by_service(canary)
             && on_stable(&canary.canary_service)
             && on_stable(&canary.stable_service);

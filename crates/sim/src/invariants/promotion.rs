@@ -49,6 +49,8 @@ pub(super) struct EarnedPromotion {
     runs: BTreeMap<(String, String), BTreeMap<String, AnalysisPhase>>,
     /// A person has said that something may be left out.
     skipped: bool,
+    /// The present version has been taken back before.
+    failed: bool,
 }
 
 /// Full promotion was asked for, or nothing has served yet.
@@ -65,14 +67,10 @@ pub(super) fn is_pardoned(world: &World) -> bool {
 }
 
 /// The version goes back to what has served before, for which nothing is asked: the stable one itself, one within the rollback window, or,
-/// blue-green, one that still waits for its end and has not failed since.
-pub(super) fn goes_back(world: &World, hash: &str) -> bool {
-    let status = &world.rollout.status;
-    let sets = (
-        set_of(world, hash),
-        set_of(world, status.stable_rs.as_str()),
-    );
-    let (Some(new), Some(stable)) = sets else {
+/// blue-green, one that still has its pods and waits for its end, if it has not `failed` since it was asked for.
+pub(super) fn goes_back(world: &World, hash: &str, failed: bool) -> bool {
+    let stable = world.rollout.status.stable_rs.as_str();
+    let (Some(new), Some(stable)) = (set_of(world, hash), set_of(world, stable)) else {
         return false;
     };
     if new.hash() == stable.hash() {
@@ -89,8 +87,7 @@ pub(super) fn goes_back(world: &World, hash: &str) -> bool {
         && new
             .annotations
             .contains_key(annotation::SCALE_DOWN_DEADLINE)
-        && !status.abort
-        && status.aborted_at.is_none();
+        && !failed;
     new.created < stable.created && (between < window || waits)
 }
 
@@ -139,6 +136,8 @@ impl Check for EarnedPromotion {
                     self.runs.clear();
                     self.skipped = false;
                 }
+                self.failed &= old.current_pod_hash == new.current_pod_hash;
+                self.failed |= new.abort;
                 if old.stable_rs == new.stable_rs || is_pardoned(world) || self.skipped {
                     return Ok(());
                 }
@@ -152,7 +151,8 @@ impl Check for EarnedPromotion {
 
 impl EarnedPromotion {
     fn judge(&self, rollout: &Rollout, world: &World) -> Result<(), String> {
-        if goes_back(world, rollout.status.current_pod_hash.as_str()) {
+        let present = rollout.status.current_pod_hash.as_str();
+        if goes_back(world, present, self.failed) {
             return Ok(());
         }
         let succeeded = |purpose: &str, step: &str| {
@@ -200,7 +200,7 @@ impl Check for StepsInOrder {
         };
         let same = old.current_pod_hash == new.current_pod_hash
             && old.current_step_hash == new.current_step_hash;
-        let back = goes_back(world, new.current_pod_hash.as_str());
+        let back = goes_back(world, new.current_pod_hash.as_str(), false);
         if same && to > from + 1 && !old.promote_full && !old.stable_rs.is_empty() && !back {
             return Err(format!("from step {from} to step {to}"));
         }
@@ -245,7 +245,7 @@ impl Check for PausesAreKept {
                 if to <= from || promoted || self.resumed || old.promote_full {
                     return Ok(());
                 }
-                let back = goes_back(world, new.current_pod_hash.as_str());
+                let back = goes_back(world, new.current_pod_hash.as_str(), false);
                 if world.rollout.spec.paused && !back {
                     return Err(format!("step {from} ends while the release is paused"));
                 }
@@ -276,6 +276,8 @@ impl Check for PausesAreKept {
 #[derive(Default)]
 pub(super) struct SwitchIsEarned {
     successful: bool,
+    /// The present version has been taken back before.
+    failed: bool,
 }
 
 impl Check for SwitchIsEarned {
@@ -305,12 +307,13 @@ impl Check for SwitchIsEarned {
                 }
             }
             What::Recorded(before, _) => {
-                let current = cluster
-                    .rollout()
-                    .map(|rollout| &rollout.status.current_pod_hash);
-                if current != Some(&before.status.current_pod_hash) {
-                    self.successful = false;
-                }
+                let Some(rollout) = cluster.rollout() else {
+                    return Ok(());
+                };
+                let (old, new) = (&before.status, &rollout.status);
+                let same = old.current_pod_hash == new.current_pod_hash;
+                self.successful &= same;
+                self.failed = (self.failed && same) || new.abort;
             }
             What::Performing(Action::SwitchService { target, hash, .. }, Seen::Rollout(world)) => {
                 let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
@@ -320,7 +323,7 @@ impl Check for SwitchIsEarned {
                 };
                 if blue_green.pre_promotion_analysis.is_some()
                     && !self.successful
-                    && !goes_back(world, hash.as_str())
+                    && !goes_back(world, hash.as_str(), self.failed)
                     && !is_pardoned(world)
                 {
                     return Err("the pre-promotion analysis was not successful".to_owned());
