@@ -23,6 +23,13 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: shop-stable, port: {number: 80}}}}]}
 ";
 
+/// Whose objects a router makes. The garbage collector takes away what belongs to nobody that exists.
+const ROLLOUT: &str = "apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: shop}
+spec: {}
+";
+
 /// A VirtualService to an API server that knows nothing of what is in it.
 const ISTIO: &str = "apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -69,6 +76,7 @@ struct World {
     client: Client,
     namespace: Namespace,
     router: Box<dyn Router>,
+    uid: String,
 }
 
 impl World {
@@ -76,9 +84,14 @@ impl World {
         let namespace = Namespace::new().await?;
         let routing: TrafficRouting = serde_json::from_value(routing).expect("a router");
         let mut routers = routers(&routing, &Settings::default());
+        for (_, definition) in crossfade_api::crd::render_all() {
+            namespace.apply(&definition).await?;
+        }
+        let rollout = served(&namespace, ROLLOUT).await;
         Ok(Self {
             client: namespace.cluster().client(Actor::Admin).await?,
             router: routers.remove(0),
+            uid: rollout.metadata.uid.unwrap_or_default(),
             namespace,
         })
     }
@@ -87,7 +100,7 @@ impl World {
         Subject {
             namespace: self.namespace.name(),
             name: "shop",
-            uid: "8f4dd4a7-26a3-4d63-a0bb-2d2b3b4f2d11",
+            uid: &self.uid,
             replicas: 10,
             canary_service: "shop-canary",
             stable_service: "shop-stable",
@@ -174,6 +187,18 @@ impl World {
     }
 }
 
+/// Applies an object of a kind that was defined just now: it is served a moment after it is known.
+async fn served(namespace: &Namespace, manifest: &str) -> DynamicObject {
+    let begun = std::time::Instant::now();
+    loop {
+        match namespace.apply(manifest).await {
+            Ok(mut applied) => return applied.remove(0),
+            Err(why) => assert!(begun.elapsed().as_secs() < 60, "{why}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_canary_ingress_is_made_and_changed() -> Result<(), Box<dyn std::error::Error>> {
     let world = World::new(json!({"nginx": {"stableIngress": "web"}})).await?;
@@ -188,10 +213,7 @@ async fn a_canary_ingress_is_made_and_changed() -> Result<(), Box<dyn std::error
 async fn a_virtual_service_is_changed() -> Result<(), Box<dyn std::error::Error>> {
     let world = World::new(json!({"istio": {"virtualService": {"name": "shop"}}})).await?;
     world.namespace.apply(ISTIO).await?;
-    // A kind is served a moment after it is known.
-    while world.namespace.apply(VIRTUAL_SERVICE).await.is_err() {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    served(&world.namespace, VIRTUAL_SERVICE).await;
     let service = world.release("VirtualService", "shop").await?;
     assert_eq!(service["spec"]["http"][0]["timeout"], "5s");
     assert_eq!(service["spec"]["http"][0]["route"][1]["weight"], 30);
