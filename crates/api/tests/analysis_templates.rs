@@ -397,6 +397,8 @@ fn what_this_version_cannot_do_is_named() {
         {"name": "a", "provider": {"web": {"url": "http://x"}}},
         {"name": "b", "provider": {"datadog": {"query": "q"}}},
         {"name": "c", "provider": {"plugin": {"org/p": {}}}},
+        {"name": "d", "provider": {"prometheus": {"address": "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/w",
+            "query": "up", "authentication": {"sigv4": {"region": "eu-west-1"}}}}},
     ]}));
     let texts: Vec<_> = unsupported::template(&template)
         .iter()

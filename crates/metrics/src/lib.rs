@@ -4,6 +4,7 @@
 //! network; [`transport`] carries requests out for all of them, with the same limits. What a number means for a release is
 //! decided elsewhere. Job measurements are no business of this room: a Job is an object like any other.
 
+mod aws;
 pub mod jsonpath;
 pub mod numbers;
 mod oauth2;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossfade_api::analysis::Metric;
-use crossfade_api::providers::OAuth2;
+use crossfade_api::providers::{OAuth2, Sigv4};
 use crossfade_api::validate::analysis::provider_names;
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading};
 use jiff::Timestamp;
@@ -31,12 +32,23 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body, if there is one.
     pub body: Option<String>,
-    /// Limit on everything: token, connecting, request and reading the answer.
+    /// Limit on everything: token or credentials, connecting, request and reading the answer.
     pub timeout: Duration,
     /// Do not check the server's certificate.
     pub insecure: bool,
     /// Get a bearer token there first; none if its `token_url` is empty.
     pub oauth2: OAuth2,
+    /// Sign it for AWS.
+    pub signed: Option<Signed>,
+}
+
+/// How a request is signed for AWS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signed {
+    /// The service's name in signatures, for example `aps`.
+    pub service: &'static str,
+    /// Whose signature it is; what it does not say is found as AWS's own tools find it.
+    pub by: Sigv4,
 }
 
 impl std::fmt::Debug for Request {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossfade_api::duration;
-use crossfade_api::providers::PrometheusMetric;
+use crossfade_api::providers::{OAuth2, PrometheusMetric, Sigv4};
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading, Value};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Defaults, Moment, Provider, Request, Response, numbers, oauth2};
+use crate::{Defaults, Moment, Provider, Request, Response, Signed, numbers, oauth2};
 
 /// Time for one measurement where the metric does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -68,12 +68,6 @@ impl Prometheus {
             }
             (true, true) | (false, false) => {}
         }
-        let sigv4 = &authentication.sigv4;
-        let wants_signing =
-            !(sigv4.region.is_empty() && sigv4.profile.is_empty() && sigv4.role_arn.is_empty());
-        if wants_signing && address.contains("aps-workspaces") {
-            return Err("signing requests for Amazon Managed Prometheus (authentication.sigv4) is not supported yet".to_owned());
-        }
         Ok(Self {
             metric: metric.clone(),
             address,
@@ -96,13 +90,25 @@ impl Prometheus {
         }
     }
 
+    /// Requests are signed for Amazon's service only, and only if the metric says anything about it.
+    fn signed(&self) -> Option<Signed> {
+        let by = &self.metric.authentication.sigv4;
+        let wanted = self.address.contains("aps-workspaces") && *by != Sigv4::default();
+        wanted.then(|| Signed {
+            service: "aps",
+            by: by.clone(),
+        })
+    }
+
     fn headers(&self) -> Vec<(String, String)> {
         let mut headers = vec![(
             "Content-Type".to_owned(),
             "application/x-www-form-urlencoded".to_owned(),
         )];
         let basic = &self.metric.authentication.basic_auth;
-        if !basic.username.is_empty() && self.metric.authentication.oauth2.token_url.is_empty() {
+        let otherwise =
+            self.signed().is_some() || !self.metric.authentication.oauth2.token_url.is_empty();
+        if !basic.username.is_empty() && !otherwise {
             headers.push((
                 "Authorization".to_owned(),
                 oauth2::basic(&basic.username, &basic.password),
@@ -161,6 +167,13 @@ impl Provider for Prometheus {
             form.append_pair("time", &unix_seconds(moment.now));
             "query"
         };
+        let signed = self.signed();
+        // A signature takes the place of a token.
+        let oauth2 = if signed.is_some() {
+            OAuth2::default()
+        } else {
+            self.metric.authentication.oauth2.clone()
+        };
         Ok(Request {
             method: "POST".to_owned(),
             url: self.endpoint(call),
@@ -168,7 +181,8 @@ impl Provider for Prometheus {
             body: Some(form.finish()),
             timeout: self.timeout,
             insecure: self.metric.insecure,
-            oauth2: self.metric.authentication.oauth2.clone(),
+            oauth2,
+            signed,
         })
     }
 

@@ -6,9 +6,11 @@
 //! Every request has a connection of its own. Measurements are rare, and a connection that was kept might be found dead just when a
 //! release depends on it.
 
+mod aws;
+
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_
 use reqwest::{Client, Method, Url};
 use tokio::sync::Semaphore;
 
+use self::aws::{Signing, SigningPlaces};
 use crate::oauth2::{self, Token};
 use crate::{Moment, Provider, Request, Response};
 
@@ -39,12 +42,15 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// Says where a host name leads on this machine, if it is one of its own.
 pub type Names = Arc<dyn Fn(&str, u16) -> Option<SocketAddr> + Send + Sync>;
 
+/// Looks a variable of the environment up.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What came of a measurement.
 #[derive(Debug)]
 pub struct Taken {
     /// What the provider says, or why it says nothing.
     pub reading: Result<Reading, ProviderError>,
-    /// Credentials that were made up for the requests, for example a token. Whoever keeps anything of the reading hides them.
+    /// Credentials that were found or made up for the requests, for example a token. Whoever keeps anything of the reading hides them.
     pub credentials: Vec<String>,
 }
 
@@ -53,7 +59,9 @@ pub struct Transport {
     by_proxy: Clients,
     direct: Clients,
     names: Option<Names>,
+    variables: Variables,
     tokens: Mutex<HashMap<String, TokenPlace>>,
+    signings: SigningPlaces,
     in_flight: Semaphore,
     per_host: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -105,12 +113,19 @@ impl Trail {
         *locked(&self.asking) = described(&request.method, &request.url);
     }
 
-    /// Remembers what an `Authorization` header holds after the name of its scheme.
+    /// Remembers what an `Authorization` header holds after the name of its scheme, and the signature in it.
     fn sends(&self, headers: &[(String, String)]) {
-        let authorization = headers.iter().filter(|(name, _)| is_authorization(name));
-        let credentials = authorization
-            .map(|(_, value)| value.split_once(' ').map_or(&**value, |(_, rest)| rest));
-        locked(&self.credentials).extend(credentials.map(str::to_owned));
+        for (_, value) in headers.iter().filter(|(name, _)| is_authorization(name)) {
+            let (_, rest) = value.split_once(' ').unwrap_or(("", value));
+            let signature = rest.rsplit_once("Signature=");
+            self.hide(rest.to_owned());
+            self.hide(signature.map_or("", |(_, signature)| signature).to_owned());
+        }
+    }
+
+    /// Remembers a credential.
+    fn hide(&self, credential: String) {
+        locked(&self.credentials).push(credential);
     }
 }
 
@@ -131,10 +146,18 @@ impl Transport {
             by_proxy: Clients::new(true)?,
             direct: Clients::new(false)?,
             names,
+            variables: Arc::new(|name| std::env::var(name).ok()),
             tokens: Mutex::default(),
+            signings: SigningPlaces::default(),
             in_flight: Semaphore::new(MOST_IN_FLIGHT),
             per_host: Mutex::default(),
         })
+    }
+
+    /// Finds AWS's credentials by these variables instead of those of this process.
+    #[must_use]
+    pub fn with_variables(self, variables: Variables) -> Self {
+        Self { variables, ..self }
     }
 
     /// Takes one measurement. A provider that panics ends this measurement and nothing else.
@@ -220,7 +243,7 @@ impl Transport {
         })
     }
 
-    /// Sends one request with its token; also tells how long the server wants to be left alone.
+    /// Sends one request with its token or signature; also tells how long the server wants to be left alone.
     async fn send(
         &self,
         request: &Request,
@@ -243,10 +266,21 @@ impl Transport {
                     .push(("Authorization".to_owned(), token.header));
             }
         }
-        let answer = self.patiently(&request, ends, trail).await?;
+        let signing = match &request.signed {
+            Some(signed) => Some(self.signing(signed, trail).await?),
+            None => None,
+        };
+        let answer = self
+            .patiently(&request, signing.as_ref(), ends, trail)
+            .await?;
+        // Revoked before their time: the next measurement asks for others.
         if with_token && answer.0.status == 401 {
-            // Revoked before its time: the next measurement asks for another.
             *self.token_place(&request.oauth2).lock().await = None;
+        }
+        if let Some(signed) = &request.signed
+            && matches!(answer.0.status, 401 | 403)
+        {
+            self.forget_signing(signed).await;
         }
         Ok(answer)
     }
@@ -255,11 +289,12 @@ impl Transport {
     async fn patiently(
         &self,
         request: &Request,
+        signing: Option<&Signing>,
         ends: Option<Instant>,
         trail: &Trail,
     ) -> Result<(Response, Option<Duration>), ProviderError> {
         trail.sends(&request.headers);
-        let (response, retry_after) = self.follow(request.clone(), trail).await?;
+        let (response, retry_after) = self.follow(request.clone(), signing, trail).await?;
         let fits = |wait: &Duration| {
             let again = Instant::now().checked_add(*wait);
             again.is_some_and(|again| ends.is_none_or(|ends| again < ends))
@@ -268,7 +303,7 @@ impl Transport {
             return Ok((response, retry_after));
         };
         tokio::time::sleep(wait).await;
-        self.follow(request.clone(), trail).await
+        self.follow(request.clone(), signing, trail).await
     }
 
     fn token_place(&self, oauth2: &OAuth2) -> TokenPlace {
@@ -347,8 +382,9 @@ impl Transport {
             timeout: Duration::MAX,
             insecure,
             oauth2: OAuth2::default(),
+            signed: None,
         };
-        let (response, retry_after) = self.patiently(&request, ends, trail).await?;
+        let (response, retry_after) = self.patiently(&request, None, ends, trail).await?;
         let token = oauth2::read(&response).map_err(|why| {
             let error = ProviderError::new(ProviderErrorKind::Credentials, why);
             match retry_after {
@@ -356,25 +392,29 @@ impl Transport {
                 None => error,
             }
         })?;
-        locked(&trail.credentials).push(token.value.clone());
+        trail.hide(token.value.clone());
         Ok(token)
     }
 
-    /// Sends one request and follows redirects; what authenticates us stays with the first host.
+    /// Sends one request and follows redirects, signed anew each time; what authenticates us stays with the first host.
     async fn follow(
         &self,
         mut request: Request,
+        mut signing: Option<&Signing>,
         trail: &Trail,
     ) -> Result<(Response, Option<Duration>), ProviderError> {
         for _ in 0..=MOST_REDIRECTS {
             trail.ask(&request);
-            let url = Url::parse(&request.url).map_err(|why| {
+            let mut url = Url::parse(&request.url).map_err(|why| {
                 ProviderError::new(
                     ProviderErrorKind::Config,
                     format!("{}: {why}", described(&request.method, &request.url)),
                 )
             })?;
-            let response = self.once(&request, &url).await?;
+            let signature = signing.map(|signing| signing.sign(&request, &mut url));
+            let signature = signature.unwrap_or_default();
+            trail.sends(&signature);
+            let response = self.once(&request, &signature, &url).await?;
             let status = response.status().as_u16();
             let location = response
                 .headers()
@@ -399,6 +439,7 @@ impl Transport {
                 |name: &str| ["content-type", "accept"].contains(&&*name.to_ascii_lowercase());
             if !may_know_credentials(&url, &next) {
                 request.headers.retain(|(name, _)| describes_body(name));
+                signing = None;
             }
             if matches!(status, 301..=303) && request.method != "HEAD" && request.method != "GET" {
                 "GET".clone_into(&mut request.method);
@@ -416,7 +457,13 @@ impl Transport {
         Err(ProviderError::new(ProviderErrorKind::Transport, text))
     }
 
-    async fn once(&self, request: &Request, url: &Url) -> Result<reqwest::Response, ProviderError> {
+    /// Sends one request. Its own headers override those of its signature.
+    async fn once(
+        &self,
+        request: &Request,
+        signature: &[(String, String)],
+        url: &Url,
+    ) -> Result<reqwest::Response, ProviderError> {
         let failed = |kind, why: &str| {
             ProviderError::new(
                 kind,
@@ -429,8 +476,8 @@ impl Transport {
             .host_str()
             .zip(url.port_or_known_default())
             .and_then(|(host, port)| self.names.as_ref()?(host, port));
-        // What is on this machine is no business of a proxy.
-        let clients = if local.is_some() || is_loopback(url) {
+        // What is on this machine, or next to it, is no business of a proxy.
+        let clients = if local.is_some() || is_near(url) {
             &self.direct
         } else {
             &self.by_proxy
@@ -449,7 +496,7 @@ impl Transport {
                 headers.insert(HOST, host);
             }
         }
-        for (name, value) in &request.headers {
+        for (name, value) in signature.iter().chain(&request.headers) {
             let parsed = HeaderName::from_bytes(name.as_bytes())
                 .ok()
                 .zip(HeaderValue::from_bytes(value.as_bytes()).ok());
@@ -484,13 +531,18 @@ fn may_know_credentials(from: &Url, to: &Url) -> bool {
     from.origin() == to.origin() || upgraded && from.host() == to.host()
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Loopback addresses, and those at which a cloud tells its machines about themselves: no proxy may come between.
+fn is_near(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost"
-            || host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+            || match host.parse() {
+                Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+                Ok(IpAddr::V6(address)) => {
+                    address.is_loopback() || address.segments().starts_with(&[0xfd00, 0x0ec2])
+                }
+                Err(_) => false,
+            }
     })
 }
 
@@ -599,5 +651,28 @@ fn go_duration(duration: Duration) -> String {
         (0, millis) => format!("{}s", seconds as f64 + f64::from(millis) / 1000.0),
         (minutes, _) if minutes >= 60 => format!("{}h{}m{seconds}s", minutes / 60, minutes % 60),
         (minutes, _) => format!("{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_comes_between_this_machine_and_what_is_next_to_it() {
+        for (address, near) in [
+            ("http://localhost:1/", true),
+            ("http://127.0.0.2/", true),
+            ("http://[::1]/", true),
+            ("http://169.254.169.254/latest", true),
+            ("http://169.254.170.2/", true),
+            ("http://[fd00:ec2::254]/", true),
+            ("http://[fd00:ec3::254]/", false),
+            ("http://192.168.1.1/", false),
+            ("http://example.com/", false),
+        ] {
+            let url = Url::parse(address).expect("an address");
+            assert_eq!(is_near(&url), near, "{address}");
+        }
     }
 }

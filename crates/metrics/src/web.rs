@@ -87,6 +87,7 @@ impl Provider for Web {
             timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
             insecure: self.metric.insecure,
             oauth2: self.metric.authentication.oauth2.clone(),
+            signed: None,
         })
     }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossfade_api::analysis::Metric;
-use crossfade_api::providers::OAuth2;
+use crossfade_api::providers::{OAuth2, Sigv4};
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading, Value};
 use crossfade_metrics::transport::Transport;
-use crossfade_metrics::{Defaults, Moment, Provider, Request, Response, provider};
+use crossfade_metrics::{Defaults, Moment, Provider, Request, Response, Signed, provider};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -131,20 +131,30 @@ fn providers_05_without_any_address_there_is_nobody_to_ask() {
 }
 
 #[test]
-fn providers_07_only_requests_to_aws_would_be_signed_and_those_are_refused_by_name() {
-    let signed = |address: &str| {
-        let sigv4 = json!({"sigv4": {"region": "eu-west-1"}});
+fn providers_07_only_requests_to_the_service_of_aws_are_signed_and_only_if_anything_is_said_of_it()
+{
+    let signed = |address: &str, sigv4: serde_json::Value| {
+        let sigv4 = json!({ "sigv4": sigv4 });
         let metric = metric(
             &json!({"prometheus": {"address": address, "query": "up", "authentication": sigv4}}),
         );
-        provider(&metric, &Defaults::default())
-            .map(|provider| provider.request(moment(&time)))
-            .map_err(|error| error.message)
+        let provider = provider(&metric, &Defaults::default()).expect("a provider");
+        let request = provider.request(moment(&time)).expect("a request");
+        assert_eq!(request.headers.len(), 1, "the kind of the body only");
+        request.signed
     };
-    let request = signed("http://p").expect("a provider").expect("a request");
-    assert_eq!(request.headers.len(), 1, "the kind of the body only");
-    let refused = signed("https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/w");
-    assert!(refused.is_err_and(|why| why.contains("authentication.sigv4")));
+    let aws = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/w";
+    assert_eq!(signed("http://p", json!({"region": "eu-west-1"})), None);
+    assert_eq!(signed(aws, json!({})), None);
+    for said in [
+        json!({"region": "eu-west-1"}),
+        json!({"profile": "p"}),
+        json!({"roleArn": "arn:r"}),
+    ] {
+        let by: Sigv4 = serde_json::from_value(said.clone()).expect("a signature");
+        let service = "aps";
+        assert_eq!(signed(aws, said), Some(Signed { service, by }));
+    }
 }
 
 #[test]
@@ -181,6 +191,7 @@ impl Provider for Broken {
             timeout: Duration::from_secs(10),
             insecure: false,
             oauth2: OAuth2::default(),
+            signed: None,
         })
     }
     fn read(&self, _: &Response) -> Result<Reading, ProviderError> {

@@ -5,7 +5,6 @@
 
 use crate::analysis::AnalysisTemplateSpec;
 use crate::field_error::FieldError;
-use crate::providers::{PrometheusMetric, Sigv4};
 use crate::resource::Rollout;
 
 /// What a Rollout asks for that this version cannot do.
@@ -41,7 +40,7 @@ pub fn rollout(rollout: &Rollout) -> Vec<FieldError> {
     errors
 }
 
-/// What a template asks for that this version cannot do: metric providers other than prometheus, web and job, and requests signed for AWS.
+/// What a template asks for that this version cannot do: metric providers other than prometheus, web and job.
 pub fn template(template: &AnalysisTemplateSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, metric) in template.metrics.iter().enumerate() {
@@ -60,24 +59,6 @@ pub fn template(template: &AnalysisTemplateSpec) -> Vec<FieldError> {
                 errors.push(FieldError::forbidden(path, detail));
             }
         }
-        if let Some(prometheus) = &metric.provider.prometheus
-            && is_signed(prometheus)
-        {
-            let path = format!("spec.metrics[{index}].provider.prometheus.authentication.sigv4");
-            let detail = format!(
-                "requests for metric \"{}\" cannot be signed for AWS yet; ask through a proxy that signs them",
-                metric.name
-            );
-            errors.push(FieldError::forbidden(path, detail));
-        }
     }
     errors
-}
-
-/// Requests are signed for one service only, if any setting asks for it; an address that is filled in later may be its.
-fn is_signed(prometheus: &PrometheusMetric) -> bool {
-    let may_be_aws = ["aps-workspaces", "{{"]
-        .iter()
-        .any(|part| prometheus.address.contains(part));
-    may_be_aws && prometheus.authentication.sigv4 != Sigv4::default()
 }

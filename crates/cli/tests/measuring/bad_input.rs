@@ -134,8 +134,6 @@ async fn a_release_whose_templates_cannot_be_used_is_held_until_they_can() {
     let host = Host::start().await;
     let good = || json!({"prometheus": {"address": server.url(""), "query": "up"}});
     let metric = |name: &str| json!({"name": name, "provider": good()});
-    let signed = json!({"prometheus": {"address": "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/w", "query": "up",
-        "authentication": {"sigv4": {"region": "eu-west-1"}}}});
     let mut objects = vec![
         template(
             "argument",
@@ -163,7 +161,6 @@ async fn a_release_whose_templates_cannot_be_used_is_held_until_they_can() {
             "elsewhere",
             json!({"metrics": [{"name": "m", "provider": {"datadog": {"query": "q"}}}]}),
         ),
-        measures("signed", signed),
     ];
     let path = "spec.strategy.canary.steps[0].analysis.templates";
     let cases = [
@@ -174,7 +171,6 @@ async fn a_release_whose_templates_cannot_be_used_is_held_until_they_can() {
         ("same", format!("{path}: Invalid value: \"templateNames: [same]\": two metrics have the same name 'm'")),
         ("nesting", "spec.templates: Invalid value: \"lost\": AnalysisTemplate 'lost' not found".to_owned()),
         ("elsewhere", "spec.strategy: Invalid value: \"elsewhere\": AnalysisTemplate elsewhere: spec.metrics[0].provider.datadog: Forbidden: metric \"m\" cannot be measured with datadog yet; use prometheus, web or job".to_owned()),
-        ("signed", "spec.strategy: Invalid value: \"signed\": AnalysisTemplate signed: spec.metrics[0].provider.prometheus.authentication.sigv4: Forbidden: requests for metric \"m\" cannot be signed for AWS yet; ask through a proxy that signs them".to_owned()),
     ];
     for (name, _) in &cases {
         objects.push(rollout(name, name, json!([])));
@@ -216,7 +212,6 @@ async fn a_release_whose_templates_cannot_be_used_is_held_until_they_can() {
             json!({"metrics": [metric("other")], "templates": [{"templateName": "one"}]}),
         ),
         template("elsewhere", json!({"metrics": [metric("m")]})),
-        measures("signed", good()),
         rollout(
             "argument",
             "argument",

@@ -438,6 +438,62 @@ async fn providers_07_requests_to_other_servers_than_those_of_aws_are_not_signed
 }
 
 #[tokio::test]
+async fn requests_to_the_service_of_aws_are_signed_with_what_the_environment_of_the_host_gives() {
+    // What the server tells back, careless as it is.
+    let server = Server::start(|asked| {
+        let told = format!("{:?} sesame-secret", asked.headers);
+        let error = json!({"status": "error", "errorType": "bad_data", "error": told});
+        if asked.target.contains("bad") {
+            Reply::status(400, &error.to_string())
+        } else {
+            Reply::ok(&vector(&["1"]))
+        }
+    });
+    let host = Host::start_with(&[
+        ("AWS_ACCESS_KEY_ID", "AKIASESAME"),
+        ("AWS_SECRET_ACCESS_KEY", "sesame-secret"),
+        ("AWS_SESSION_TOKEN", "sesame-token"),
+    ])
+    .await;
+    let signed = |name: &str, sigv4: Value| {
+        metric(
+            name,
+            json!({"address": server.url(&format!("/aps-workspaces/{name}")), "query": "up", "authentication": {"sigv4": sigv4}}),
+        )
+    };
+    let region = || json!({"region": "eu-west-1"});
+    let measured = host
+        .measure(json!([
+            signed("good", region()),
+            signed("bad", region()),
+            signed("lost", json!({"profile": "lost", "region": "eu-west-1"})),
+        ]))
+        .await;
+    assert_eq!(measured["good"]["phase"], "Successful", "{measured:?}");
+    for name in ["good", "bad"] {
+        let asked = server.asked();
+        let asked = asked.iter().find(|asked| asked.target.contains(name));
+        let asked = asked.expect("a request");
+        let sent = asked.header("authorization").unwrap_or_default();
+        assert!(
+            sent.starts_with("AWS4-HMAC-SHA256 Credential=AKIASESAME/")
+                && sent.contains("/eu-west-1/aps/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, Signature="),
+            "{sent}"
+        );
+    }
+    assert!(error(&measured["bad"]).starts_with("bad_data: "));
+    let lost = error(&measured["lost"]);
+    assert!(
+        lost.starts_with("there is no AWS profile \"lost\" (no "),
+        "{lost}"
+    );
+    let told = host.everything_told().await;
+    for secret in ["AKIASESAME", "sesame-secret", "sesame-token", "Signature="] {
+        assert!(!told.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
 async fn a_custom_header_outweighs_every_other_sign_in_and_is_sent_once() {
     let tokens = Server::start(|_| Reply::ok(r#"{"access_token":"tok-1","expires_in":3600}"#));
     let server = Server::start(|_| Reply::ok(&vector(&["1"])));
