@@ -208,7 +208,7 @@ impl Caches {
             Kind::Job => of(&self.jobs, key),
             Kind::Pod => of(&self.pods, key),
             Kind::Routed(_) => of(&self.routed(kind), key),
-            Kind::Secret | Kind::Event => (None, Lists::default()),
+            Kind::Secret | Kind::Event | Kind::Lease => (None, Lists::default()),
         }
     }
 

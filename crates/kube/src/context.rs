@@ -4,15 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossfade_api::rollout_status::RolloutStatus;
+use crossfade_engine::action::Target;
 use crossfade_engine::analysis::world::Job;
+use crossfade_engine::decision::Event;
 use crossfade_engine::pass::Ended;
 use crossfade_engine::rollout::world::{Peaks, ReplicaSet, Service};
+use jiff::Timestamp;
 
 use crate::cache::{Change, Key};
 use crate::caches::{Caches, JobPod, ReadRollout, ReadRun, ReadTemplate, Routed, services_of};
 use crate::events::Events;
 use crate::kind::Kind;
 use crate::measuring::Measuring;
+use crate::metrics::Metrics;
 use crate::own_writes::OwnWrites;
 use crate::queue::{Priority, Queue};
 use crate::referrers::Referrers;
@@ -42,6 +46,7 @@ pub(crate) struct Context {
     pub(crate) releases: Queue<Subject>,
     /// AnalysisRuns: they wait for metric providers, and nothing else waits with them.
     pub(crate) runs: Queue<Subject>,
+    pub(crate) metrics: Metrics,
     peaks: Mutex<BTreeMap<String, Peaks>>,
 }
 
@@ -63,6 +68,7 @@ impl Context {
             routes: crate::routes::Watched::default(),
             releases: Queue::new(),
             runs: Queue::new(),
+            metrics: Metrics::default(),
             peaks: Mutex::default(),
         }
     }
@@ -175,6 +181,7 @@ impl Context {
         } else {
             self.own_writes.forget(&subject);
             self.runs.forget(&subject);
+            self.metrics.forget(&subject);
         }
     }
 
@@ -272,11 +279,28 @@ impl Context {
         let subject = Subject::Rollout(key.clone());
         self.own_writes.forget(&subject);
         self.releases.forget(&subject);
+        self.metrics.forget(&subject);
         self.referrers.set(key, BTreeSet::new());
         self.peaks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);
+    }
+
+    /// Tells people about a Rollout or an AnalysisRun.
+    pub(crate) fn tell(&self, kind: &Kind, target: &Target, events: Vec<Event>) {
+        if *kind == Kind::Rollout {
+            for event in &events {
+                let metrics = &self.metrics;
+                metrics.told(
+                    &target.namespace,
+                    &target.name,
+                    event.warning,
+                    &event.reason,
+                );
+            }
+        }
+        self.events.publish(kind, target, events, Timestamp::now());
     }
 
     /// What a pass has come to: when to look again, or why it failed.

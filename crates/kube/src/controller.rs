@@ -1,20 +1,25 @@
 //! The controller as a whole: its watches, its workers, its end.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use kube::Client;
-use kube::config::{Config, KubeConfigOptions};
+use kube::config::Config;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Change, View};
 use crate::caches::Routed;
 use crate::context::{Context, Subject};
+use crate::doors::{self, Ready};
 use crate::events::events;
 use crate::kind::Kind;
+use crate::lease::{Candidate, Leadership};
 use crate::measuring::Measuring;
 use crate::perform;
 use crate::queue::Queue;
@@ -38,90 +43,168 @@ pub enum StartError {
     /// There is no way to the API server.
     #[error("no way to the API server: {0}")]
     Client(String),
+    /// An address is taken.
+    #[error("{0}")]
+    Door(String),
     /// Metric providers cannot be asked.
     #[error("metric providers cannot be asked: {0}")]
     Transport(String),
 }
 
-/// A client by kubeconfig (a context of it, or the current one), or by the account of the pod that this runs in.
+/// A client with the settings that a controller needs.
 ///
 /// # Errors
-/// There is neither, or it cannot be used.
-pub async fn client(context: Option<&str>) -> Result<Client, StartError> {
-    let failed = |why: &dyn std::fmt::Display| StartError::Client(why.to_string());
+/// The configuration cannot be used.
+pub fn client(mut config: Config) -> Result<Client, StartError> {
     // Who set one before set the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut config = match context {
-        Some(context) => {
-            let options = KubeConfigOptions {
-                context: Some(context.to_owned()),
-                ..KubeConfigOptions::default()
-            };
-            Config::from_kubeconfig(&options)
-                .await
-                .map_err(|why| failed(&why))?
-        }
-        None => Config::infer().await.map_err(|why| failed(&why))?,
-    };
     // A refusal is an answer: the queue knows better than the client what to try again, and when.
     config.default_retry = false;
-    Client::try_from(config).map_err(|why| failed(&why))
+    Client::try_from(config).map_err(|why| StartError::Client(why.to_string()))
 }
 
 /// A running controller.
 pub struct Controller {
-    context: Arc<Context>,
-    watches: JoinSet<()>,
-    work: JoinSet<()>,
-    teller: tokio::task::JoinHandle<()>,
+    closing: CancellationToken,
+    running: JoinHandle<Option<String>>,
+    doors: JoinSet<()>,
+    metrics: Option<SocketAddr>,
+    health: Option<SocketAddr>,
 }
 
 impl Controller {
-    /// Begins to look after Rollouts and AnalysisRuns.
+    /// Begins to look after Rollouts and AnalysisRuns, as soon as it leads.
     ///
     /// # Errors
-    /// Metric providers cannot be asked on this machine.
-    pub fn start(client: Client, settings: Settings) -> Result<Self, StartError> {
-        let requests = Requests::new(client);
+    /// Metric providers cannot be asked on this machine, or an address cannot be listened on.
+    pub async fn start(client: Client, settings: Settings) -> Result<Self, StartError> {
+        let leadership = match &settings.election {
+            Some(_) => Leadership::default(),
+            None => Leadership::undisputed(),
+        };
+        let requests = Requests::new(client, leadership.clone());
         let (events, teller) = events();
         let measuring =
             Measuring::new(settings.prometheus_address.clone()).map_err(StartError::Transport)?;
+        let candidate = settings
+            .election
+            .clone()
+            .map(|election| Candidate::new(election, requests.clone(), leadership));
+        let (metrics, health) = (settings.metrics, settings.health);
         let context = Arc::new(Context::new(settings, requests.clone(), events, measuring));
+        let ready = Ready::default();
+        let mut doors = JoinSet::new();
+        let mut listen = async |address: Option<SocketAddr>| -> Result<_, StartError> {
+            let Some(address) = address else {
+                return Ok(None);
+            };
+            let listener = doors::open(address).await.map_err(StartError::Door)?;
+            let address = listener.local_addr().ok();
+            doors.spawn(doors::serve(listener, Arc::clone(&context), ready.clone()));
+            Ok(address)
+        };
+        let metrics = listen(metrics).await?;
+        let health = listen(health).await?;
+        let closing = CancellationToken::new();
+        let life = Life {
+            context,
+            closing: closing.clone(),
+            ready,
+            candidate,
+        };
+        let teller = tokio::spawn(teller.run(requests));
+        Ok(Self {
+            closing,
+            running: tokio::spawn(life.live(teller)),
+            doors,
+            metrics,
+            health,
+        })
+    }
+
+    /// Where `/metrics` is answered.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Where `/readyz` is answered.
+    pub fn health(&self) -> Option<SocketAddr> {
+        self.health
+    }
+
+    /// Ends: passes under way are finished, nothing new is begun, what was told is written, and somebody else may lead.
+    pub async fn stop(mut self) {
+        self.closing.cancel();
+        let _ = (&mut self.running).await;
+        self.doors.shutdown().await;
+    }
+
+    /// Returns, and says why, when the controller has ended by itself: it does not lead any more, or a part of it has failed. One that is
+    /// started anew takes up everything where it stands.
+    pub async fn broken(&mut self) -> String {
+        match (&mut self.running).await {
+            Ok(Some(why)) => why,
+            Ok(None) => "the controller has ended".to_owned(),
+            Err(error) => format!("the controller has failed: {error}"),
+        }
+    }
+}
+
+/// The life of a controller from start to end.
+struct Life {
+    context: Arc<Context>,
+    closing: CancellationToken,
+    ready: Ready,
+    candidate: Option<Candidate>,
+}
+
+impl Life {
+    /// Lives until it is told to end; says why when it ends before.
+    async fn live(self, teller: JoinHandle<()>) -> Option<String> {
+        let Self {
+            context,
+            closing,
+            ready,
+            candidate,
+        } = self;
+        if let Some(candidate) = &candidate {
+            // Whoever waits to lead is ready: nothing more can be asked of him.
+            ready.set();
+            tokio::select! {
+                () = candidate.acquire() => {}
+                () = closing.cancelled() => return None,
+            }
+        }
         let settled = Arc::new(Notify::new());
         let mut watches = JoinSet::new();
         watch_all(&mut watches, &context, &settled);
         watches.spawn(watch_routes(Arc::clone(&context)));
-        let mut work = JoinSet::new();
-        work.spawn(begin(Arc::clone(&context), settled));
-        Ok(Self {
-            context,
-            watches,
-            work,
-            teller: tokio::spawn(teller.run(requests)),
-        })
-    }
-
-    /// Ends: passes under way are finished, nothing new is begun, and what was told is written.
-    pub async fn stop(mut self) {
-        self.context.releases.close();
-        self.context.runs.close();
-        let finished = async { while self.work.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_PASSES, finished).await.is_err() {
+        let renewing = async {
+            match &candidate {
+                Some(candidate) => candidate.keep().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut working = pin!(begin(Arc::clone(&context), settled, ready, closing.clone(),));
+        let why = tokio::select! {
+            () = closing.cancelled() => None,
+            why = renewing => Some(why),
+            () = &mut working => Some("the work has ended".to_owned()),
+            _ = watches.join_next() => Some("a watch has ended".to_owned()),
+        };
+        context.releases.close();
+        context.runs.close();
+        if why.is_none() && tokio::time::timeout(LAST_PASSES, working).await.is_err() {
             tracing::warn!("some passes did not end in time");
         }
-        self.work.shutdown().await;
-        self.watches.shutdown().await;
-        // The last one who could tell anything goes with the context.
-        drop(self.context);
-        let _ = tokio::time::timeout(LAST_PASSES, self.teller).await;
-    }
-
-    /// Returns when a part of the controller has ended by itself: only a mistake of ours does that.
-    pub async fn broken(&mut self) {
-        tokio::select! {
-            _ = self.work.join_next() => {}
-            _ = self.watches.join_next() => {}
+        watches.shutdown().await;
+        // Nobody waits for more than what was told until now.
+        context.events.close();
+        let _ = tokio::time::timeout(LAST_PASSES, teller).await;
+        if let Some(candidate) = candidate {
+            candidate.release().await;
         }
+        why
     }
 }
 
@@ -209,7 +292,12 @@ async fn watch_routes(context: Arc<Context>) {
 }
 
 /// Begins to work once the caches are filled; what cannot be read is not waited for.
-async fn begin(context: Arc<Context>, settled: Arc<Notify>) {
+async fn begin(
+    context: Arc<Context>,
+    settled: Arc<Notify>,
+    ready: Ready,
+    closing: CancellationToken,
+) {
     let is_settled = || {
         let caches = &context.caches;
         context.settings.scopes().iter().all(|scope| {
@@ -224,8 +312,12 @@ async fn begin(context: Arc<Context>, settled: Arc<Notify>) {
         })
     };
     while !is_settled() {
-        settled.notified().await;
+        tokio::select! {
+            () = settled.notified() => {}
+            () = closing.cancelled() => return,
+        }
     }
+    ready.set();
     context.wake_all();
     let resync = async {
         loop {
@@ -256,10 +348,14 @@ async fn work(context: &Arc<Context>, queue: &Queue<Subject>, at_once: usize) {
         let Some((subject, waited)) = queue.next().await else {
             break;
         };
-        tracing::trace!(?subject, ?waited, "looks");
         let context = Arc::clone(context);
         tasks.spawn(async move {
+            let began = Instant::now();
             let outcome = guarded(Box::pin(look_after(&context, &subject))).await;
+            let took = began.elapsed();
+            context
+                .metrics
+                .looked(&subject, waited, took, outcome.is_err());
             if let Err(why) = &outcome {
                 tracing::warn!(?subject, "{why}");
             }

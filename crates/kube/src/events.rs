@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::kind::Kind;
 use crate::requests::{Refusal, Requests};
@@ -34,8 +35,10 @@ struct Telling {
 }
 
 /// Tells people.
-#[derive(Clone)]
-pub(crate) struct Events(mpsc::Sender<Telling>);
+pub(crate) struct Events {
+    sender: mpsc::Sender<Telling>,
+    closing: CancellationToken,
+}
 
 /// What was told before, and how often.
 struct Told {
@@ -46,6 +49,7 @@ struct Told {
 /// Writes what [`Events`] are told.
 pub(crate) struct Teller {
     told: mpsc::Receiver<Telling>,
+    closing: CancellationToken,
     known: BTreeMap<[u8; 16], Told>,
     order: VecDeque<[u8; 16]>,
 }
@@ -53,15 +57,22 @@ pub(crate) struct Teller {
 /// Both ends.
 pub(crate) fn events() -> (Events, Teller) {
     let (sender, told) = mpsc::channel(WAITING);
+    let closing = CancellationToken::new();
     let teller = Teller {
         told,
+        closing: closing.clone(),
         known: BTreeMap::new(),
         order: VecDeque::new(),
     };
-    (Events(sender), teller)
+    (Events { sender, closing }, teller)
 }
 
 impl Events {
+    /// Nothing more will be told.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+    }
+
     /// Tells people of events about an object.
     pub(crate) fn publish(&self, kind: &Kind, target: &Target, events: Vec<Event>, now: Timestamp) {
         for event in events {
@@ -79,7 +90,7 @@ impl Events {
                 event,
                 at: now,
             };
-            if self.0.try_send(telling).is_err() {
+            if self.sender.try_send(telling).is_err() {
                 tracing::warn!("too many events at once; one was not written");
             }
         }
@@ -87,9 +98,17 @@ impl Events {
 }
 
 impl Teller {
-    /// Writes until nobody tells any more.
+    /// Writes what it is told, until nothing more will be told and all is written.
     pub(crate) async fn run(mut self, requests: Requests) {
-        while let Some(telling) = self.told.recv().await {
+        loop {
+            let telling = tokio::select! {
+                biased;
+                telling = self.told.recv() => telling,
+                () = self.closing.cancelled() => None,
+            };
+            let Some(telling) = telling else {
+                return;
+            };
             let namespace = telling.target.namespace.clone();
             match self.tell(&requests, telling).await {
                 Ok(()) => {}

@@ -19,6 +19,7 @@ pub(crate) enum Kind {
     Pod,
     Secret,
     Event,
+    Lease,
     /// Whatever a router splits traffic with.
     Routed(Arc<crossfade_traffic::Kind>),
 }
@@ -40,6 +41,7 @@ impl Kind {
             Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Secret => ("", "v1", "Secret", "secrets"),
             Self::Event => ("", "v1", "Event", "events"),
+            Self::Lease => ("coordination.k8s.io", "v1", "Lease", "leases"),
             Self::Routed(kind) => (
                 kind.group.as_str(),
                 kind.version.as_str(),
@@ -75,8 +77,14 @@ impl Kind {
             | Self::Service
             | Self::Secret
             | Self::Event
+            | Self::Lease
             | Self::Routed(_) => None,
         }
+    }
+
+    /// Whether it may be written by one who does not lead.
+    pub(crate) fn is_free(&self) -> bool {
+        matches!(self, Self::Event | Self::Lease)
     }
 
     /// Whether its status is a subresource.

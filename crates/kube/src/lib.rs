@@ -9,9 +9,12 @@ mod cache;
 mod caches;
 mod context;
 mod controller;
+mod doors;
 mod events;
 mod kind;
+mod lease;
 mod measuring;
+mod metrics;
 mod object;
 mod own_writes;
 mod perform;
@@ -25,4 +28,5 @@ mod settings;
 mod watch;
 
 pub use controller::{Controller, StartError, client};
+pub use lease::Election;
 pub use settings::Settings;

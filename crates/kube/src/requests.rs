@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::kind::Kind;
+use crate::lease::Leadership;
 use crate::object::Object;
 
 /// How long the API server may take for an answer.
@@ -38,6 +39,9 @@ pub(crate) enum Refusal {
     /// Too many requests, or a disruption budget.
     #[error("{0}")]
     TooMany(String),
+    /// Somebody else leads, or might.
+    #[error("this controller does not lead any more")]
+    NotLeading,
     #[error("{0}")]
     Other(String),
 }
@@ -63,7 +67,9 @@ impl From<Refusal> for Failure {
         let kind = match &refusal {
             Refusal::Conflict(_) => FailureKind::Conflict,
             Refusal::NotFound(_) => FailureKind::NotFound,
-            Refusal::Exists(_) | Refusal::TooMany(_) | Refusal::Other(_) => FailureKind::Other,
+            Refusal::Exists(_) | Refusal::TooMany(_) | Refusal::NotLeading | Refusal::Other(_) => {
+                FailureKind::Other
+            }
         };
         Self {
             kind,
@@ -79,21 +85,37 @@ pub(crate) fn version_of(object: &Value) -> String {
 
 /// Where requests go.
 #[derive(Clone)]
-pub(crate) struct Requests(Client);
+pub(crate) struct Requests {
+    client: Client,
+    leadership: Leadership,
+}
 
 impl Requests {
-    /// Asks by this client.
-    pub(crate) fn new(client: Client) -> Self {
-        Self(client)
+    /// Asks by this client, and writes only while this controller leads.
+    pub(crate) fn new(client: Client, leadership: Leadership) -> Self {
+        Self { client, leadership }
+    }
+
+    /// True while nobody else can lead.
+    pub(crate) fn may_write(&self) -> bool {
+        self.leadership.holds()
+    }
+
+    fn writable(&self, kind: &Kind, namespace: &str) -> Result<Api<Object>, Refusal> {
+        if kind.is_free() || self.may_write() {
+            Ok(self.api(kind, namespace))
+        } else {
+            Err(Refusal::NotLeading)
+        }
     }
 
     /// The objects of a kind in a namespace; in all of them, or in none, if it is empty.
     pub(crate) fn api(&self, kind: &Kind, namespace: &str) -> Api<Object> {
         let resource = kind.resource();
         if namespace.is_empty() {
-            Api::all_with(self.0.clone(), &resource)
+            Api::all_with(self.client.clone(), &resource)
         } else {
-            Api::namespaced_with(self.0.clone(), namespace, &resource)
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
         }
     }
 
@@ -132,7 +154,7 @@ impl Requests {
             ..PostParams::default()
         };
         let object = Object::new(object);
-        let created = in_time(self.api(kind, namespace).create(&parameters, &object)).await?;
+        let created = in_time(self.writable(kind, namespace)?.create(&parameters, &object)).await?;
         Ok(created.into_json())
     }
 
@@ -177,7 +199,7 @@ impl Requests {
         target: &Target,
         patch: &Patch<P>,
     ) -> Result<Value, Refusal> {
-        let api = self.api(kind, &target.namespace);
+        let api = self.writable(kind, &target.namespace)?;
         let parameters = parameters();
         let patched = in_time(api.patch(&target.name, &parameters, patch)).await?;
         Ok(patched.into_json())
@@ -193,7 +215,7 @@ impl Requests {
         if !kind.has_status_subresource() {
             return self.merge(kind, target, patch).await;
         }
-        let api = self.api(kind, &target.namespace);
+        let api = self.writable(kind, &target.namespace)?;
         let patch = Patch::Merge(on(target, patch));
         let parameters = parameters();
         let patched = in_time(api.patch_status(&target.name, &parameters, &patch)).await?;
@@ -208,7 +230,6 @@ impl Requests {
         target: &Target,
         propagation: PropagationPolicy,
     ) -> Result<(), Refusal> {
-        let api = self.api(kind, &target.namespace);
         let mut version = target.resource_version.clone();
         let mut refused = None;
         for _ in 0..DELETIONS {
@@ -220,6 +241,8 @@ impl Requests {
                 }),
                 ..DeleteParams::default()
             };
+            // Asked for each time: what was read in between took time.
+            let api = self.writable(kind, &target.namespace)?;
             match in_time(api.delete(&target.name, &parameters)).await {
                 Ok(_) | Err(Refusal::NotFound(_)) => return Ok(()),
                 Err(Refusal::Conflict(text)) => refused = Some(Refusal::Conflict(text)),
@@ -240,7 +263,7 @@ impl Requests {
 
     /// Evicts a pod, so that disruption budgets are honoured.
     pub(crate) async fn evict(&self, target: &Target) -> Result<(), Refusal> {
-        let api = self.api(&Kind::Pod, &target.namespace);
+        let api = self.writable(&Kind::Pod, &target.namespace)?;
         let eviction = json!({
             "apiVersion": "policy/v1",
             "kind": "Eviction",

@@ -65,9 +65,7 @@ pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration
     let now = Timestamp::now();
     let target = target(rollout);
     if rollout.status == RolloutStatus::default() && standing == Standing::Sound {
-        context
-            .events
-            .publish(&Kind::Rollout, &target, vec![first_seen(&target)], now);
+        context.tell(&Kind::Rollout, &target, vec![first_seen(&target)]);
     }
     let mut performing = Performing::new(context, &subject, rollout);
     let mut pass = Pass::<RolloutSubject>::start(world, standing, now);
@@ -77,6 +75,10 @@ pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration
             Need::Perform(actions) => {
                 let mut outcomes = Vec::with_capacity(actions.len());
                 for action in &actions {
+                    // What was not tried any more is the next leader's.
+                    if !context.requests.may_write() {
+                        break;
+                    }
                     let outcome = performing.perform(action).await;
                     if let (Action::UpdateRollout { .. }, Ok(Done::Written(version))) =
                         (action, &outcome)
@@ -96,7 +98,7 @@ pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration
                 };
                 if stored.is_ok() {
                     context.follow(&target.uid, status.as_ref().unwrap_or(&rollout.status));
-                    context.events.publish(&Kind::Rollout, &target, events, now);
+                    context.tell(&Kind::Rollout, &target, events);
                 }
                 pass.recorded(stored);
             }

@@ -17,7 +17,6 @@ use crossfade_engine::rollout::world::Router as Configured;
 use crossfade_traffic::{
     Change, GATEWAY_API, Need, Note, ObjectRef, Observed, Pods, Router, Write,
 };
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -393,9 +392,6 @@ impl<'p> Routing<'p> {
             done: true,
         });
         let target = crate::rollouts::target(self.rollout);
-        let now = Timestamp::now();
-        self.context
-            .events
-            .publish(&Kind::Rollout, &target, events.collect(), now);
+        self.context.tell(&Kind::Rollout, &target, events.collect());
     }
 }

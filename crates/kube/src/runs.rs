@@ -48,9 +48,7 @@ pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration
                     None => Ok(()),
                 };
                 if stored.is_ok() {
-                    context
-                        .events
-                        .publish(&Kind::AnalysisRun, &target, events, now);
+                    context.tell(&Kind::AnalysisRun, &target, events);
                 }
                 pass.recorded(stored);
             }

@@ -1,5 +1,9 @@
 //! How a controller is set up.
 
+use std::net::SocketAddr;
+
+use crate::lease::Election;
+
 /// How a controller is set up.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -12,6 +16,12 @@ pub struct Settings {
     pub prometheus_address: Option<String>,
     /// What holds for all routers.
     pub routers: crossfade_traffic::Settings,
+    /// How controllers agree on who leads; `None` for one that is alone.
+    pub election: Option<Election>,
+    /// Where `/metrics` is answered; `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Where `/healthz`, `/livez` and `/readyz` are answered; `None` for nowhere.
+    pub health: Option<SocketAddr>,
 }
 
 impl Settings {

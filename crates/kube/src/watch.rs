@@ -60,11 +60,25 @@ pub(crate) async fn watch<T: View>(
             Err(error) => {
                 let plural = kind.resource().plural;
                 tracing::warn!(kind = plural, namespace = scope, "cannot watch: {error}");
-                cache.fail(&scope, error.to_string());
+                if is_unknown(&error) {
+                    // Nobody can have such objects.
+                    cache.complete(&scope).iter().for_each(&changed);
+                } else {
+                    cache.fail(&scope, error.to_string());
+                }
                 settled();
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
         }
     }
+}
+
+/// The API server knows no such kind.
+fn is_unknown(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    let (InitialListFailed(cause) | WatchStartFailed(cause)) = error else {
+        return false;
+    };
+    matches!(cause, kube::Error::Api(status) if status.code == 404)
 }

@@ -14,7 +14,7 @@ use crate::error::{CliError, Result};
 use crate::exit;
 
 /// Address of the Prometheus server for metrics that name none, as the compatible controller knows it.
-const PROMETHEUS_ADDRESS: &str = "ARGO_ROLLOUTS_PROMETHEUS_ADDRESS";
+pub(super) const PROMETHEUS_ADDRESS: &str = "ARGO_ROLLOUTS_PROMETHEUS_ADDRESS";
 
 /// Run releases on this machine
 ///
@@ -82,7 +82,7 @@ impl Host {
     }
 }
 
-fn log_to_stderr(level: LogLevel, format: LogFormat) {
+pub(super) fn log_to_stderr(level: LogLevel, format: LogFormat) {
     use tracing_subscriber::filter::LevelFilter;
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,

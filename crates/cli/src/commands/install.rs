@@ -197,6 +197,10 @@ fn read(texts: &[&str], namespace: &str) -> Result<Vec<Value>> {
             "Namespace" => document["metadata"]["name"] = json!(namespace),
             "ClusterRoleBinding" => document["subjects"][0]["namespace"] = json!(namespace),
             "CustomResourceDefinition" | "ClusterRole" => {}
+            "RoleBinding" => {
+                document["metadata"]["namespace"] = json!(namespace);
+                document["subjects"][0]["namespace"] = json!(namespace);
+            }
             _ => document["metadata"]["namespace"] = json!(namespace),
         }
     }

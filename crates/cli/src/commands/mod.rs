@@ -4,6 +4,7 @@ pub(crate) mod abort;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod completion;
+pub(crate) mod controller;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod docs;
@@ -44,6 +45,7 @@ use crate::exit;
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Command {
     Host(host::Host),
+    Controller(controller::Controller),
     Apply(apply::Apply),
     Delete(delete::Delete),
     Get(get::Get),
@@ -90,6 +92,7 @@ impl Command {
     pub(crate) fn run(self, context: &Context) -> Result<()> {
         match self {
             Self::Host(role) => role.run(),
+            Self::Controller(role) => role.run(context),
             Self::Demo(demo) => demo.run(),
             Self::Sample(sample) => sample.run(),
             Self::Ask(ask) => ask.run(),
@@ -118,6 +121,7 @@ impl Command {
     async fn ask(&self, context: &Context) -> Result<()> {
         match self {
             Self::Host(_)
+            | Self::Controller(_)
             | Self::Demo(_)
             | Self::Sample(_)
             | Self::Ask(_)

@@ -6,4 +6,7 @@ mod analysis;
 mod bad_input;
 mod blue_green;
 mod canary;
+mod leading;
+mod routers;
 mod stage;
+mod takeover;

@@ -16,8 +16,9 @@ use kube::{Client, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// The role that is shipped.
+/// The roles that are shipped.
 const ROLE: &str = include_str!("../../../../deploy/rbac/role.yaml");
+const ACCOUNT: &str = include_str!("../../../../deploy/controller/account.yaml");
 
 macro_rules! kinds {
     ($($(#[$meta:meta])* $name:ident, $plural:literal;)*) => {$(
@@ -111,15 +112,37 @@ pub(crate) struct Stage {
 impl Stage {
     /// A new one, with a controller of its own.
     pub(crate) async fn new() -> Result<Self, Trouble> {
-        let namespace = Namespace::new().await?;
-        install(namespace.cluster()).await?;
-        namespace.grant(Actor::Crossfade, "crossfade").await?;
-        let mut stage = Self {
-            namespace,
-            controller: None,
-        };
+        let mut stage = Self::without_controller().await?;
+        stage.namespace.grant(Actor::Crossfade, "crossfade").await?;
         stage.start().await?;
         Ok(stage)
+    }
+
+    /// A new one in which nobody works yet.
+    pub(crate) async fn without_controller() -> Result<Self, Trouble> {
+        let namespace = Namespace::new().await?;
+        install(namespace.cluster()).await?;
+        Ok(Self {
+            namespace,
+            controller: None,
+        })
+    }
+
+    /// Teaches the API server a kind.
+    pub(crate) async fn define(&self, definition: Value) -> Result<(), Trouble> {
+        let client = self.namespace.cluster().client(Actor::Admin).await?;
+        let definitions: Api<CustomResourceDefinition> = Api::all(client);
+        let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+        let parameters = PatchParams::apply("test").force();
+        definitions
+            .patch(&name, &parameters, &Patch::Apply(&definition))
+            .await
+            .unwrap();
+        let established = conditions::is_crd_established();
+        await_condition(definitions, &name, established)
+            .await
+            .unwrap();
+        Ok(())
     }
 
     /// Starts the controller.
@@ -129,7 +152,7 @@ impl Stage {
             namespaces: vec![self.namespace.name().to_owned()],
             ..Settings::default()
         };
-        self.controller = Some(Controller::start(client, settings).unwrap());
+        self.controller = Some(Controller::start(client, settings).await.unwrap());
         Ok(())
     }
 
@@ -247,13 +270,18 @@ async fn install_once(client: Client) {
             .await
             .unwrap();
     }
-    let role: ClusterRole = serde_saphyr::from_str(ROLE).unwrap();
     let roles: Api<ClusterRole> = Api::all(client);
-    let patch = Patch::Apply(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "crossfade"},
-        "rules": role.rules,
-    }));
-    roles.patch("crossfade", &parameters, &patch).await.unwrap();
+    let role: Value = serde_saphyr::from_str(ROLE).unwrap();
+    let account: Vec<Value> = serde_saphyr::from_multiple(ACCOUNT).unwrap();
+    let mut account = account.into_iter();
+    let lease = account.find(|manifest| manifest["kind"] == "Role").unwrap();
+    for (name, manifest) in [("crossfade", role), ("crossfade-lease", lease)] {
+        let patch = Patch::Apply(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": manifest["rules"],
+        }));
+        roles.patch(name, &parameters, &patch).await.unwrap();
+    }
 }

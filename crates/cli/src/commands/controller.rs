@@ -1,0 +1,173 @@
+//! `crossfade controller`: looks after the releases of a cluster.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use clap::Args;
+use crossfade_kube::{Controller as Running, Election, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::host::{LogFormat, LogLevel, PROMETHEUS_ADDRESS, log_to_stderr};
+use crate::cluster::Cluster;
+use crate::context::Context;
+use crate::error::{CliError, Result};
+use crate::exit;
+
+/// Run releases on a Kubernetes cluster
+///
+/// Looks after all Rollouts and AnalysisRuns of the cluster that kubeconfig names, or of the one whose pod this runs in. Of several controllers
+/// the one that holds the Lease does so, and the others wait. Ending it stops nothing: whoever leads next takes every release up
+/// where it stands.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Controller {
+    /// Look after one namespace only: that of --namespace, else the controller's own
+    #[arg(long)]
+    pub(crate) namespaced: bool,
+    /// Look after these namespaces only, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) namespaces: Vec<String>,
+    /// Look after objects with this controller-instance-id only; without it, after those that have none
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub(crate) instance_id: String,
+    /// Ask for the Lease before anything is written; `--leader-elect=false` for a controller that is alone
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) leader_elect: bool,
+    /// Namespace of the Lease; the controller's own when not given
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) leader_election_namespace: Option<String>,
+    /// Name of the Lease: that of the controller that Crossfade takes over from, so that never both work
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "argo-rollouts-controller-lock"
+    )]
+    pub(crate) leader_election_lease: String,
+    /// Seconds after which another controller may lead when the Lease is not renewed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 15,
+        value_parser = clap::value_parser!(u64).range(2..=600)
+    )]
+    pub(crate) leader_election_lease_duration: u64,
+    /// Port of /metrics
+    #[arg(
+        long,
+        alias = "metricsPort",
+        alias = "metricsport",
+        value_name = "PORT",
+        default_value_t = 8090
+    )]
+    pub(crate) metrics_port: u16,
+    /// Port of /healthz and /readyz
+    #[arg(
+        long,
+        alias = "healthzPort",
+        value_name = "PORT",
+        default_value_t = 8080
+    )]
+    pub(crate) healthz_port: u16,
+    /// Version of Istio's API
+    #[arg(long, value_name = "VERSION", default_value = "v1alpha3")]
+    pub(crate) istio_api_version: String,
+    /// How much is logged
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: LogLevel,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+impl Controller {
+    /// Does it.
+    pub(crate) fn run(self, context: &Context) -> Result<()> {
+        log_to_stderr(self.log_level, self.log_format);
+        let options = &context.global.kubernetes;
+        let cluster = Cluster::named(options, context.global.token.as_deref())?
+            .or_else(|| Cluster::around_this_pod(options))
+            .ok_or_else(|| {
+                let text = "no cluster: there is no kubeconfig, and this is no pod of one";
+                CliError::new(exit::UNREACHABLE, text)
+                    .hint("crossfade controller --kubeconfig FILE")
+            })?;
+        let own = match (&context.global.namespace, cluster.namespace()) {
+            (Some(given), _) => given.clone(),
+            (None, "") => "default".to_owned(),
+            (None, namespace) => namespace.to_owned(),
+        };
+        let settings = self.settings(&own);
+        let runtime = tokio::runtime::Runtime::new()
+            .map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
+        runtime.block_on(live(&cluster, settings))
+    }
+
+    fn settings(self, own: &str) -> Settings {
+        let mut namespaces = self.namespaces;
+        if self.namespaced && namespaces.is_empty() {
+            namespaces.push(own.to_owned());
+        }
+        let election = self.leader_elect.then(|| {
+            let namespace = self.leader_election_namespace.as_deref().unwrap_or(own);
+            let lasts = Duration::from_secs(self.leader_election_lease_duration);
+            Election {
+                lasts,
+                every: Duration::from_secs(2).min(lasts / 4),
+                ..Election::new(namespace, &self.leader_election_lease, identity())
+            }
+        });
+        let on = |port| Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+        let mut settings = Settings {
+            namespaces,
+            instance_id: self.instance_id,
+            election,
+            metrics: on(self.metrics_port),
+            health: on(self.healthz_port),
+            prometheus_address: std::env::var(PROMETHEUS_ADDRESS)
+                .ok()
+                .filter(|address| !address.is_empty()),
+            ..Settings::default()
+        };
+        settings.routers.istio_version = self.istio_api_version;
+        settings
+    }
+}
+
+/// A name that no other controller has: the pod's or machine's, and something new with each start.
+fn identity() -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let now = jiff::Timestamp::now().as_nanosecond();
+    format!("{host}_{}_{now:x}", std::process::id())
+}
+
+/// Runs the controller until it is told to end, or does not lead any more.
+async fn live(cluster: &Cluster, settings: Settings) -> Result<()> {
+    let failed = |why: &dyn std::fmt::Display| CliError::failure(why.to_string());
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate()).map_err(|why| failed(&why))?,
+        signal(SignalKind::interrupt()).map_err(|why| failed(&why))?,
+    );
+    let config = cluster.config().await;
+    let config = config.map_err(|why| CliError::new(exit::UNREACHABLE, why.to_string()))?;
+    let client = crossfade_kube::client(config).map_err(|why| failed(&why))?;
+    let mut running = Running::start(client, settings)
+        .await
+        .map_err(|why| failed(&why))?;
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        why = running.broken() => Err(CliError::failure(why).hint("start it again: it takes up everything where it stands")),
+    };
+    if ended.is_ok() {
+        running.stop().await;
+    }
+    ended
+}
