@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::field_error::FieldError;
 use crate::resource::{
-    self, AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, GROUP, Resource, Rollout,
+    self, AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Experiment, GROUP, Resource,
+    Rollout,
 };
 use crate::schema::{self, Kind, PRESERVE};
 
@@ -132,10 +133,11 @@ fn fill(schema: &Value, value: &mut Value) {
     }
 }
 
-fn definitions() -> [Value; 4] {
+fn definitions() -> [Value; 5] {
     [
         definition::<Rollout>(&rollout(), true),
         definition::<AnalysisRun>(&analysis_run(), false),
+        definition::<Experiment>(&experiment(), false),
         definition::<AnalysisTemplate>(&template(), false),
         definition::<ClusterAnalysisTemplate>(&template(), false),
     ]
@@ -153,7 +155,7 @@ fn definition<R: Resource>(schema: &Value, is_rollout: bool) -> Value {
             column("Up-to-date", "integer", ".status.updatedReplicas"),
             column("Available", "integer", ".status.availableReplicas"),
         ],
-        "AnalysisRun" => vec![column("Status", "string", ".status.phase")],
+        "AnalysisRun" | "Experiment" => vec![column("Status", "string", ".status.phase")],
         _ => Vec::new(),
     };
     columns.push(age);
@@ -244,6 +246,12 @@ fn template() -> Value {
 fn analysis_run() -> Value {
     let mut schema = whole(Kind::Run);
     metric(at(&mut schema, "spec.metrics.*"));
+    schema
+}
+
+fn experiment() -> Value {
+    let mut schema = whole(Kind::Experiment);
+    pod_template(at(&mut schema, "spec.templates.*.template"), Lists::AreMaps);
     schema
 }
 

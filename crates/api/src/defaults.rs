@@ -6,6 +6,7 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::analysis::{Metric, TemplateRef};
+use crate::experiment::{ExperimentSpec, TemplateSpec};
 use crate::intstr::{self, PodAmount};
 use crate::rollout::{
     BackgroundAnalysis, BlueGreenStrategy, CanaryStrategy, ReplicaProgressThreshold, RolloutSpec,
@@ -282,6 +283,27 @@ impl ExperimentStep {
     pub fn scale_down_delay_seconds(&self) -> i32 {
         self.scale_down_delay_seconds
             .unwrap_or(SCALE_DOWN_DELAY_SECONDS)
+    }
+}
+
+impl ExperimentSpec {
+    /// Seconds that a template may go without progress.
+    pub fn progress_deadline_seconds(&self) -> i32 {
+        self.progress_deadline_seconds
+            .unwrap_or(PROGRESS_DEADLINE_SECONDS)
+    }
+
+    /// Seconds that pods stay after the end.
+    pub fn scale_down_delay_seconds(&self) -> i32 {
+        self.scale_down_delay_seconds
+            .unwrap_or(SCALE_DOWN_DELAY_SECONDS)
+    }
+}
+
+impl TemplateSpec {
+    /// Wanted number of pods.
+    pub fn replicas(&self) -> i32 {
+        self.replicas.unwrap_or(1)
     }
 }
 

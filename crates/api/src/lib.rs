@@ -10,6 +10,7 @@ pub mod canonical_json;
 pub mod crd;
 pub mod defaults;
 pub mod duration;
+pub mod experiment;
 pub mod field_error;
 pub mod field_path;
 pub mod go_text;
@@ -44,7 +45,9 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, ObjectMeta, OwnerReference,
 };
 pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-pub use resource::{AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Resource, Rollout};
+pub use resource::{
+    AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Experiment, Resource, Rollout,
+};
 
 /// True for the value that an absent field has; such values are not written.
 fn is_zero<T: Default + PartialEq>(value: &T) -> bool {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::AnalysisTemplateSpec;
 use crate::analysis_run::{AnalysisRunSpec, AnalysisRunStatus};
+use crate::experiment::{ExperimentSpec, ExperimentStatus};
 use crate::field_error::FieldError;
 use crate::merge_patch;
 use crate::rollout::RolloutSpec;
@@ -141,6 +142,10 @@ resource!(
 resource!(
     /// A run of an analysis.
     AnalysisRun, Run, AnalysisRunSpec, AnalysisRunStatus, "analysisruns", "ar", true
+);
+resource!(
+    /// Versions that run side by side for a while.
+    Experiment, Experiment, ExperimentSpec, ExperimentStatus, "experiments", "exp", true
 );
 
 /// The JSON that an object came from, and which of its fields could not be read; empty for objects made here.

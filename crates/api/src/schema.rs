@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::analysis::AnalysisTemplateSpec;
 use crate::analysis_run::{AnalysisRunSpec, AnalysisRunStatus};
+use crate::experiment::{ExperimentSpec, ExperimentStatus};
 use crate::field_error::FieldError;
 use crate::resource::API_VERSION;
 use crate::rollout::RolloutSpec;
@@ -112,12 +113,14 @@ pub enum Kind {
     Template,
     /// An AnalysisRun.
     Run,
+    /// An Experiment.
+    Experiment,
 }
 
 impl Kind {
     /// The schema of a whole object.
     pub(crate) fn schema(self) -> &'static Value {
-        static SCHEMAS: OnceLock<[Value; 3]> = OnceLock::new();
+        static SCHEMAS: OnceLock<[Value; 4]> = OnceLock::new();
         let schemas = SCHEMAS.get_or_init(|| {
             let mut metadata = of::<ObjectMeta>();
             without_descriptions(&mut metadata);
@@ -141,12 +144,14 @@ impl Kind {
                 whole(of::<RolloutSpec>(), Some(of::<RolloutStatus>())),
                 whole(of::<AnalysisTemplateSpec>(), None),
                 whole(of::<AnalysisRunSpec>(), Some(of::<AnalysisRunStatus>())),
+                whole(of::<ExperimentSpec>(), Some(of::<ExperimentStatus>())),
             ]
         });
         match self {
             Self::Rollout => &schemas[0],
             Self::Template => &schemas[1],
             Self::Run => &schemas[2],
+            Self::Experiment => &schemas[3],
         }
     }
 }
@@ -188,6 +193,7 @@ pub fn findings(object: &Value) -> Findings {
         (API_VERSION, "Rollout") => Kind::Rollout.schema(),
         (API_VERSION, "AnalysisTemplate" | "ClusterAnalysisTemplate") => Kind::Template.schema(),
         (API_VERSION, "AnalysisRun") => Kind::Run.schema(),
+        (API_VERSION, "Experiment") => Kind::Experiment.schema(),
         (api_version, kind) => match of_kubernetes(api_version, kind) {
             Some(schema) => schema,
             None => return Findings::default(),

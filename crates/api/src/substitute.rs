@@ -84,6 +84,12 @@ fn in_json(json: &mut Json, values: &BTreeMap<String, String>) -> Result<(), Str
 
 /// Puts arguments into one text.
 pub fn in_text(text: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
+    let argument = |tag: &str| values.get(tag.strip_prefix("args.")?).cloned();
+    tags(text, argument)
+}
+
+/// Puts values in place of all tags of a text, `{{<tag>}}`. The error names the last tag that has none.
+pub fn tags(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut trouble = None;
@@ -96,12 +102,8 @@ pub fn in_text(text: &str, values: &BTreeMap<String, String>) -> Result<String, 
             ));
         };
         let tag = &after[..end];
-        match tag
-            .trim()
-            .strip_prefix("args.")
-            .and_then(|name| values.get(name))
-        {
-            Some(value) => out.push_str(value),
+        match value(tag.trim()) {
+            Some(value) => out.push_str(&value),
             None => trouble = Some(format!("failed to resolve {{{{{tag}}}}}")),
         }
         rest = &after[end + 2..];

@@ -12,7 +12,7 @@ use crate::rollout::PodTemplateMetadata;
 
 /// The template with Kubernetes' defaults, amounts rounded up to thousandths, without `serviceAccount` and
 /// without empty affinities.
-pub(crate) fn with_defaults(template: &PodTemplate) -> PodTemplate {
+pub fn with_defaults(template: &PodTemplate) -> PodTemplate {
     let mut json = template.as_json().clone();
     if let Some(spec) = json.get_mut("spec").and_then(Value::as_object_mut) {
         pod_spec(spec);

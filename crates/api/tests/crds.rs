@@ -28,7 +28,7 @@ fn the_files_in_deploy_crds_are_current() {
 #[test]
 fn the_files_can_be_read_back_and_hold_the_definitions() {
     let definitions = definitions();
-    assert_eq!(definitions.len(), 4);
+    assert_eq!(definitions.len(), 5);
     for ((name, text), definition) in render_all().iter().zip(definitions) {
         let read: Value = serde_saphyr::from_str(text).expect("the file is YAML");
         assert_eq!(read["spec"], definition["spec"], "{name}");
@@ -91,6 +91,16 @@ fn api_01_kinds_have_their_names_scopes_and_columns() {
             "AnalysisRun",
             "analysisruns",
             "ar",
+            "Namespaced",
+            vec![
+                "Status string .status.phase",
+                "Age date .metadata.creationTimestamp",
+            ],
+        ),
+        (
+            "Experiment",
+            "experiments",
+            "exp",
             "Namespaced",
             vec![
                 "Status string .status.phase",
@@ -164,7 +174,12 @@ fn api_02_only_rollouts_have_a_status_and_a_scale_of_their_own() {
             },
         })
     );
-    for kind in ["AnalysisRun", "AnalysisTemplate", "ClusterAnalysisTemplate"] {
+    for kind in [
+        "AnalysisRun",
+        "Experiment",
+        "AnalysisTemplate",
+        "ClusterAnalysisTemplate",
+    ] {
         assert!(version(kind)["subresources"].is_null(), "{kind}");
     }
 }

@@ -10,8 +10,8 @@ use crossfade_api::manifest::Position;
 use crossfade_api::validate::references::{Lookup, References, RouterKind, Service, managed_by};
 use crossfade_api::validate::{self, analysis, references, unsupported};
 use crossfade_api::{
-    AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, FieldError, ObjectMeta, Resource,
-    Rollout,
+    AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Experiment, FieldError, ObjectMeta,
+    Resource, Rollout,
 };
 use crossfade_judge::condition::Condition;
 use serde::{Deserialize, Serialize};
@@ -247,6 +247,19 @@ pub(crate) fn all(document: &Document, around: &Surroundings) -> Vec<Finding> {
                 document,
                 &ClusterAnalysisTemplate::from_json(object()).0.spec,
             ));
+        }
+        ("argoproj.io/v1alpha1", "Experiment") => {
+            let experiment = Experiment::from_json(object()).0;
+            let fault = validate::experiment(&experiment).err();
+            let faults = fault
+                .into_iter()
+                .map(|text| (Severity::Error, "invalid-spec", text));
+            let doubts = validate::experiment_warnings(&experiment)
+                .into_iter()
+                .map(|text| (Severity::Warning, "doubtful", text));
+            for (severity, rule, text) in faults.chain(doubts) {
+                findings.push(finding(document, severity, rule, "spec", &text));
+            }
         }
         ("argoproj.io/v1alpha1", "AnalysisRun") => {
             let run = AnalysisRun::from_json(object()).0;

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use crossfade_api::AnalysisRun;
 use crossfade_api::analysis::Metric;
 use crossfade_api::words::PodHash;
+use crossfade_api::{AnalysisRun, Experiment};
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::measure::{ArgumentSource, MeasureRequest, Measured};
 use crate::analysis::world::Job;
+use crate::experiment::world::Service;
 use crate::rollout::world::ReplicaSet;
 
 pub use crossfade_api::split::{Destination, HeaderRoute, MirrorRoute, Split};
@@ -128,6 +129,32 @@ pub enum Action {
         /// Which one.
         target: Target,
     },
+    /// Create a Service of type `ClusterIP`; answers [`Done::Written`].
+    CreateService(Box<NewService>),
+    /// Delete a Service that was created so.
+    DeleteService {
+        /// Which one.
+        target: Target,
+    },
+    /// Create an Experiment; answers [`Done::Experiment`].
+    CreateExperiment(Box<Experiment>),
+    /// Ask an Experiment to end: `spec.terminate` becomes true.
+    TerminateExperiment {
+        /// Which one.
+        target: Target,
+    },
+    /// Delete an Experiment.
+    DeleteExperiment {
+        /// Which one.
+        target: Target,
+    },
+    /// Set `spec.replicas` of the Deployment that a Rollout takes its template from.
+    ScaleDeployment {
+        /// Which one.
+        target: Target,
+        /// The number of pods.
+        replicas: i32,
+    },
     /// Take, continue or stop one measurement; answers [`Done::Measured`]. Neighbouring ones may be carried out side by side.
     Measure(Box<MeasureRequest>),
     /// Create the Job of a measurement, with its arguments put in and Secrets read by the world.
@@ -147,9 +174,11 @@ pub struct NewReplicaSet {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// Name of the Rollout that owns it as its controller.
+    /// Kind of the object that owns it as its controller: `Rollout` or `Experiment`.
+    pub owner_kind: String,
+    /// Name of that object.
     pub owner_name: String,
-    /// Uid of that Rollout.
+    /// Uid of that object.
     pub owner_uid: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -161,6 +190,28 @@ pub struct NewReplicaSet {
     pub selector: serde_json::Value,
     /// `spec.template` as JSON.
     pub template: serde_json::Value,
+}
+
+/// A Service to create, all of it decided.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewService {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Kind of the object that owns it as its controller.
+    pub owner_kind: String,
+    /// Name of that object.
+    pub owner_name: String,
+    /// Uid of that object.
+    pub owner_uid: String,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// `spec.selector`.
+    pub selector: BTreeMap<String, String>,
+    /// `spec.ports` as JSON.
+    pub ports: Vec<serde_json::Value>,
 }
 
 /// What changes about a ReplicaSet; what is absent or empty stays.
@@ -218,6 +269,8 @@ pub enum Done {
     ReplicaSet(Box<ReplicaSet>),
     /// The AnalysisRun as it is now.
     AnalysisRun(Box<AnalysisRun>),
+    /// The Experiment as it is now.
+    Experiment(Box<Experiment>),
     /// Whether the split is in force; `None` for a router that cannot tell.
     Verified(Option<bool>),
     /// How a measurement stands.
@@ -244,12 +297,18 @@ pub enum FailureKind {
     ReplicaSetExists(Option<Box<ReplicaSet>>),
     /// An AnalysisRun of that name exists; here it is, if it could be read.
     AnalysisRunExists(Option<Box<AnalysisRun>>),
+    /// A Service of that name exists; here it is, if it could be read.
+    ServiceExists(Option<Box<Service>>),
+    /// An Experiment of that name exists; here it is, if it could be read.
+    ExperimentExists(Option<Box<Experiment>>),
     /// A Job of that name exists; here it is, if it could be read.
     JobExists(Option<Box<Job>>),
     /// The arguments could not be put in: a Secret or a key of it does not exist.
     Unresolved,
     /// A disruption budget does not allow it now.
     Budget,
+    /// It was understood and is not allowed or not valid (status 400, 403, 405, 413 or 422): asking again will be refused again.
+    Refused,
     /// Anything else.
     Other,
 }

@@ -50,6 +50,8 @@ pub struct Event {
     pub message: String,
     /// It tells of something done, which is true whether or not the status can be recorded; the next pass will not do it again.
     pub done: bool,
+    /// It is told on the object that controls the subject, too.
+    pub for_owner: bool,
 }
 
 /// Something a release waits for, in words.
@@ -170,6 +172,7 @@ impl<'e> Plan<'e> {
             reason: reason.to_owned(),
             message: message.into(),
             done: false,
+            for_owner: false,
         });
     }
 
@@ -180,6 +183,18 @@ impl<'e> Plan<'e> {
             reason: reason.to_owned(),
             message: message.into(),
             done: true,
+            for_owner: false,
+        });
+    }
+
+    /// Tells people something once the status is recorded, on the subject and on the object that controls it.
+    pub fn tell_owner(&mut self, warning: bool, reason: &str, message: impl Into<String>) {
+        self.events.push(Event {
+            warning,
+            reason: reason.to_owned(),
+            message: message.into(),
+            done: false,
+            for_owner: true,
         });
     }
 
@@ -190,6 +205,7 @@ impl<'e> Plan<'e> {
             reason: reason.to_owned(),
             message: message.into(),
             done: false,
+            for_owner: false,
         });
     }
 

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use crossfade_api::analysis::Metric;
 use crossfade_api::analysis_run::AnalysisRunStatus;
+use crossfade_api::experiment::ExperimentStatus;
 use crossfade_api::merge_patch;
 use crossfade_api::names::{annotation, label};
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::words::PodHash;
 use serde_json::{Value, json};
 
-use crate::action::{KeyChanges, NewJob, NewReplicaSet, ReplicaSetChange};
+use crate::action::{KeyChanges, NewJob, NewReplicaSet, NewService, ReplicaSetChange};
 use crate::analysis::measure::ArgumentSource;
 use crate::analysis::redact::Redactor;
 
@@ -36,7 +37,7 @@ pub fn replica_set(new: &NewReplicaSet) -> Value {
             "namespace": new.namespace,
             "labels": new.labels,
             "annotations": new.annotations,
-            "ownerReferences": [owner_reference("Rollout", &new.owner_name, &new.owner_uid)],
+            "ownerReferences": [owner_reference(&new.owner_kind, &new.owner_name, &new.owner_uid)],
         },
         "spec": {
             "replicas": 0,
@@ -44,6 +45,21 @@ pub fn replica_set(new: &NewReplicaSet) -> Value {
             "selector": new.selector,
             "template": new.template,
         },
+    })
+}
+
+/// A new Service.
+pub fn service(new: &NewService) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": new.name,
+            "namespace": new.namespace,
+            "annotations": new.annotations,
+            "ownerReferences": [owner_reference(&new.owner_kind, &new.owner_name, &new.owner_uid)],
+        },
+        "spec": {"selector": new.selector, "ports": new.ports},
     })
 }
 
@@ -155,6 +171,12 @@ pub fn run_status(before: &AnalysisRunStatus, after: &AnalysisRunStatus) -> Opti
         json(before)
     };
     let patch = merge_patch::diff(&before, &json(after))?;
+    Some(json!({"status": patch}))
+}
+
+/// What differs between two statuses of an Experiment, as a merge patch of the object; `None` if nothing does.
+pub fn experiment_status(before: &ExperimentStatus, after: &ExperimentStatus) -> Option<Value> {
+    let patch = merge_patch::diff(&json!(before), &json!(after))?;
     Some(json!({"status": patch}))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossfade_api::analysis::{AnalysisTemplateSpec, TemplateRef};
 use crossfade_api::names::label;
 use crossfade_api::rollout_status::RolloutStatus;
+use crossfade_api::validate::unsupported;
 use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout};
 use crossfade_engine::action::{Action, Done, Target};
 use crossfade_engine::decision::{Event, Found};
@@ -151,12 +152,22 @@ async fn observe(
     let mut world = World {
         references: routes::references(context, rollout),
         rollout: Arc::clone(rollout),
+        // A clear fault, until the objects that are referred to are watched.
+        workload: rollout::workload::resolve(rollout, |_, _| {
+            Found::Unreadable(
+                "workloadRef is not supported on a cluster yet; put the template under spec.template"
+                    .to_owned(),
+            )
+        })
+        .1,
         prepared: Arc::clone(prepared),
         replica_sets,
         services,
         templates,
         unread,
         runs,
+        experiments: Vec::new(),
+        bodies: BTreeMap::new(),
         routers: routes::routers(context, rollout),
         pods,
         faults: Arc::new([]),
@@ -164,7 +175,9 @@ async fn observe(
         gates: Vec::new(),
         settings: Settings::default(),
     };
-    world.faults = world.find_faults();
+    let mut faults = world.find_faults().to_vec();
+    faults.extend(unsupported::experiments(rollout));
+    world.faults = faults.into();
     Ok(Some(world))
 }
 
@@ -303,5 +316,6 @@ fn first_seen(target: &Target) -> Event {
             target.namespace, target.name
         ),
         done: true,
+        for_owner: false,
     }
 }

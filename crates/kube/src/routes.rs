@@ -390,6 +390,7 @@ impl<'p> Routing<'p> {
             reason: note.reason.to_owned(),
             message: note.message,
             done: true,
+            for_owner: false,
         });
         let target = crate::rollouts::target(self.rollout);
         self.context.tell(&Kind::Rollout, &target, events.collect());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
-use crossfade_api::{AnalysisRun, Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, Experiment, Resource as _, Rollout};
 use crossfade_engine::action::{Split, Target};
 use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
@@ -58,6 +58,9 @@ pub(crate) struct Service {
     pub(crate) target: Target,
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) managed_by: Option<String>,
+    /// Uid of the Experiment that made it.
+    pub(crate) controller: Option<String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Service {
@@ -120,6 +123,7 @@ pub(crate) enum Due {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     AnalysisRun(String),
+    Experiment(String),
     Rollout,
 }
 
@@ -160,6 +164,7 @@ pub struct Cluster {
     pub(crate) references: BTreeMap<(String, String), Arc<Value>>,
     pub(crate) templates: BTreeMap<TemplateKey, Arc<AnalysisTemplateSpec>>,
     pub(crate) runs: BTreeMap<String, Arc<AnalysisRun>>,
+    pub(crate) experiments: BTreeMap<String, Arc<Experiment>>,
     pub(crate) jobs: BTreeMap<String, Job>,
     pub(crate) job_commands: BTreeMap<String, Value>,
     pub(crate) split: Option<Split>,
@@ -211,6 +216,7 @@ impl Cluster {
             references: BTreeMap::new(),
             templates: BTreeMap::new(),
             runs: BTreeMap::new(),
+            experiments: BTreeMap::new(),
             jobs: BTreeMap::new(),
             job_commands: BTreeMap::new(),
             split: None,
@@ -277,6 +283,7 @@ impl Cluster {
                         target,
                         selector,
                         managed_by: None,
+                        ..Service::default()
                     },
                 );
             }
@@ -329,6 +336,7 @@ impl Cluster {
             let event = Event {
                 warning: false,
                 done: true,
+                for_owner: false,
                 reason: "RolloutAddedToInformer".to_owned(),
                 message: format!("Rollout resource added to informer: {namespace}/{name}"),
             };
@@ -397,6 +405,8 @@ impl Cluster {
         self.woken.insert(Subject::Rollout);
         let runs = self.runs.keys().cloned().map(Subject::AnalysisRun);
         self.woken.extend(runs);
+        let experiments = self.experiments.keys().cloned().map(Subject::Experiment);
+        self.woken.extend(experiments);
     }
 
     /// What a controller that is gone wanted to look at again is forgotten.
@@ -511,7 +521,8 @@ impl Cluster {
                 (view.current, view.ready, view.available, view.observed) =
                     (current, ready, available, true);
                 view.target.resource_version = version;
-                self.wake(Subject::Rollout);
+                let owner = view.controller.clone();
+                self.wake_controller(owner.as_deref());
             }
         }
     }

@@ -166,7 +166,7 @@ impl History {
                 let stands = &self.things[*thing][*index];
                 for (other, other_index) in &moment {
                     let follows = self.things[*other].get(other_index + 1);
-                    let by_same = is_run(thing) == is_run(other);
+                    let by_same = writer(thing) == writer(other);
                     if follows.is_some_and(|follows| follows.is_before(stands, by_same)) {
                         late = Some((*thing, *other, *other_index));
                         break 'search;
@@ -188,9 +188,15 @@ impl History {
     }
 }
 
-/// AnalysisRuns have a controller of their own; everything else that is seen is written by the Rollout's.
-fn is_run(thing: &str) -> bool {
-    thing.starts_with("run ")
+/// Who writes what is seen: AnalysisRuns and Experiments with their ReplicaSets have controllers of their own; all else is the Rollout's.
+fn writer(thing: &str) -> u8 {
+    if thing.starts_with("run ") {
+        1
+    } else if thing.starts_with("experiment") {
+        2
+    } else {
+        0
+    }
 }
 
 /// Something that people were told about an object.

@@ -26,6 +26,7 @@ mod acts;
 pub mod cluster;
 pub mod compare;
 pub mod coverage;
+mod experiments;
 pub mod forecast;
 pub mod generate;
 pub mod history;

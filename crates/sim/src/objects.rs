@@ -41,7 +41,7 @@ impl Objects {
                 "replicas": line["replicas"],
             }),
             // Labels and spec are told once.
-            "AnalysisRun" => {
+            "AnalysisRun" | "Experiment" => {
                 let before = self.0.get(&key).cloned().unwrap_or_else(|| {
                     json!({"labels": line["labels"], "owners": line["owners"], "spec": line["spec"]})
                 });
@@ -111,6 +111,27 @@ pub(crate) fn unlike(cluster: &Cluster, there: &Objects, versions: &Versions) ->
                 "labels": metadata.labels,
                 "owners": owners.collect::<Vec<_>>(),
                 "spec": run.spec,
+            }),
+        );
+    }
+    for (name, experiment) in &cluster.experiments {
+        let metadata = &experiment.metadata;
+        let owners = metadata.owner_references.iter().flatten().map(|owner| {
+            json!({
+                "kind": owner.kind,
+                "name": owner.name,
+                "controller": owner.controller,
+                "blockOwnerDeletion": owner.block_owner_deletion,
+            })
+        });
+        here.0.insert(
+            format!("Experiment/{name}"),
+            json!({
+                "status": experiment.status,
+                "annotations": metadata.annotations,
+                "labels": metadata.labels,
+                "owners": owners.collect::<Vec<_>>(),
+                "spec": experiment.spec,
             }),
         );
     }

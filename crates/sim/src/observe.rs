@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crossfade_api::analysis::AnalysisTemplateSpec;
 use crossfade_api::validate::references::RouterKind;
-use crossfade_api::{AnalysisRun, Resource as _};
+use crossfade_api::{AnalysisRun, Resource as _, Rollout};
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis;
 use crossfade_engine::decision::Found;
@@ -12,10 +13,13 @@ use crossfade_engine::rollout::prepared::prepare;
 use crossfade_engine::rollout::world::{
     Peaks, Pod, ReplicaSet, Router, Settings, TemplateKey, World,
 };
-use crossfade_engine::rollout::{named_services, named_templates, needs_pods, routers};
+use crossfade_engine::rollout::{
+    named_services, named_templates, needs_bodies, needs_pods, routers,
+};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Set};
+use crate::experiments::controller;
 
 /// A map of texts somewhere in an object.
 pub(crate) fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
@@ -43,6 +47,7 @@ pub(crate) struct View {
 fn nothing() -> World {
     World {
         rollout: Arc::default(),
+        workload: None,
         prepared: Arc::default(),
         replica_sets: Vec::new(),
         services: BTreeMap::new(),
@@ -50,6 +55,8 @@ fn nothing() -> World {
         templates: BTreeMap::new(),
         unread: BTreeMap::new(),
         runs: Vec::new(),
+        experiments: Vec::new(),
+        bodies: BTreeMap::new(),
         routers: Vec::new(),
         pods: Vec::new(),
         faults: Arc::new([]),
@@ -76,6 +83,7 @@ impl Cluster {
         }
         self.see_sets(&mut world.replica_sets);
         self.see_runs(&mut world.runs);
+        self.see_experiments(&rollout, world);
         if needs_pods(&rollout, &world.replica_sets) {
             self.see_pods(&mut world.pods);
         } else {
@@ -110,17 +118,20 @@ impl Cluster {
 
     /// The ReplicaSets; each write to one gives it another version.
     fn see_sets(&self, seen: &mut Vec<ReplicaSet>) {
-        let names = self.sets.keys().zip(&*seen);
-        let same = self.sets.len() == seen.len()
-            && names
-                .into_iter()
-                .all(|(name, old)| *name == old.target.name);
+        let is_own = |set: &&Set| {
+            self.experiments.is_empty() || !self.is_experiment(set.view.controller.as_deref())
+        };
+        let own = self.sets.values().filter(is_own);
+        let same = own
+            .clone()
+            .map(|set| &set.view.target.name)
+            .eq(seen.iter().map(|old| &old.target.name));
         if !same {
             seen.clear();
-            seen.extend(self.sets.values().map(|set| set.view.clone()));
+            seen.extend(own.map(|set| set.view.clone()));
             return;
         }
-        for (old, set) in seen.iter_mut().zip(self.sets.values()) {
+        for (old, set) in seen.iter_mut().zip(own) {
             if old.target != set.view.target {
                 old.clone_from(&set.view);
             }
@@ -130,10 +141,29 @@ impl Cluster {
     /// The AnalysisRuns, newest first.
     fn see_runs(&self, seen: &mut Vec<Arc<AnalysisRun>>) {
         seen.clear();
-        seen.extend(self.runs.values().cloned());
+        let is_own = |run: &&Arc<AnalysisRun>| {
+            self.experiments.is_empty() || !self.is_experiment(controller(&run.metadata))
+        };
+        seen.extend(self.runs.values().filter(is_own).cloned());
         let created =
             |run: &AnalysisRun| run.metadata.creation_timestamp.as_ref().map(|time| time.0);
         seen.sort_by(|one, other| (created(other), other.name()).cmp(&(created(one), one.name())));
+    }
+
+    /// The Experiments, newest first, and what new ones are made from.
+    fn see_experiments(&self, rollout: &Rollout, world: &mut World) {
+        world.experiments.clear();
+        world.experiments.extend(self.experiments.values().cloned());
+        world.experiments.sort_by_key(|one| {
+            let created = one.metadata.creation_timestamp.as_ref();
+            std::cmp::Reverse((created.map(|time| time.0), one.name().to_owned()))
+        });
+        world.bodies.clear();
+        if needs_bodies(rollout) {
+            let sets = self.sets.iter();
+            let bodies = sets.map(|(name, set)| (name.clone(), self.body(set)));
+            world.bodies.extend(bodies);
+        }
     }
 
     /// The pods, of which few have changed since the last time.
@@ -184,22 +214,7 @@ impl Cluster {
                 (name.to_owned(), found)
             })
             .collect();
-        world.templates.clear();
-        let mut open: Vec<TemplateKey> = named_templates(rollout);
-        while let Some(key) = open.pop() {
-            if world.templates.contains_key(&key) {
-                continue;
-            }
-            let found = self.templates.get(&key).cloned();
-            if let Some(template) = &found {
-                open.extend(template.templates.iter().map(|reference| TemplateKey {
-                    cluster_scope: reference.is_cluster_scope(),
-                    name: reference.template_name.clone(),
-                }));
-            }
-            let found = found.map_or(Found::Missing, Found::Found);
-            world.templates.insert(key, found);
-        }
+        world.templates = self.observe_templates(named_templates(rollout));
         let references = self.references.iter();
         world.references = references
             .filter_map(|((kind, name), object)| {
@@ -216,6 +231,28 @@ impl Cluster {
             })
             .collect();
         world.faults = world.find_faults();
+    }
+
+    /// Templates that are named, and those that they name in turn.
+    pub(crate) fn observe_templates(
+        &self,
+        mut open: Vec<TemplateKey>,
+    ) -> BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>> {
+        let mut templates = BTreeMap::new();
+        while let Some(key) = open.pop() {
+            if templates.contains_key(&key) {
+                continue;
+            }
+            let found = self.templates.get(&key).cloned();
+            if let Some(template) = &found {
+                open.extend(template.templates.iter().map(|reference| TemplateKey {
+                    cluster_scope: reference.is_cluster_scope(),
+                    name: reference.template_name.clone(),
+                }));
+            }
+            templates.insert(key, found.map_or(Found::Missing, Found::Found));
+        }
+        templates
     }
 
     /// One AnalysisRun with its Jobs.

@@ -8,6 +8,7 @@ use crossfade_api::{AnalysisRun, Resource as _, Rollout};
 use crossfade_engine::action::{Action, Evidence, Failure, FailureKind, Outcome};
 use crossfade_engine::analysis::{self, AnalysisRunSubject};
 use crossfade_engine::decision::{Decision, Event};
+use crossfade_engine::experiment::{self, ExperimentSubject};
 use crossfade_engine::pass::{Ended, Need, Pass, Standing, Subject as Decides};
 use crossfade_engine::rollout::RolloutSubject;
 use crossfade_engine::rollout::world::{Peaks, World};
@@ -81,6 +82,7 @@ struct Observed {
 enum Watched {
     Rollout(Arc<World>),
     Run(Arc<analysis::world::World>),
+    Experiment(Arc<experiment::world::World>),
 }
 
 impl Observed {
@@ -88,6 +90,7 @@ impl Observed {
         match &self.subject {
             Watched::Rollout(world) => Seen::Rollout(world),
             Watched::Run(world) => Seen::Run(world),
+            Watched::Experiment(world) => Seen::Experiment(world),
         }
     }
 }
@@ -158,6 +161,7 @@ impl Cluster {
             match subject {
                 Subject::Rollout => self.rollout_pass(),
                 Subject::AnalysisRun(name) => self.run_pass(&name),
+                Subject::Experiment(name) => self.experiment_pass(&name),
             }
         }
     }
@@ -269,7 +273,8 @@ impl Cluster {
                 cluster.tell_watcher(What::RunRecorded(&before));
                 cluster.wake(Subject::AnalysisRun(name.to_owned()));
                 if turned {
-                    cluster.wake(Subject::Rollout);
+                    let owner = crate::experiments::controller(&world.run.metadata);
+                    cluster.wake_controller(owner);
                 }
                 Ok(())
             },
@@ -280,6 +285,34 @@ impl Cluster {
             let ended = pass.ended();
             self.tell_watcher(What::Ended(&ended, observed.seen()));
             self.after(Subject::AnalysisRun(name.to_owned()), &ended);
+        }
+    }
+
+    fn experiment_pass(&mut self, name: &str) {
+        let Some(world) = self.observe_experiment(name) else {
+            return;
+        };
+        let world = Arc::new(world);
+        let mut observed = Observed {
+            subject: Watched::Experiment(Arc::clone(&world)),
+            routes: self.routes.0,
+        };
+        let mut pass = Pass::<Shared<ExperimentSubject>>::start(
+            Arc::clone(&world),
+            Standing::Sound,
+            self.clock(),
+        );
+        let course = self.drive(
+            &mut pass,
+            &mut observed,
+            |cluster, status| cluster.record_experiment(&world.experiment, status),
+            |name| format!("Experiment/{name}"),
+            name,
+        );
+        if let Course::Over(()) = course {
+            let ended = pass.ended();
+            self.tell_watcher(What::Ended(&ended, observed.seen()));
+            self.after(Subject::Experiment(name.to_owned()), &ended);
         }
     }
 
@@ -339,6 +372,11 @@ impl Cluster {
     fn tell_all(&mut self, object: &str, events: Vec<Event>) {
         for event in events {
             self.tell_watcher(What::Told(object, &event));
+            let rollout = self.rollout.as_ref().filter(|_| event.for_owner);
+            if let Some(rollout) = rollout {
+                let above = format!("Rollout/{}", rollout.name());
+                self.tell(above, event.clone());
+            }
             self.tell(object.to_owned(), event);
         }
     }
@@ -424,6 +462,12 @@ impl Cluster {
                 | Action::TerminateAnalysisRun { .. }
                 | Action::DeleteAnalysisRun { .. } => self.own_write(Kind::Runs),
                 Action::VerifyRoute { .. }
+                | Action::CreateExperiment(_)
+                | Action::TerminateExperiment { .. }
+                | Action::DeleteExperiment { .. }
+                | Action::CreateService(_)
+                | Action::DeleteService { .. }
+                | Action::ScaleDeployment { .. }
                 | Action::Measure(_)
                 | Action::CreateJob(_)
                 | Action::DeleteJob { .. } => {}
@@ -549,6 +593,13 @@ impl Cluster {
                     Arc::make_mut(run).metadata.resource_version = Some(version);
                 }
                 self.wake(Subject::AnalysisRun(name));
+            }
+            Watched::Experiment(world) => {
+                let name = world.experiment.name().to_owned();
+                if let Some(experiment) = self.experiments.get_mut(&name) {
+                    Arc::make_mut(experiment).metadata.resource_version = Some(version);
+                }
+                self.wake(Subject::Experiment(name));
             }
         }
     }

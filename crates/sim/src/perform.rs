@@ -70,16 +70,7 @@ impl Cluster {
             Action::CreateReplicaSet(new) => self.create_set(new),
             Action::UpdateReplicaSet { target, change } => self.update_set(target, change),
             Action::DeleteReplicaSet { target } => {
-                self.sets.remove(&target.name);
-                let pods: Vec<String> = self
-                    .pods
-                    .values()
-                    .filter(|pod| pod.set == target.name)
-                    .map(|pod| pod.name.clone())
-                    .collect();
-                for pod in pods {
-                    self.end_pod(&pod);
-                }
+                self.delete_set(target);
                 self.wake(Subject::Rollout);
                 Ok(Done::Written(String::new()))
             }
@@ -182,12 +173,36 @@ impl Cluster {
                 self.wake(Subject::Rollout);
                 Ok(Done::Written(String::new()))
             }
+            Action::CreateExperiment(experiment) => self.create_experiment(experiment),
+            Action::TerminateExperiment { target } => self.terminate_experiment(target),
+            Action::DeleteExperiment { target } => self.delete_experiment(target),
+            Action::CreateService(new) => self.create_service(new),
+            Action::DeleteService { target } => {
+                self.services.remove(&target.name);
+                Ok(Done::Written(String::new()))
+            }
+            Action::ScaleDeployment { .. } => {
+                refused(FailureKind::NotFound, "there are no Deployments here")
+            }
             Action::Measure(request) => Ok(Done::Measured(Box::new(self.measure(request)))),
             Action::CreateJob(job) => self.create_job(job),
             Action::DeleteJob { target } => {
                 self.jobs.remove(&target.name);
                 Ok(Done::Written(String::new()))
             }
+        }
+    }
+
+    pub(crate) fn delete_set(&mut self, target: &Target) {
+        self.sets.remove(&target.name);
+        let pods: Vec<String> = self
+            .pods
+            .values()
+            .filter(|pod| pod.set == target.name)
+            .map(|pod| pod.name.clone())
+            .collect();
+        for pod in pods {
+            self.end_pod(&pod);
         }
     }
 
@@ -220,7 +235,7 @@ impl Cluster {
             script.appears(version, self.now);
         }
         let view = self.keep_set(view, new.template.clone());
-        self.wake(Subject::Rollout);
+        self.wake_controller(Some(&new.owner_uid));
         Ok(Done::ReplicaSet(Box::new(view)))
     }
 
@@ -237,7 +252,10 @@ impl Cluster {
         let container = set.template.pointer("/spec/containers/0/image");
         let image = container.and_then(Value::as_str).unwrap_or_default();
         let tag = image.rsplit(':').next().unwrap_or_default().to_owned();
-        self.versions.insert(view.hash().to_owned(), tag);
+        // An experiment's pods are no version of the release.
+        if !view.annotations.contains_key(annotation::EXPERIMENT_NAME) {
+            self.versions.insert(view.hash().to_owned(), tag);
+        }
         self.sets.insert(view.target.name.clone(), set);
         view
     }
@@ -307,8 +325,9 @@ impl Cluster {
         if resized {
             set.view.observed = false;
         }
+        let owner = set.view.controller.clone();
         self.sets.insert(target.name.clone(), set);
-        self.wake(Subject::Rollout);
+        self.wake_controller(owner.as_deref());
         let view = self.sets[&target.name].view.clone();
         if resized {
             // The ReplicaSet's own controller acts a moment later.
@@ -347,7 +366,7 @@ impl Cluster {
         run.metadata.resource_version = Some(self.next_version());
         run.metadata.creation_timestamp = Some(k8s_time(self.now));
         self.wake(Subject::AnalysisRun(run.name().to_owned()));
-        self.wake(Subject::Rollout);
+        self.wake_controller(crate::experiments::controller(&run.metadata));
         self.runs
             .insert(run.name().to_owned(), Arc::new(run.clone()));
         Ok(Done::AnalysisRun(Box::new(run)))

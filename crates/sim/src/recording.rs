@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::cluster::Report;
 use crate::compare::{History, Told};
 use crate::visible::{
-    NOTHING, ROLLOUT, Versions, by_version, replica_set, rollout_status, version,
+    NOTHING, ROLLOUT, Versions, by_version, experiment, replica_set, rollout_status, version,
 };
 
 /// Reasons of events about router objects, which this cluster does not have.
@@ -131,7 +131,7 @@ impl Recording {
                 current: status["replicas"].as_i64().unwrap_or(0),
                 ready: status["readyReplicas"].as_i64().unwrap_or(0),
             };
-            if line["kind"] == "ReplicaSet" {
+            if line["kind"] == "ReplicaSet" && !is_of_experiment(line) {
                 let hash = line["labels"][label::POD_HASH].as_str().unwrap_or_default();
                 let mut pods = there.last().cloned().unwrap_or_default();
                 pods.insert(version(&versions, hash), counts);
@@ -161,7 +161,7 @@ impl Recording {
         let sets = self
             .lines
             .iter()
-            .filter(|line| line["kind"] == "ReplicaSet");
+            .filter(|line| line["kind"] == "ReplicaSet" && !is_of_experiment(line));
         sets.map(|line| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let image = text(&line["image"]);
@@ -189,10 +189,12 @@ impl Recording {
                     let replicas = line["replicas"].as_i64().unwrap_or(0);
                     let revision = line["annotations"][annotation::REVISION].as_str();
                     let replicas = i32::try_from(replicas).unwrap_or(0);
-                    (
-                        format!("set {version}"),
-                        replica_set(replicas, revision.unwrap_or_default()),
-                    )
+                    let thing = if is_of_experiment(line) {
+                        format!("experiment's set {}", by_version(name, &versions))
+                    } else {
+                        format!("set {version}")
+                    };
+                    (thing, replica_set(replicas, revision.unwrap_or_default()))
                 }
                 "Service" => {
                     let selected = version(&versions, &hash(&line["selector"][label::POD_HASH]));
@@ -203,6 +205,14 @@ impl Recording {
                     (
                         format!("run {}", by_version(name, &versions)),
                         phase.to_owned(),
+                    )
+                }
+                "Experiment" => {
+                    let status = &line["status"];
+                    let text = |member: &str| status[member].as_str().unwrap_or_default();
+                    (
+                        format!("experiment {}", by_version(name, &versions)),
+                        experiment(text("phase"), &by_version(text("message"), &versions)),
                     )
                 }
                 _ => continue,
@@ -219,7 +229,8 @@ impl Recording {
         let mut events: BTreeMap<String, Vec<Told>> = BTreeMap::new();
         for line in self.lines.iter().filter(|line| line["kind"] == "Event") {
             let on = line["on"].as_str().unwrap_or_default();
-            if !on.starts_with("Rollout/") && !on.starts_with("AnalysisRun/") {
+            let kinds = ["Rollout/", "AnalysisRun/", "Experiment/"];
+            if !kinds.iter().any(|kind| on.starts_with(kind)) {
                 continue;
             }
             let message = line["message"].as_str().unwrap_or_default();
@@ -238,6 +249,11 @@ impl Recording {
         }
         events
     }
+}
+
+/// A ReplicaSet that an Experiment made.
+fn is_of_experiment(line: &Value) -> bool {
+    !line["annotations"][annotation::EXPERIMENT_NAME].is_null()
 }
 
 /// When something was recorded, counted from the beginning.

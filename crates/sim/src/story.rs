@@ -146,6 +146,17 @@ fn told(cluster: &Cluster, action: &Action) -> String {
         ),
         Action::TerminateAnalysisRun { target } => format!("terminate run {}", target.name),
         Action::DeleteAnalysisRun { target } => format!("delete run {}", target.name),
+        Action::CreateExperiment(one) => format!(
+            "create experiment {}",
+            one.metadata.name.as_deref().unwrap_or_default()
+        ),
+        Action::TerminateExperiment { target } => format!("terminate experiment {}", target.name),
+        Action::DeleteExperiment { target } => format!("delete experiment {}", target.name),
+        Action::CreateService(new) => format!("create service {}", new.name),
+        Action::DeleteService { target } => format!("delete service {}", target.name),
+        Action::ScaleDeployment { target, replicas } => {
+            format!("scale {} to {replicas} pods", target.name)
+        }
         Action::Measure(request) => {
             format!("measure {} of {}", request.metric.name, request.run_name)
         }

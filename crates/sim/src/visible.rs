@@ -40,9 +40,16 @@ impl Visible {
             seen.insert(format!("service {name}"), version);
         }
         for set in cluster.sets.values() {
-            let revision = set.view.annotations.get(annotation::REVISION);
+            let annotations = &set.view.annotations;
+            let revision = annotations.get(annotation::REVISION);
+            let thing = if annotations.contains_key(annotation::EXPERIMENT_NAME) {
+                let name = by_version(&set.view.target.name, versions);
+                format!("experiment's set {name}")
+            } else {
+                format!("set {}", version(versions, set.view.hash()))
+            };
             seen.insert(
-                format!("set {}", version(versions, set.view.hash())),
+                thing,
                 replica_set(set.view.replicas, revision.map_or("", String::as_str)),
             );
         }
@@ -52,8 +59,23 @@ impl Visible {
                 run.status.phase.to_string(),
             );
         }
+        for one in cluster.experiments.values() {
+            let status = &one.status;
+            seen.insert(
+                format!("experiment {}", by_version(one.name(), versions)),
+                experiment(
+                    status.phase.as_str(),
+                    &by_version(&status.message, versions),
+                ),
+            );
+        }
         Self(seen)
     }
+}
+
+/// What is seen of an Experiment.
+pub fn experiment(phase: &str, message: &str) -> String {
+    format!("{phase}: {message}")
 }
 
 /// What is seen of a ReplicaSet.

@@ -4,6 +4,7 @@ use crossfade_api::{AnalysisRun, Rollout};
 use crossfade_engine::action::{Action, Outcome};
 use crossfade_engine::analysis;
 use crossfade_engine::decision::Event;
+use crossfade_engine::experiment;
 use crossfade_engine::pass::Ended;
 use crossfade_engine::rollout::world::World;
 
@@ -40,6 +41,8 @@ pub enum Seen<'a> {
     Rollout(&'a World),
     /// A pass over an AnalysisRun.
     Run(&'a analysis::world::World),
+    /// A pass over an Experiment.
+    Experiment(&'a experiment::world::World),
 }
 
 impl<'a> Seen<'a> {
@@ -47,7 +50,7 @@ impl<'a> Seen<'a> {
     pub fn rollout(self) -> Option<&'a World> {
         match self {
             Self::Rollout(world) => Some(world),
-            Self::Run(_) => None,
+            Self::Run(_) | Self::Experiment(_) => None,
         }
     }
 }

@@ -90,6 +90,17 @@ recordings! {
     canary_surge_arithmetic: "canary-surge-arithmetic";
     canary_unavailable_only: "canary-unavailable-only";
     canary_undo_in_mid_flight: "canary-undo-in-mid-flight";
+    experiment_step: "experiment-step",
+        "event on Experiment/app-v2-2-0 that we lack here: TemplateRunning: ",
+        "event on Experiment/app-v2-2-0 that we lack here: ExperimentRunning: ",
+        "event on Rollout/app that the recording lacks here: AnalysisRun",
+        "event on Rollout/app that we lack here: AnalysisRun";
+    experiment_step_fails: "experiment-step-fails",
+        "event on Experiment/app-v2-2-0 that the recording lacks here: TemplateRunning: Template 'baseline'",
+        "event on Experiment/app-v2-2-0 that we lack here: TemplateRunning: Template 'baseline'",
+        "event on Experiment/app-v2-2-0 that we lack here: ExperimentRunning: ",
+        "event on Rollout/app that the recording lacks here: AnalysisRun",
+        "event on Rollout/app that we lack here: AnalysisRun";
     history_limits: "history-limits";
     invalid_specs: "invalid-specs", "lacks here: SpecInvalid: ";
     istio_header_and_mirror: "istio-header-and-mirror";

@@ -2,12 +2,13 @@
 //!
 //! Every function collects all faults in the order in which they are told. Start at [`rollout()`] for rules
 //! about the spec alone, [`references::references`] for rules about the objects that it names,
-//! [`analysis::metrics`] for the metrics of a run, [`unsupported`] for what this version cannot do yet, and
+//! [`analysis::metrics`] for the metrics of a run, [`experiment()`] for Experiments, [`unsupported`] for what this version cannot do yet, and
 //! [`warnings()`] for what is accepted but can hardly be meant.
 
 pub mod analysis;
 mod canary;
 mod container;
+mod experiment;
 mod json;
 pub(crate) mod names;
 mod pod_spec;
@@ -20,6 +21,7 @@ mod virtual_service;
 mod volume;
 mod warnings;
 
+pub use experiment::{experiment, experiment_warnings};
 pub use rollout::rollout;
 pub use warnings::warnings;
 

@@ -10,13 +10,6 @@ use crate::resource::Rollout;
 /// What a Rollout asks for that this version cannot do.
 pub fn rollout(rollout: &Rollout) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if let Some(reference) = &rollout.spec.workload_ref {
-        let detail = format!(
-            "a template cannot be taken from another object yet ({} \"{}\"); put it under spec.template",
-            reference.kind, reference.name
-        );
-        errors.push(FieldError::forbidden("spec.workloadRef", detail));
-    }
     let steps = rollout
         .spec
         .strategy
@@ -25,10 +18,6 @@ pub fn rollout(rollout: &Rollout) -> Vec<FieldError> {
         .flat_map(|canary| &canary.steps);
     for (index, step) in steps.enumerate() {
         let path = format!("spec.strategy.canary.steps[{index}]");
-        if step.experiment.is_some() {
-            let detail = "experiment steps cannot be run yet; remove the step";
-            errors.push(FieldError::forbidden(format!("{path}.experiment"), detail));
-        }
         if let Some(plugin) = &step.plugin {
             let detail = format!(
                 "step plugins cannot be run yet (plugin \"{}\"); remove the step",
@@ -38,6 +27,20 @@ pub fn rollout(rollout: &Rollout) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// Steps that run Experiments, for worlds that cannot run them.
+pub fn experiments(rollout: &Rollout) -> Vec<FieldError> {
+    let canary = rollout.spec.strategy.canary.iter();
+    let steps = canary.flat_map(|canary| &canary.steps).enumerate();
+    let with_experiments = steps.filter(|(_, step)| step.experiment.is_some());
+    with_experiments
+        .map(|(index, _)| {
+            let path = format!("spec.strategy.canary.steps[{index}].experiment");
+            let detail = "experiment steps cannot be run on a cluster yet; remove the step";
+            FieldError::forbidden(path, detail)
+        })
+        .collect()
 }
 
 /// What a template asks for that this version cannot do: metric providers other than prometheus, web and job.

@@ -17,6 +17,7 @@ const DEFINITIONS: &[&str] = &[
     include_str!("../../../../deploy/crds/analysisruns.yaml"),
     include_str!("../../../../deploy/crds/analysistemplates.yaml"),
     include_str!("../../../../deploy/crds/clusteranalysistemplates.yaml"),
+    include_str!("../../../../deploy/crds/experiments.yaml"),
 ];
 
 const CONTROLLER: &[&str] = &[

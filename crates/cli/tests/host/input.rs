@@ -290,8 +290,10 @@ async fn every_fault_of_a_strategy_shows_on_the_release_and_ends_commands_with_3
         ),
         (
             "experiment",
-            steps(json!([{"experiment": {"templates": [{"name": "a", "specRef": "stable"}]}}])),
-            "xperiment",
+            steps(
+                json!([{"experiment": {"templates": [{"name": "a", "specRef": "stable", "weight": 5}]}}]),
+            ),
+            "Experiment template weight cannot be set unless TrafficRouting is enabled",
         ),
         (
             "selects",

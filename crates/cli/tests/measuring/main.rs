@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod experiments;
 mod host;
 mod jobs;
 mod prometheus;

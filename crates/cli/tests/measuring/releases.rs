@@ -231,7 +231,7 @@ async fn api_03_a_first_deployment_tells_its_events_in_order_and_runs_no_step() 
 }
 
 /// Waits until the second version is the stable one.
-async fn promoted(host: &Host, name: &str) -> Value {
+pub(crate) async fn promoted(host: &Host, name: &str) -> Value {
     host.until("the promotion", Kind::Rollout, name, |rollout| {
         let status = &rollout["status"];
         status["phase"] == "Healthy"

@@ -22,7 +22,7 @@ use super::replicas::{Deadline, Fate, Remains, ScaleDownDelay};
 use super::runs::{self, Runs};
 use super::services::{self, Check};
 use super::status::Draft;
-use super::{ephemeral, gates, restart, revisions, scaling, waits};
+use super::{ephemeral, experiments, gates, restart, revisions, scaling, waits};
 
 /// One pass over a blue-green release whose ReplicaSet of the present template is up to date.
 pub(super) fn pass<'w>(
@@ -65,6 +65,8 @@ pub(super) fn pass<'w>(
         is_fast_rollback(facts),
         ready,
     )?;
+    // Those of a canary that came before end with it.
+    experiments::tidy(facts, plan, "");
     gates::ask(Moment::Bake, Answer::Go, facts, plan, &mut asks);
     ephemeral::apply(facts, plan)?;
     Ok(conclude(facts, plan, asks, strategy, runs, false))

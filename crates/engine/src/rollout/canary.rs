@@ -3,12 +3,15 @@
 //! Each pass does the same things in the same order, each only as far as it is due; see [`pass`]. Traffic is looked at before sizes, so that
 //! pods come before requests on the way out and requests leave before pods on the way back.
 
+use std::borrow::Cow;
+
 use crossfade_api::rollout_status::{PauseReason, RolloutStatus};
 
 use crate::decision::{Halt, Plan};
 use crate::gate::{Answer, Moment};
 use crate::mutant::{Mutant, wrong};
 
+use super::experiments::{self, Current};
 use super::facts::{Facts, Set};
 use super::pause::Asks;
 use super::routing::{self, Routing, Weights};
@@ -42,12 +45,13 @@ pub(super) fn pass(
     } else {
         routing::apply(facts, plan, &asks)?
     };
+    let experiment = experiments::follow(facts, plan, &mut asks)?;
     let runs = runs::canary(facts, plan, &mut asks)?;
     gates::ask(Moment::Bake, Answer::Go, facts, plan, &mut asks);
     if !asks.adds_a_pause() && !scaling::canary(facts, plan, &asks, &routing)? && !asks.holds() {
         steps::begin_pause(facts, plan, &mut asks);
     }
-    Ok(conclude(facts, plan, asks, routing, &runs))
+    Ok(conclude(facts, plan, asks, routing, &runs, experiment))
 }
 
 /// A new template or new steps: nothing moves in this pass, the update is set to its beginning.
@@ -81,11 +85,13 @@ fn conclude(
     mut asks: Asks,
     routing: Routing,
     runs: &Runs<'_>,
+    experiment: Current,
 ) -> Option<RolloutStatus> {
     let mut draft = Draft::new(facts);
     draft.restarted_at = restart::restarted_at(facts);
     draft.step_run.clone_from(&runs.step);
     draft.background_run.clone_from(&runs.background);
+    draft.experiment = Cow::Owned(experiment.name.clone());
     let n = status::all_done(facts);
     draft.current_step_index = n.map(|_| i32::try_from(facts.index()).unwrap_or(i32::MAX));
     if (facts.status.promote_full || facts.is_within_rollback_window()) && !asks.holds() {
@@ -108,6 +114,7 @@ fn conclude(
             facts,
             routing: &routing,
             runs,
+            experiment: &experiment,
             asks: &asks,
         };
         let step = steps::gate(&seen);
@@ -118,7 +125,8 @@ fn conclude(
         }
     }
     draft.take_routing(routing);
-    draft.error = draft.error.take().or(runs.error.clone());
+    let error = draft.error.take().or(runs.error.clone());
+    draft.error = error.or(experiment.error);
     draft.finish(facts, plan, asks, false)
 }
 
@@ -135,6 +143,7 @@ fn complete_step(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks, draft:
         .current_step_index
         .map(|index| index.saturating_add(if wrong(Mutant::StepLeftOut) { 2 } else { 1 }));
     draft.step_run = None;
+    draft.experiment = Cow::Borrowed("");
     asks.resume(PauseReason::CanaryPauseStep);
 }
 

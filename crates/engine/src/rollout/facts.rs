@@ -418,7 +418,10 @@ impl<'w> Facts<'w> {
                 let version = match done {
                     Done::ReplicaSet(after) => &after.target.resource_version,
                     Done::Written(version) => version,
-                    Done::AnalysisRun(_) | Done::Verified(_) | Done::Measured(_) => "",
+                    Done::AnalysisRun(_)
+                    | Done::Experiment(_)
+                    | Done::Verified(_)
+                    | Done::Measured(_) => "",
                 };
                 if !version.is_empty() {
                     set.version = Cow::Owned(version.to_owned());

@@ -24,6 +24,15 @@ pub(super) fn errors<'w>(facts: &Facts<'w>) -> &'w [FieldError] {
     }
 }
 
+/// Tells why the template that the spec refers to cannot be had.
+pub(super) fn tell_unresolved(
+    facts: &Facts<'_>,
+    plan: &mut Plan<'_>,
+    why: &str,
+) -> Option<RolloutStatus> {
+    tell_all(facts, plan, why, why.to_owned(), Routing::default())
+}
+
 /// Tells what is wrong: the first error in the status, all of them once.
 pub(super) fn tell(
     facts: &Facts<'_>,
@@ -32,17 +41,27 @@ pub(super) fn tell(
     routing: Routing,
 ) -> Option<RolloutStatus> {
     let first = errors.first()?.to_string();
+    let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    tell_all(facts, plan, &first, all.join("; "), routing)
+}
+
+fn tell_all(
+    facts: &Facts<'_>,
+    plan: &mut Plan<'_>,
+    first: &str,
+    all: String,
+    routing: Routing,
+) -> Option<RolloutStatus> {
     plan.look_again_in(LOOK_AGAIN);
-    plan.waits.push(waits::valid_spec(&first));
+    plan.waits.push(waits::valid_spec(first));
     if !facts.is_observed() {
-        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        plan.warn("SpecInvalid", all.join("; "));
+        plan.warn("SpecInvalid", all);
     }
     let mut draft = Draft::unchanged(facts);
     draft.generation = Some(facts.generation());
     draft.available_replicas = facts.status.available_replicas;
     draft.hpa_replicas = facts.status.hpa_replicas;
-    conditions::tell_invalid(&mut draft.conditions, facts.name(), &first, facts.now);
+    conditions::tell_invalid(&mut draft.conditions, facts.name(), first, facts.now);
     draft.take_routing(routing);
     draft.tell_phase(facts);
     draft.into_change()

@@ -12,9 +12,11 @@ mod conditions;
 mod delays;
 mod duration;
 mod ephemeral;
+mod experiments;
 mod facts;
 mod gates;
 mod invalid;
+mod new_experiment;
 mod new_run;
 mod pause;
 mod phase;
@@ -31,6 +33,7 @@ mod status;
 mod steps;
 pub mod stored;
 mod waits;
+pub mod workload;
 pub mod world;
 
 use crossfade_api::Rollout;
@@ -81,10 +84,17 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     if let Some(why) = world.unreadable() {
         return Err(Halt::Failed(why.to_owned()));
     }
+    let workload = world.workload.as_ref();
+    if let Some(why) = workload.and_then(|workload| workload.fault.as_ref()) {
+        return Ok(invalid::tell_unresolved(&facts, plan, why));
+    }
     let errors = invalid::errors(&facts);
     if !errors.is_empty() && !wrong(Mutant::InvalidIgnored) {
         let routing = go_back(&mut facts, plan)?;
         return Ok(invalid::tell(&facts, plan, errors, routing));
+    }
+    if workload::take_note(&mut facts, plan)? {
+        return Ok(None);
     }
     if facts.new_id().is_none() {
         return revisions::create(&mut facts, plan);
@@ -105,6 +115,7 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     if replicas_changed(&facts) && !facts.is_changed() {
         return follow_replicas(&mut facts, plan);
     }
+    workload::scale_down(&facts, plan);
     match facts.blue_green() {
         Some(strategy) => bluegreen::pass(&mut facts, plan, strategy),
         None => canary::pass(&mut facts, plan),
@@ -164,6 +175,14 @@ pub fn needs_pods(rollout: &Rollout, replica_sets: &[world::ReplicaSet]) -> bool
     restart::is_asked_for(rollout) || ephemeral::is_asked_for(rollout, replica_sets)
 }
 
+/// Whether a pass over this Rollout looks at the templates of its ReplicaSets: the step under way starts an Experiment from them.
+pub fn needs_bodies(rollout: &Rollout) -> bool {
+    let index = rollout.status.current_step_index.unwrap_or(0);
+    let canary = rollout.spec.strategy.canary.as_ref();
+    let step = canary.and_then(|canary| canary.steps.get(usize::try_from(index).ok()?));
+    step.is_some_and(|step| step.experiment.is_some())
+}
+
 /// The Services that a Rollout names, each once: those to be observed for it.
 pub fn named_services(rollout: &Rollout) -> Vec<&str> {
     let mut names: Vec<_> = references::services(rollout)
@@ -178,12 +197,20 @@ pub fn named_services(rollout: &Rollout) -> Vec<&str> {
 /// The analysis templates that a Rollout names, each once; those that they name in turn are to be observed, too.
 pub fn named_templates(rollout: &Rollout) -> Vec<world::TemplateKey> {
     let named = references::template_references(rollout).into_iter();
-    let mut keys: Vec<_> = named
-        .map(|reference| world::TemplateKey {
-            cluster_scope: reference.is_cluster_scope(),
-            name: reference.template_name.clone(),
-        })
-        .collect();
+    let named = named.map(|reference| world::TemplateKey {
+        cluster_scope: reference.is_cluster_scope(),
+        name: reference.template_name.clone(),
+    });
+    // Those of Experiments may be missing, but what cannot be measured is told before a release gets there.
+    let canary = rollout.spec.strategy.canary.iter();
+    let steps = canary.flat_map(|canary| &canary.steps);
+    let experiments = steps.filter_map(|step| step.experiment.as_ref());
+    let of_experiments = experiments.flat_map(|experiment| &experiment.analyses);
+    let of_experiments = of_experiments.map(|analysis| world::TemplateKey {
+        cluster_scope: analysis.cluster_scope.unwrap_or(false),
+        name: analysis.template_name.clone(),
+    });
+    let mut keys: Vec<_> = named.chain(of_experiments).collect();
     keys.sort();
     keys.dedup();
     keys

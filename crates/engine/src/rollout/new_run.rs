@@ -15,18 +15,14 @@ use crossfade_api::template_set::{self, Hashes, TemplateSet};
 use crossfade_api::time;
 use crossfade_api::validate::analysis;
 use crossfade_api::{AnalysisRun, ObjectMeta, OwnerReference, Resource as _, Rollout};
-use serde_json::Value;
 
-use crate::action::{Action, Done, FailureKind};
 use crate::decision::{Found, Halt, Plan};
+use crate::make_run;
 use crate::mutant::{Mutant, wrong};
 
 use super::facts::{Facts, Set};
 use super::runs::{self, Purpose};
 use super::world::TemplateKey;
-
-/// Names that are tried for one run.
-const MOST_NAMES: usize = 1000;
 
 /// Starts a run, or takes over one that does the same. The inner error says why none can be made.
 pub(super) fn start(
@@ -40,52 +36,20 @@ pub(super) fn start(
         Err(why) => return Ok(Err(why)),
     };
     let base = base_name(facts, purpose);
-    let mut runs = facts.world.runs.iter();
-    let mine = runs.find(|run| {
-        without_number(run.name()) == base
-            && (can_be_taken_over(facts, run, &spec) || is_unheard(facts, run, &spec))
-    });
-    if let Some(run) = mine {
-        return Ok(Ok((**run).clone()));
+    let run = |name| AnalysisRun {
+        metadata: metadata(facts, purpose, analysis, name),
+        spec: spec.clone(),
+        ..AnalysisRun::default()
+    };
+    let unheard = |run: &AnalysisRun| is_unheard(facts, run);
+    let runs = &facts.world.runs;
+    let made = make_run::make(plan, runs, facts.uid(), &base, unheard, run)?;
+    if let Ok(made) = &made
+        && made.is_new
+    {
+        warn_about(plan, analysis, &made.run.spec);
     }
-    for number in 0..MOST_NAMES {
-        let name = if number == 0 {
-            base.clone()
-        } else {
-            format!("{base}.{number}")
-        };
-        if facts.world.runs.iter().any(|run| run.name() == name) {
-            continue;
-        }
-        let run = AnalysisRun {
-            metadata: metadata(facts, purpose, analysis, name),
-            spec: spec.clone(),
-            ..AnalysisRun::default()
-        };
-        match plan.act(Action::CreateAnalysisRun(Box::new(run.clone())))? {
-            Ok(Done::AnalysisRun(made)) => {
-                warn_about(plan, analysis, &made.spec);
-                return Ok(Ok((**made).clone()));
-            }
-            Ok(_) => {
-                warn_about(plan, analysis, &run.spec);
-                return Ok(Ok(run));
-            }
-            Err(failure) => match &failure.kind {
-                FailureKind::AnalysisRunExists(Some(run))
-                    if can_be_taken_over(facts, run, &spec) || is_unheard(facts, run, &spec) =>
-                {
-                    return Ok(Ok((**run).clone()));
-                }
-                FailureKind::AnalysisRunExists(_) => {}
-                _ => return Ok(Err(failure.message.clone())),
-            },
-        }
-    }
-    Ok(Err(format!(
-        "the names {base} to {base}.{} are taken",
-        MOST_NAMES - 1
-    )))
+    Ok(made.map(|made| made.run).map_err(|failure| failure.message))
 }
 
 fn base_name(facts: &Facts<'_>, purpose: Purpose) -> String {
@@ -97,14 +61,6 @@ fn base_name(facts: &Facts<'_>, purpose: Purpose) -> String {
         Purpose::PrePromotion => format!("{base}-pre"),
         Purpose::PostPromotion => format!("{base}-post"),
     }
-}
-
-/// A run's name without the number that it got because the name was taken.
-fn without_number(name: &str) -> &str {
-    let numbered = name.rsplit_once('.');
-    numbered
-        .filter(|(_, number)| number.parse::<u32>().is_ok())
-        .map_or(name, |(name, _)| name)
 }
 
 /// What the run measures.
@@ -258,16 +214,8 @@ fn attempt(facts: &Facts<'_>) -> Option<String> {
     attempt.rollout_started_at.map(time::text)
 }
 
-/// A run is ours, under way, and measures the same. One that was asked to end would end well without having measured.
-fn can_be_taken_over(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> bool {
-    is_the_same(facts, run, spec)
-        && !run.status.phase.is_completed()
-        && !run.spec.terminate
-        && !wrong(Mutant::RunTwice)
-}
-
 /// A run of this very try has failed, and the status has never named it. On a retry nothing of before counts, whatever clocks say.
-fn is_unheard(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> bool {
+fn is_unheard(facts: &Facts<'_>, run: &AnalysisRun) -> bool {
     let noted = run.metadata.annotations.as_ref();
     let noted = noted.and_then(|notes| notes.get(annotation::ATTEMPT));
     matches!(
@@ -277,42 +225,4 @@ fn is_unheard(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> b
         && noted == attempt(facts).as_ref()
         && facts.status.aborted_at.is_none()
         && !runs::is_current(facts, run)
-        && is_the_same(facts, run, spec)
-}
-
-fn is_the_same(facts: &Facts<'_>, run: &AnalysisRun, spec: &AnalysisRunSpec) -> bool {
-    let owners = run.metadata.owner_references.iter().flatten();
-    let is_ours = owners
-        .into_iter()
-        .any(|owner| owner.controller == Some(true) && owner.uid == facts.uid());
-    is_ours && measures(&run.spec) == measures(spec)
-}
-
-/// What a run measures, without the empty members that other controllers store.
-fn measures(spec: &AnalysisRunSpec) -> Value {
-    let mut json = serde_json::json!({
-        "metrics": spec.metrics,
-        "args": spec.args,
-        "dryRun": spec.dry_run,
-        "measurementRetention": spec.measurement_retention,
-    });
-    prune(&mut json);
-    json
-}
-
-/// Removes nulls, empty texts, lists and objects, also those that become empty by that. True if the value itself is nothing.
-fn prune(value: &mut Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => {
-            items.retain_mut(|item| !prune(item));
-            items.is_empty()
-        }
-        Value::Object(members) => {
-            members.retain(|_, member| !prune(member));
-            members.is_empty()
-        }
-        Value::Bool(_) | Value::Number(_) => false,
-    }
 }

@@ -40,6 +40,14 @@ pub struct Prepared {
 
 /// Works out what follows from the spec. To be repeated when the generation or `status.collisionCount` changes.
 pub fn prepare(rollout: &Rollout) -> Prepared {
+    let warnings = validate::warnings(rollout);
+    // The rules are about the template that was put in for the reference.
+    let filled = rollout.spec.workload_ref.is_some().then(|| {
+        let mut filled = rollout.clone();
+        filled.spec.workload_ref = None;
+        filled
+    });
+    let rollout = filled.as_ref().unwrap_or(rollout);
     let spec = &rollout.spec;
     let collisions = rollout.status.collision_count;
     let canary = spec.strategy.canary.as_ref();
@@ -67,7 +75,7 @@ pub fn prepare(rollout: &Rollout) -> Prepared {
         }),
         selector_text: spec.selector.as_ref().map_or(String::new(), selector::text),
         errors: [validate::rollout(rollout), unsupported::rollout(rollout)].concat(),
-        warnings: validate::warnings(rollout),
+        warnings,
     }
 }
 

@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crossfade_api::FieldError;
 use crossfade_api::names::{annotation, condition, label, reason};
 use crossfade_api::rollout_status::{ConditionStatus, RolloutStatus};
 use crossfade_api::selector;
+use crossfade_api::{FieldError, Resource as _, Rollout};
 use serde_json::{Value, json};
 
 use crate::action::{Action, Done, FailureKind, KeyChanges, NewReplicaSet, ReplicaSetChange};
@@ -85,7 +85,9 @@ fn adopt<'w>(
     let version = match plan.act(action)? {
         Ok(Done::ReplicaSet(adopted)) => &adopted.target.resource_version,
         Ok(Done::Written(version)) => version,
-        Ok(Done::AnalysisRun(_) | Done::Verified(_) | Done::Measured(_)) => return Ok(None),
+        Ok(Done::AnalysisRun(_) | Done::Experiment(_) | Done::Verified(_) | Done::Measured(_)) => {
+            return Ok(None);
+        }
         Err(failure) if failure.kind == FailureKind::NotFound => return Ok(None),
         Err(failure) => return Err(Halt::Failed(failure.message.clone())),
     };
@@ -125,7 +127,10 @@ pub(super) fn find_new(facts: &Facts<'_>) -> Option<SetId> {
 /// The stored status was computed for the present template, so what it names is the ReplicaSet of that.
 fn template_is_known(facts: &Facts<'_>) -> bool {
     let conditions = &facts.status.conditions;
+    let workload = facts.world.workload.as_ref();
+    let observed = &facts.status.workload_observed_generation;
     facts.is_observed()
+        && workload.is_none_or(|workload| *observed == workload.generation.to_string())
         && conditions::find(conditions, condition::INVALID_SPEC).is_none()
         && conditions::progressing(conditions)
             .is_none_or(|told| told.reason != reason::RS_CREATE_ERROR)
@@ -289,6 +294,7 @@ fn blueprint(facts: &Facts<'_>) -> NewReplicaSet {
     NewReplicaSet {
         namespace: facts.namespace().to_owned(),
         name: format!("{}-{hash}", facts.name()),
+        owner_kind: Rollout::KIND.to_owned(),
         owner_name: facts.name().to_owned(),
         owner_uid: facts.uid().to_owned(),
         labels,
@@ -440,6 +446,14 @@ pub(super) fn forget_old(facts: &Facts<'_>, plan: &mut Plan<'_>) {
                 plan,
                 Action::DeleteAnalysisRun {
                     target: super::runs::target(facts, run),
+                },
+            );
+        }
+        for experiment in super::experiments::of_version(facts, set.hash()) {
+            delete(
+                plan,
+                Action::DeleteExperiment {
+                    target: super::experiments::target(facts, experiment),
                 },
             );
         }

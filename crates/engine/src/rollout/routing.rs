@@ -21,7 +21,7 @@ use super::replicas::{self, Pods, Retreat, Routed};
 use super::services::{self, Check};
 use super::split::{Routes, Wanted};
 use super::world::Router;
-use super::{scaling, waits};
+use super::{experiments, scaling, waits};
 
 /// What the routing rules of a pass came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -313,7 +313,23 @@ pub(super) fn apply(
     } else {
         goal.canary_hash
     };
-    let wanted = Wanted::new(facts, canary, weight, canary_hash, &goal.routes);
+    let shares = if aborted || keeps_hash || facts.is_fully_promoted() || going_back {
+        Vec::new()
+    } else {
+        experiments::destinations(facts, plan)
+    };
+    let wanted = Wanted {
+        additional: &shares,
+        ..Wanted::new(facts, canary, weight, canary_hash, &goal.routes)
+    };
+    if wanted.stable_weight() < 0 || shares.iter().any(|share| share.weight.0 < 0) {
+        let (max, weight) = (facts.max_weight, wanted.weight);
+        routing.error.get_or_insert_with(|| {
+            format!(
+                "traffic routing: the weights of the experiment's templates do not fit beside the canary's {weight} of {max}"
+            )
+        });
+    }
     // What an aborted version has left behind is nothing to send requests to.
     let dead = aborted && weight == 0 && facts.new_set().is_none_or(|new| new.pods().created(0));
     let routed = if dead {
@@ -542,7 +558,13 @@ fn record(facts: &Facts<'_>, plan: &mut Plan<'_>, wanted: &Wanted<'_>, routing: 
     let is = |side: &WeightDestination, weight: i32, service: &str, hash: &str| {
         side.weight == weight && side.service_name == service && side.pod_template_hash.0 == hash
     };
-    let stable_weight = wanted.max - wanted.weight;
+    let stable_weight = wanted.stable_weight();
+    let same_shares = |stored: &[WeightDestination]| {
+        stored.len() == wanted.additional.len()
+            && stored.iter().zip(wanted.additional).all(|(stored, share)| {
+                is(stored, share.weight.0, &share.service, share.hash.as_str())
+            })
+    };
     if stored.is_some_and(|stored| {
         is(
             &stored.canary,
@@ -554,7 +576,7 @@ fn record(facts: &Facts<'_>, plan: &mut Plan<'_>, wanted: &Wanted<'_>, routing: 
             stable_weight,
             wanted.stable_service,
             wanted.stable_hash,
-        ) && stored.additional.is_empty()
+        ) && same_shares(&stored.additional)
     }) {
         return;
     }
@@ -570,7 +592,11 @@ fn record(facts: &Facts<'_>, plan: &mut Plan<'_>, wanted: &Wanted<'_>, routing: 
     routing.weights = Weights::Record(Box::new(TrafficWeights {
         canary: Wanted::side(wanted.weight, wanted.canary_service, wanted.canary_hash),
         stable: Wanted::side(stable_weight, wanted.stable_service, wanted.stable_hash),
-        additional: Vec::new(),
+        additional: wanted
+            .additional
+            .iter()
+            .map(|share| Wanted::side(share.weight.0, &share.service, share.hash.as_str()))
+            .collect(),
         verified: None,
     }));
 }

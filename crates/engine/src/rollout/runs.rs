@@ -176,7 +176,7 @@ fn has_templates(analysis: &RolloutAnalysis) -> bool {
 }
 
 /// There is no version under way whose evidence would count.
-fn nothing_to_judge(facts: &Facts<'_>, asks: &Asks) -> bool {
+pub(super) fn nothing_to_judge(facts: &Facts<'_>, asks: &Asks) -> bool {
     facts.is_fully_promoted()
         || facts.status.stable_rs.is_empty()
         || facts.status.promote_full

@@ -32,6 +32,8 @@ pub(super) struct Wanted<'a> {
     pub(super) stable_hash: &'a str,
     pub(super) routes: &'a Routes<'a>,
     pub(super) managed: Option<&'a [ManagedRoute]>,
+    /// Shares of running experiments; they are taken from the stable version's.
+    pub(super) additional: &'a [Destination],
 }
 
 impl<'a> Wanted<'a> {
@@ -64,7 +66,14 @@ impl<'a> Wanted<'a> {
             stable_hash: facts.status.stable_rs.as_str(),
             routes,
             managed: routing.and_then(|routing| routing.managed_routes.as_deref()),
+            additional: &[],
         }
+    }
+
+    /// What is left for the stable version.
+    pub(super) fn stable_weight(&self) -> i32 {
+        let shares = self.additional.iter().map(|one| one.weight.0);
+        shares.fold(self.max.saturating_sub(self.weight), i32::saturating_sub)
     }
 
     /// A router carries this split.
@@ -93,7 +102,7 @@ impl<'a> Wanted<'a> {
         let managed = self.managed.unwrap_or_default();
         routes
             && split.max.0 == self.max
-            && split.additional.is_empty()
+            && split.additional == self.additional
             && side(
                 &split.canary,
                 self.weight,
@@ -102,7 +111,7 @@ impl<'a> Wanted<'a> {
             )
             && side(
                 &split.stable,
-                self.max - self.weight,
+                self.stable_weight(),
                 self.stable_service,
                 self.stable_hash,
             )
@@ -146,12 +155,8 @@ impl<'a> Wanted<'a> {
         Split {
             max: Weight(self.max),
             canary: side(self.weight, self.canary_service, self.canary_hash),
-            stable: side(
-                self.max - self.weight,
-                self.stable_service,
-                self.stable_hash,
-            ),
-            additional: Vec::new(),
+            stable: side(self.stable_weight(), self.stable_service, self.stable_hash),
+            additional: self.additional.to_vec(),
             header_routes,
             mirror_routes,
             managed: self

@@ -22,6 +22,7 @@ use super::facts::Facts;
 use super::pause::{self, Asks};
 use super::phase;
 use super::routing::{Routing, Weights};
+use super::workload;
 
 /// The status of a Rollout in the making.
 #[expect(clippy::struct_excessive_bools, reason = "the status has them")]
@@ -51,6 +52,8 @@ pub(super) struct Draft<'a> {
     pub(super) message: Cow<'a, str>,
     pub(super) step_run: Option<Cow<'a, AnalysisRunSlot>>,
     pub(super) background_run: Option<Cow<'a, AnalysisRunSlot>>,
+    /// Name of the current Experiment.
+    pub(super) experiment: Cow<'a, str>,
     pub(super) weights: Option<Cow<'a, TrafficWeights>>,
     pub(super) stable_ping_pong: PingPongRole,
     pub(super) preview_selector: Cow<'a, str>,
@@ -59,6 +62,8 @@ pub(super) struct Draft<'a> {
     pub(super) pre_promotion_run: Option<Cow<'a, AnalysisRunSlot>>,
     pub(super) post_promotion_run: Option<Cow<'a, AnalysisRunSlot>>,
     pub(super) duration: Option<RolloutDuration>,
+    /// The generation of the referenced workload that this is about.
+    pub(super) workload: Cow<'a, str>,
     /// Why a router does not do what it shall.
     pub(super) error: Option<String>,
 }
@@ -96,6 +101,7 @@ impl<'a> Draft<'a> {
             message: Cow::Borrowed(&stored.message),
             step_run: None,
             background_run: None,
+            experiment: Cow::Borrowed(""),
             weights: None,
             stable_ping_pong: if is_canary {
                 stored.canary.stable_ping_pong
@@ -108,6 +114,7 @@ impl<'a> Draft<'a> {
             pre_promotion_run: None,
             post_promotion_run: None,
             duration: stored.duration.clone(),
+            workload: Cow::Borrowed(workload::noted(facts)),
             error: None,
             stored,
         };
@@ -136,8 +143,10 @@ impl<'a> Draft<'a> {
             // A change of the template waits for its own pass; until then the new generation is not observed.
             generation: (!facts.is_changed()).then(|| facts.generation()),
             promote_full: stored.promote_full,
+            workload: Cow::Borrowed(&stored.workload_observed_generation),
             step_run: slot(&stored.canary.current_step_analysis_run_status),
             background_run: slot(&stored.canary.current_background_analysis_run_status),
+            experiment: Cow::Borrowed(&stored.canary.current_experiment),
             weights: stored.canary.weights.as_ref().map(Cow::Borrowed),
             stable_ping_pong: stored.canary.stable_ping_pong,
             preview_selector: Cow::Borrowed(&stored.blue_green.preview_selector.0),
@@ -193,6 +202,7 @@ impl<'a> Draft<'a> {
         self.current_step_index = (!facts.steps().is_empty()).then_some(0);
         self.step_run = None;
         self.background_run = None;
+        self.experiment = Cow::Borrowed("");
         self.pre_promotion_run = None;
         self.post_promotion_run = None;
     }
@@ -213,6 +223,7 @@ impl<'a> Draft<'a> {
             self.current_step_index = all_done(facts);
             self.step_run = None;
             self.background_run = None;
+            self.experiment = Cow::Borrowed("");
         }
         if self.stable_rs == self.current_pod_hash || wrong(Mutant::PromotionNotRecorded) {
             return;
@@ -360,11 +371,11 @@ impl<'a> Draft<'a> {
             promote_full: self.promote_full,
             phase: self.phase,
             message: self.message.into_owned(),
-            workload_observed_generation: String::new(),
+            workload_observed_generation: self.workload.into_owned(),
             canary: CanaryStatus {
                 current_step_analysis_run_status: slot(self.step_run),
                 current_background_analysis_run_status: slot(self.background_run),
-                current_experiment: String::new(),
+                current_experiment: self.experiment.into_owned(),
                 weights: self.weights.map(Cow::into_owned),
                 stable_ping_pong: self.stable_ping_pong,
                 step_plugin_statuses: if is_canary {
@@ -419,7 +430,7 @@ impl<'a> Draft<'a> {
                 self.background_run.as_ref(),
                 canary.current_background_analysis_run_status.as_ref(),
             )
-            && canary.current_experiment.is_empty()
+            && self.experiment == canary.current_experiment
             && self.weights.as_deref() == canary.weights.as_ref()
             && self.stable_ping_pong == canary.stable_ping_pong
             && self.preview_selector == blue_green.preview_selector.0
@@ -434,6 +445,7 @@ impl<'a> Draft<'a> {
                 blue_green.post_promotion_analysis_run_status.as_ref(),
             )
             && self.duration == stored.duration
+            && self.workload == stored.workload_observed_generation
             && *self.conditions == *stored.conditions
     }
 }

@@ -156,6 +156,14 @@ pub(super) fn analysis(run: &str) -> Wait {
     }
 }
 
+/// An experiment to end.
+pub(super) fn experiment(experiment: &str) -> Wait {
+    Wait {
+        moved_by: &["promote", "abort"],
+        ..wait(format!("experiment {experiment} to end"))
+    }
+}
+
 /// A ReplicaSet to be scaled down later.
 pub(super) fn scale_down(name: &str, until: Timestamp) -> Wait {
     Wait {

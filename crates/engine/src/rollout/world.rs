@@ -12,19 +12,22 @@ use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::validate::references::{self, Lookup, References, RouterKind};
 use crossfade_api::validate::unsupported;
 use crossfade_api::words::PodHash;
-use crossfade_api::{AnalysisRun, FieldError, Rollout};
+use crossfade_api::{AnalysisRun, Experiment, FieldError, Rollout};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Split, Target};
 use crate::decision::Found;
 use crate::gate::Gate;
 use crate::rollout::prepared::Prepared;
+use crate::rollout::workload::Workload;
 
 /// One Rollout and everything observed around it.
 #[derive(Clone, Debug)]
 pub struct World {
     /// The Rollout as stored, spec and status.
     pub rollout: Arc<Rollout>,
+    /// What it takes its template from, if that is another object: see [`super::workload::resolve`], which also gives the Rollout.
+    pub workload: Option<Workload>,
     /// What follows from its spec alone.
     pub prepared: Arc<Prepared>,
     /// Every ReplicaSet of the namespace that carries the hash label, owned by this Rollout or by nobody, in any order.
@@ -39,6 +42,10 @@ pub struct World {
     pub unread: BTreeMap<TemplateKey, Vec<FieldError>>,
     /// The AnalysisRuns controlled by this Rollout, newest first; also those that only a live read finds.
     pub runs: Vec<Arc<AnalysisRun>>,
+    /// The Experiments controlled by this Rollout, newest first.
+    pub experiments: Vec<Arc<Experiment>>,
+    /// Selectors and templates of the stable and the new ReplicaSet, by name; empty unless [`super::needs_bodies`] asks for them.
+    pub bodies: BTreeMap<String, Body>,
     /// The configured routers, in the order in which they are driven.
     pub routers: Vec<Router>,
     /// The pods of the Rollout; empty unless [`super::needs_pods`] asks for them.
@@ -201,6 +208,15 @@ impl ReplicaSet {
     pub fn hash(&self) -> &str {
         self.labels.get(label::POD_HASH).map_or("", String::as_str)
     }
+}
+
+/// What a ReplicaSet is made of, for an Experiment that runs the same pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Body {
+    /// `spec.selector` as JSON.
+    pub selector: serde_json::Value,
+    /// `spec.template` as JSON, as it is stored.
+    pub template: serde_json::Value,
 }
 
 /// A Service as far as decisions look at it.

@@ -12,7 +12,7 @@ use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::{annotation, condition, label};
 use crossfade_api::pod_template::PodTemplate;
 use crossfade_api::rollout_status::RolloutStatus;
-use crossfade_api::{AnalysisRun, FieldError, Resource, Rollout, merge_patch};
+use crossfade_api::{AnalysisRun, Experiment, FieldError, Resource, Rollout, merge_patch};
 use crossfade_engine::action::{
     Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, Split, Target,
 };
@@ -21,9 +21,9 @@ use crossfade_engine::gate::Gate;
 use crossfade_engine::pass::{Need, Pass, Standing};
 use crossfade_engine::rollout::prepared::{Prepared, prepare};
 use crossfade_engine::rollout::world::{
-    Peaks, Pod, ReplicaSet, Router, Service, Settings, TemplateKey, World,
+    Body, Peaks, Pod, ReplicaSet, Router, Service, Settings, TemplateKey, World,
 };
-use crossfade_engine::rollout::{RolloutSubject, stored};
+use crossfade_engine::rollout::{RolloutSubject, stored, workload};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -48,6 +48,10 @@ pub(crate) struct Cluster {
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) templates: BTreeMap<TemplateKey, Arc<AnalysisTemplateSpec>>,
     pub(crate) runs: Vec<AnalysisRun>,
+    /// What a Rollout may take its template from, by kind and name.
+    pub(crate) workloads: BTreeMap<String, Value>,
+    /// Newest first.
+    pub(crate) experiments: Vec<Experiment>,
     pub(crate) pods: Vec<Pod>,
     /// The routers' types, and the split each carries.
     pub(crate) routers: Vec<(String, Option<Split>)>,
@@ -94,6 +98,8 @@ impl Cluster {
             services: BTreeMap::new(),
             templates: BTreeMap::new(),
             runs: Vec::new(),
+            workloads: BTreeMap::new(),
+            experiments: Vec::new(),
             pods: Vec::new(),
             routers: Vec::new(),
             confirms: None,
@@ -477,9 +483,21 @@ impl Cluster {
             let why = "the API server does not answer".to_owned();
             services.insert(name.clone(), Found::Unreadable(why));
         }
+        let (rollout, workload) =
+            workload::resolve(&Arc::new(self.rollout.clone()), |kind, name| {
+                let found = self.workloads.get(&format!("{kind:?}/{name}"));
+                found.map_or(Found::Missing, |found| {
+                    Found::Found(Arc::new(found.clone()))
+                })
+            });
+        let prepared = match workload {
+            Some(_) => Arc::new(prepare(&rollout).with_unread(self.unread.clone())),
+            None => self.prepared(),
+        };
         let mut world = World {
-            rollout: Arc::new(self.rollout.clone()),
-            prepared: self.prepared(),
+            rollout,
+            workload,
+            prepared,
             // In any order, for that is what the engine is promised.
             replica_sets: self
                 .sets
@@ -496,6 +514,12 @@ impl Cluster {
                 .collect(),
             unread: BTreeMap::new(),
             runs: self.runs.iter().rev().cloned().map(Arc::new).collect(),
+            experiments: self.experiments.iter().cloned().map(Arc::new).collect(),
+            bodies: if crossfade_engine::rollout::needs_bodies(&self.rollout) {
+                self.sets.iter().map(StoredSet::body).collect()
+            } else {
+                BTreeMap::new()
+            },
             routers: self
                 .routers
                 .iter()
@@ -677,8 +701,45 @@ impl Cluster {
                 self.runs.retain(|run| run.name() != target.name);
                 Ok(Done::Written(String::new()))
             }
-            Action::Measure(_) | Action::CreateJob(_) | Action::DeleteJob { .. } => {
-                panic!("a Rollout does not measure")
+            Action::ScaleDeployment { target, replicas } => {
+                let deployment = self
+                    .workloads
+                    .get_mut(&format!("Deployment/{}", target.name));
+                let deployment = deployment.ok_or(failure(FailureKind::NotFound, "gone"))?;
+                deployment["spec"]["replicas"] = json!(replicas);
+                deployment["metadata"]["generation"] =
+                    json!(deployment["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+                Ok(Done::Written(version))
+            }
+            Action::CreateExperiment(experiment) => {
+                let mut there = self.experiments.iter();
+                if let Some(there) = there.find(|there| there.name() == experiment.name()) {
+                    let kind = FailureKind::ExperimentExists(Some(Box::new(there.clone())));
+                    return Err(failure(kind, "experiment already exists"));
+                }
+                let mut experiment = (**experiment).clone();
+                experiment.metadata.uid = Some(format!("uid-{}", experiment.name()));
+                self.experiments.insert(0, experiment.clone());
+                Ok(Done::Experiment(Box::new(experiment)))
+            }
+            Action::TerminateExperiment { target } => {
+                let mut all = self.experiments.iter_mut();
+                let one = all.find(|one| one.name() == target.name);
+                one.ok_or(failure(FailureKind::NotFound, "gone"))?
+                    .spec
+                    .terminate = true;
+                Ok(Done::Written(version))
+            }
+            Action::DeleteExperiment { target } => {
+                self.experiments.retain(|one| one.name() != target.name);
+                Ok(Done::Written(String::new()))
+            }
+            Action::Measure(_)
+            | Action::CreateJob(_)
+            | Action::DeleteJob { .. }
+            | Action::CreateService(_)
+            | Action::DeleteService { .. } => {
+                panic!("a Rollout does not do that")
             }
         }
     }
@@ -862,6 +923,16 @@ impl Cluster {
 }
 
 impl StoredSet {
+    /// Name and content, as the engine may ask for it.
+    fn body(&self) -> (String, Body) {
+        let labels = json!(owned(self.template.labels()));
+        let body = Body {
+            selector: json!({"matchLabels": labels}),
+            template: self.template.as_json().clone(),
+        };
+        (self.seen.target.name.clone(), body)
+    }
+
     /// What a world shows of it: nothing without the hash label, or under another controller.
     fn visible(&self) -> Option<ReplicaSet> {
         let owner = self.seen.controller.as_deref();

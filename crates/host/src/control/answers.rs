@@ -13,7 +13,7 @@ use http_body_util::Full;
 use jiff::{SignedDuration, Timestamp};
 
 use super::host::Context;
-use super::{analysis_runs, rollouts, views};
+use super::{analysis_runs, experiments, rollouts, views};
 use crate::server::{Backend, LogStream};
 use crate::store::Kind;
 use crate::supervisor::LogOptions;
@@ -123,6 +123,18 @@ impl Backend for Answers {
                     crossfade_engine::analysis::decide(&run, &Evidence::default(), now).waits,
                 );
             }
+        }
+        let current = &status.canary.current_experiment;
+        if let Some(experiment) = experiments::observe(&self.context, namespace, current) {
+            let decision =
+                crossfade_engine::experiment::decide(&experiment, &Evidence::default(), now);
+            // What moves an experiment by itself takes its own name, not the Rollout's.
+            details.extend(decision.waits.into_iter().map(|wait| {
+                crossfade_engine::decision::Wait {
+                    moved_by: &[],
+                    ..wait
+                }
+            }));
         }
         waits.extend(details);
         // As it can be typed: a command without a namespace means the usual one.

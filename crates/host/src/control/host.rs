@@ -10,6 +10,7 @@ use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis::AnalysisRunSubject;
 use crossfade_engine::decision::Event;
+use crossfade_engine::experiment::ExperimentSubject;
 use crossfade_engine::pass::{Ended, Need, Pass, Standing};
 use crossfade_engine::rollout::RolloutSubject;
 use crossfade_metrics::Defaults;
@@ -26,7 +27,7 @@ use super::measuring::Measuring;
 use super::objects::{ObjectError, Objects};
 use super::prepared::PreparedRollouts;
 use super::queue::Queue;
-use super::{analysis_runs, metering, pods, rollouts, views};
+use super::{analysis_runs, experiments, metering, pods, rollouts, views};
 use crate::server::{self, Doors};
 use crate::store::{Interest, Kind, Options, Store};
 use crate::supervisor::Supervisor;
@@ -45,6 +46,7 @@ const LONGEST_FOLDER: usize = 107 - 15;
 pub(super) enum Subject {
     Rollout(String, String),
     AnalysisRun(String, String),
+    Experiment(String, String),
     ReplicaSet(String, String),
     Job(String, String),
     Pod(String, String),
@@ -121,6 +123,7 @@ impl Context {
             Subject::AnalysisRun(namespace, name) => {
                 self.analysis_run(subject, namespace, name).await
             }
+            Subject::Experiment(namespace, name) => self.experiment(subject, namespace, name).await,
             Subject::ReplicaSet(namespace, name) => {
                 pods::replica_set(self, namespace, name).await.map_err(text)
             }
@@ -229,6 +232,61 @@ impl Context {
         self.settle(subject, pass.ended())
     }
 
+    async fn experiment(
+        &self,
+        subject: &Subject,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Duration>, String> {
+        let text = |error: ObjectError| error.to_string();
+        let Some(world) = experiments::observe(self, namespace, name) else {
+            self.forget(subject);
+            return Ok(None);
+        };
+        let experiment = Arc::clone(&world.experiment);
+        let target = experiments::target(&experiment);
+        let mut pass = Pass::<ExperimentSubject>::start(world, Standing::Sound, Timestamp::now());
+        while let Some(need) = pass.need() {
+            match need {
+                Need::Perform(actions) => {
+                    let mut outcomes = Vec::with_capacity(actions.len());
+                    for action in &actions {
+                        outcomes.push(experiments::perform(self, action).await);
+                    }
+                    pass.performed(outcomes);
+                }
+                Need::Record(status, events) => {
+                    let stored = match &status {
+                        Some(status) => {
+                            experiments::record(self, &target, &experiment.status, status)
+                                .await
+                                .map_err(text)
+                        }
+                        None => Ok(()),
+                    };
+                    if stored.is_ok() {
+                        self.publish(Kind::Experiment, &target, &events).await;
+                    }
+                    pass.recorded(stored);
+                }
+            }
+        }
+        self.settle(subject, pass.ended())
+    }
+
+    /// The Rollout that controls an object.
+    fn rollout_above(&self, kind: Kind, target: &Target) -> Option<Target> {
+        let object = self.objects.get(kind, &target.namespace, &target.name)?;
+        let (_, name, uid) =
+            views::controller(&object).filter(|(kind, _, _)| *kind == "Rollout")?;
+        Some(Target {
+            namespace: target.namespace.clone(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            resource_version: String::new(),
+        })
+    }
+
     async fn publish(&self, kind: Kind, target: &Target, events: &[Event]) {
         for event in events {
             tracing::info!(
@@ -245,6 +303,13 @@ impl Context {
             self.objects
                 .audit(kind, target, &event.reason, &event.message)
                 .await;
+            let above = event.for_owner.then(|| self.rollout_above(kind, target));
+            if let Some(rollout) = above.flatten() {
+                let (reason, message) = (&event.reason, &event.message);
+                self.objects
+                    .event(Kind::Rollout, &rollout, event.warning, reason, message)
+                    .await;
+            }
         }
     }
 
@@ -300,9 +365,23 @@ impl Context {
                 if let Some(rollout) = owned_by("Rollout") {
                     self.queue.add(Subject::Rollout(namespace.clone(), rollout));
                 }
+                if let Some(experiment) = owned_by("Experiment") {
+                    self.queue
+                        .add(Subject::Experiment(namespace.clone(), experiment));
+                }
                 self.queue.add(Subject::AnalysisRun(namespace, name));
             }
+            Kind::Experiment => {
+                if let Some(rollout) = owned_by("Rollout") {
+                    self.queue.add(Subject::Rollout(namespace.clone(), rollout));
+                }
+                self.queue.add(Subject::Experiment(namespace, name));
+            }
             Kind::ReplicaSet => {
+                if let Some(experiment) = owned_by("Experiment") {
+                    self.queue
+                        .add(Subject::Experiment(namespace.clone(), experiment));
+                }
                 match owned_by("Rollout") {
                     Some(rollout) => self.queue.add(Subject::Rollout(namespace.clone(), rollout)),
                     None => self.wake_rollouts(Some(&namespace)),
@@ -322,6 +401,10 @@ impl Context {
                 self.queue.add(Subject::Pod(namespace, name));
             }
             Kind::Service => {
+                if let Some(experiment) = owned_by("Experiment") {
+                    self.queue
+                        .add(Subject::Experiment(namespace.clone(), experiment));
+                }
                 self.queue.add(Subject::Services);
                 self.wake_rollouts(Some(&namespace));
             }
@@ -329,20 +412,19 @@ impl Context {
                 self.queue.add(Subject::Services);
                 self.wake_rollouts(Some(&namespace));
             }
-            Kind::AnalysisTemplate
-            | Kind::VirtualService
-            | Kind::DestinationRule
-            | Kind::HttpRoute => {
+            Kind::AnalysisTemplate => {
+                self.wake_rollouts(Some(&namespace));
+                self.wake_experiments(Some(&namespace));
+            }
+            Kind::Deployment | Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute => {
                 self.wake_rollouts(Some(&namespace));
             }
-            Kind::ClusterAnalysisTemplate => self.wake_rollouts(None),
-            Kind::Experiment
-            | Kind::Deployment
-            | Kind::ConfigMap
-            | Kind::Secret
-            | Kind::Namespace
-            | Kind::Event
-            | Kind::IngressClass => {}
+            Kind::ClusterAnalysisTemplate => {
+                self.wake_rollouts(None);
+                self.wake_experiments(None);
+            }
+            Kind::ConfigMap | Kind::Secret | Kind::Namespace | Kind::Event | Kind::IngressClass => {
+            }
         }
     }
 
@@ -356,11 +438,20 @@ impl Context {
         }
     }
 
+    fn wake_experiments(&self, namespace: Option<&str>) {
+        for experiment in self.objects.list(Kind::Experiment, namespace) {
+            let target = views::target(&experiment);
+            self.queue
+                .add(Subject::Experiment(target.namespace, target.name));
+        }
+    }
+
     /// Looks at everything there is.
     fn wake_all(&self) {
         for kind in [
             Kind::Rollout,
             Kind::AnalysisRun,
+            Kind::Experiment,
             Kind::ReplicaSet,
             Kind::Job,
             Kind::Pod,
@@ -411,6 +502,7 @@ fn first_seen(target: &Target) -> Event {
             target.namespace, target.name
         ),
         done: true,
+        for_owner: false,
     }
 }
 

@@ -1,13 +1,14 @@
 //! The control plane of one machine: it turns what users applied into processes and routes, by the engine's decisions.
 //!
-//! Start at `host`: what changes wakes subjects, each is looked after by a function of its own. Rollouts and AnalysisRuns go through the
-//! engine's passes; ReplicaSets, Jobs and pods through plain functions (`workloads`); Services through `routes`.
+//! Start at `host`: what changes wakes subjects, each is looked after by a function of its own. Rollouts, AnalysisRuns and Experiments go
+//! through the engine's passes; ReplicaSets, Jobs and pods through plain functions (`workloads`); Services through `routes`.
 
 mod analysis_runs;
 mod answers;
 mod belonging;
 mod data_plane;
 mod entries;
+mod experiments;
 mod host;
 mod materials;
 mod measuring;

@@ -7,13 +7,15 @@ use crossfade_api::analysis::{AnalysisTemplateSpec, TemplateRef};
 use crossfade_api::names::{annotation, label};
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::validate::references::RouterKind;
-use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, Experiment, FieldError, Resource as _, Rollout};
 use crossfade_engine::action::{
-    Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, Split, Target,
+    Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, ReplicaSetChange, Split, Target,
 };
 use crossfade_engine::decision::Found;
 use crossfade_engine::rollout;
-use crossfade_engine::rollout::world::{ReplicaSet, Router, Settings, TemplateKey, World};
+use crossfade_engine::rollout::prepared::prepare;
+use crossfade_engine::rollout::workload;
+use crossfade_engine::rollout::world::{Body, ReplicaSet, Router, Settings, TemplateKey, World};
 use crossfade_engine::written;
 use serde_json::{Value, json};
 
@@ -31,8 +33,22 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
     let objects = &context.objects;
     let object = objects.get(Kind::Rollout, namespace, name)?;
     let uid = views::text(&object, "/metadata/uid").to_owned();
-    let prepared = context.prepared.of(&object);
-    let rollout = Arc::clone(&prepared.0);
+    let (stored, prepared) = context.prepared.of(&object);
+    let (rollout, workload) = workload::resolve(&stored, |kind, name| {
+        let kind = match kind {
+            workload::Kind::Deployment => Kind::Deployment,
+            workload::Kind::ReplicaSet => Kind::ReplicaSet,
+            workload::Kind::PodTemplate => return Found::Missing,
+        };
+        let object = objects.get(kind, namespace, name);
+        object.map_or(Found::Missing, |object| {
+            Found::Found(Arc::new(Value::clone(&object)))
+        })
+    });
+    let prepared = match workload {
+        Some(_) => Arc::new(prepare(&rollout).with_unread(stored.origin.faults().to_vec())),
+        None => prepared,
+    };
     let replica_sets = objects
         .list(Kind::ReplicaSet, Some(namespace))
         .iter()
@@ -53,7 +69,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
             }),
         );
     }
-    let (templates, unread) = templates(context, namespace, &rollout);
+    let (templates, unread) = templates(context, namespace, rollout::named_templates(&rollout));
     let mut runs: Vec<Arc<AnalysisRun>> = objects
         .controlled_by(Kind::AnalysisRun, &uid)
         .into_iter()
@@ -68,6 +84,22 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         };
         key(right).cmp(&key(left))
     });
+    let mut experiments: Vec<Arc<Experiment>> = objects
+        .controlled_by(Kind::Experiment, &uid)
+        .iter()
+        .map(|experiment| Arc::new(Experiment::from_json(Value::clone(experiment)).0))
+        .collect();
+    experiments.sort_by_key(|experiment| {
+        let created = experiment.metadata.creation_timestamp.as_ref();
+        std::cmp::Reverse((created.map(|time| time.0), experiment.name().to_owned()))
+    });
+    let bodies = if rollout::needs_bodies(&rollout) {
+        let sets = objects.controlled_by(Kind::ReplicaSet, &uid).into_iter();
+        sets.map(|set| (views::text(&set, "/metadata/name").to_owned(), body(&set)))
+            .collect()
+    } else {
+        BTreeMap::new()
+    };
     let in_force = entry(&rollout)
         .and_then(|service| objects.get(Kind::Service, namespace, &service))
         .and_then(|service| split(&service));
@@ -93,12 +125,15 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
     let mut world = World {
         references: references(context, namespace),
         rollout,
-        prepared: prepared.1,
+        workload,
+        prepared,
         replica_sets,
         services,
         templates,
         unread,
         runs,
+        experiments,
+        bodies,
         routers,
         pods,
         faults: Arc::new([]),
@@ -108,6 +143,14 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
     };
     world.faults = world.find_faults();
     Some(world)
+}
+
+fn body(set: &Value) -> Body {
+    let part = |pointer| set.pointer(pointer).cloned().unwrap_or_default();
+    Body {
+        selector: part("/spec/selector"),
+        template: part("/spec/template"),
+    }
 }
 
 /// The router objects of a namespace, for validation. Kinds that this machine does not store are not asked for.
@@ -158,17 +201,16 @@ pub(super) fn split(service: &Value) -> Option<Split> {
 
 type Templates = BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>>;
 
-/// The templates that a Rollout names, and those that they name in turn; and what could not be read of them.
-fn templates(
+/// The templates that are named, and those that they name in turn; and what could not be read of them.
+pub(super) fn templates(
     context: &Context,
     namespace: &str,
-    rollout: &Rollout,
+    mut open: Vec<TemplateKey>,
 ) -> (Templates, BTreeMap<TemplateKey, Vec<FieldError>>) {
     let key = |reference: &TemplateRef| TemplateKey {
         cluster_scope: reference.is_cluster_scope(),
         name: reference.template_name.clone(),
     };
-    let mut open: Vec<TemplateKey> = rollout::named_templates(rollout);
     let (mut found, mut unread) = (BTreeMap::new(), BTreeMap::new());
     while let Some(wanted) = open.pop() {
         if found.contains_key(&wanted) {
@@ -226,13 +268,7 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
     match action {
         Action::CreateReplicaSet(new) => create_replica_set(context, new).await,
         Action::UpdateReplicaSet { target, change } => {
-            let patch = written::replica_set_change(change);
-            let object = context
-                .objects
-                .patch(Kind::ReplicaSet, target, Part::Object, patch)
-                .await
-                .map_err(Failure::from)?;
-            Ok(Done::ReplicaSet(Box::new(views::replica_set(&object))))
+            update_replica_set(context, target, change).await
         }
         Action::DeleteReplicaSet { target } => delete(context, Kind::ReplicaSet, target).await,
         Action::AdoptReplicaSet { target, owner_uid } => {
@@ -325,22 +361,30 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
         }
         Action::CreateAnalysisRun(run) => create_run(context, run).await,
         Action::TerminateAnalysisRun { target } => {
-            let target = Target {
-                resource_version: String::new(),
-                ..target.clone()
-            };
-            let patch = json!({"spec": {"terminate": true}});
+            terminate(context, Kind::AnalysisRun, target).await
+        }
+        Action::ScaleDeployment { target, replicas } => {
+            let patch = json!({"spec": {"replicas": replicas}});
             context
                 .objects
-                .patch(Kind::AnalysisRun, &target, Part::Object, patch)
+                .patch(Kind::Deployment, target, Part::Object, patch)
                 .await
                 .map(|object| written(&object))
                 .map_err(Failure::from)
         }
+        Action::CreateExperiment(experiment) => create_experiment(context, experiment).await,
+        Action::TerminateExperiment { target } => {
+            terminate(context, Kind::Experiment, target).await
+        }
+        Action::DeleteExperiment { target } => delete(context, Kind::Experiment, target).await,
         Action::DeleteAnalysisRun { target } => delete(context, Kind::AnalysisRun, target).await,
-        Action::Measure(_) | Action::CreateJob(_) | Action::DeleteJob { .. } => Err(Failure {
+        Action::Measure(_)
+        | Action::CreateJob(_)
+        | Action::DeleteJob { .. }
+        | Action::CreateService(_)
+        | Action::DeleteService { .. } => Err(Failure {
             kind: FailureKind::Other,
-            message: "a Rollout does not measure".to_owned(),
+            message: "a Rollout does not do that on one machine".to_owned(),
         }),
     }
 }
@@ -357,14 +401,46 @@ async fn obeyed(context: &Context) -> Result<(), Failure> {
         })
 }
 
-async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
+/// Asks a run or an experiment to end.
+pub(super) async fn terminate(context: &Context, kind: Kind, target: &Target) -> Outcome {
+    let target = Target {
+        resource_version: String::new(),
+        ..target.clone()
+    };
+    let patch = json!({"spec": {"terminate": true}});
+    context
+        .objects
+        .patch(kind, &target, Part::Object, patch)
+        .await
+        .map(|object| written(&object))
+        .map_err(Failure::from)
+}
+
+/// Deletes an object; one that is gone already is no failure.
+pub(super) async fn delete(context: &Context, kind: Kind, target: &Target) -> Outcome {
     match context.objects.delete(kind, target).await {
         Ok(()) | Err(ObjectError::NotFound(_)) => Ok(Done::Written(String::new())),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn create_replica_set(context: &Context, new: &NewReplicaSet) -> Outcome {
+/// Changes a ReplicaSet.
+pub(super) async fn update_replica_set(
+    context: &Context,
+    target: &Target,
+    change: &ReplicaSetChange,
+) -> Outcome {
+    let patch = written::replica_set_change(change);
+    let object = context
+        .objects
+        .patch(Kind::ReplicaSet, target, Part::Object, patch)
+        .await
+        .map_err(Failure::from)?;
+    Ok(Done::ReplicaSet(Box::new(views::replica_set(&object))))
+}
+
+/// Creates a ReplicaSet.
+pub(super) async fn create_replica_set(context: &Context, new: &NewReplicaSet) -> Outcome {
     let object = written::replica_set(new);
     let view = |object: &Value| Box::new(views::replica_set(object));
     match context.objects.create(Kind::ReplicaSet, object).await {
@@ -382,7 +458,28 @@ async fn create_replica_set(context: &Context, new: &NewReplicaSet) -> Outcome {
     }
 }
 
-async fn create_run(context: &Context, run: &AnalysisRun) -> Outcome {
+async fn create_experiment(context: &Context, experiment: &Experiment) -> Outcome {
+    let decoded = |object: &Value| Box::new(Experiment::from_json(object.clone()).0);
+    match context
+        .objects
+        .create(Kind::Experiment, experiment.to_json())
+        .await
+    {
+        Ok(object) => Ok(Done::Experiment(decoded(&object))),
+        Err(ObjectError::Exists(message)) => {
+            let (namespace, name) = (experiment.namespace(), experiment.name());
+            let existing = context.objects.get(Kind::Experiment, namespace, name);
+            Err(Failure {
+                kind: FailureKind::ExperimentExists(existing.as_deref().map(decoded)),
+                message,
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Creates an AnalysisRun.
+pub(super) async fn create_run(context: &Context, run: &AnalysisRun) -> Outcome {
     let decoded = |object: &Value| Box::new(AnalysisRun::from_json(object.clone()).0);
     match context
         .objects

@@ -4,6 +4,7 @@
 //! the release may go beyond it. One file a kind.
 
 mod analysis;
+mod experiment;
 mod pause;
 mod set_canary_scale;
 mod set_header_route;
@@ -12,6 +13,7 @@ mod set_weight;
 
 pub(super) use pause::begin as begin_pause;
 
+use super::experiments;
 use super::facts::Facts;
 use super::pause::Asks;
 use super::routing::Routing;
@@ -24,6 +26,7 @@ pub(super) struct Seen<'a, 'w> {
     pub(super) facts: &'a Facts<'w>,
     pub(super) routing: &'a Routing,
     pub(super) runs: &'a Runs<'a>,
+    pub(super) experiment: &'a experiments::Current,
     pub(super) asks: &'a Asks,
 }
 
@@ -42,6 +45,8 @@ pub(super) fn gate(seen: &Seen<'_, '_>) -> Answer {
         set_canary_scale::gate(seen)
     } else if let Some(weight) = step.set_weight {
         set_weight::gate(seen, weight)
+    } else if step.experiment.is_some() {
+        experiment::gate(seen)
     } else if step.analysis.is_some() {
         analysis::gate(seen)
     } else if let Some(route) = &step.set_header_route {
@@ -49,7 +54,7 @@ pub(super) fn gate(seen: &Seen<'_, '_>) -> Answer {
     } else if let Some(route) = &step.set_mirror_route {
         set_mirror_route::gate(seen, route)
     } else {
-        // Experiments and plugins are refused as invalid before a step is looked at.
+        // Plugins are refused as invalid before a step is looked at.
         Answer::NotYet(Vec::new())
     }
 }
