@@ -414,3 +414,40 @@ fn a_run_that_failed_while_nobody_listened_is_believed() {
         assert_eq!(story.matches("create run").count(), 2, "{story}");
     }
 }
+
+#[test]
+fn stable_pods_come_back_for_a_lower_weight_also_while_the_canary_is_kept_large() {
+    let strategy = routed(&json!({
+        "dynamicStableScale": true,
+        "steps": [{"setWeight": 50}, {"setCanaryScale": {"weight": 150}}, {"setWeight": 10}],
+    }));
+    let mut scenario = release(7, &strategy);
+    scenario.happenings = vec![at(15, Act::Deploy(2))];
+    let report = lived(scenario);
+    assert_eq!(
+        report.outcome.phase,
+        RolloutPhase::Healthy,
+        "{}",
+        report.story
+    );
+}
+
+#[test]
+fn a_retry_is_not_switched_on_the_run_that_was_good_before_the_abort() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active",
+        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let mut scenario = release(1, &strategy);
+    scenario.happenings = vec![
+        at(15, Act::Pause),
+        at(20, Act::Deploy(2)),
+        at(40, Act::Abort),
+        at(50, Act::Promote),
+        at(51, Act::Retry),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.stable, Some(2));
+    let story = report.story.to_string();
+    assert_eq!(story.matches("create run").count(), 2, "{story}");
+}

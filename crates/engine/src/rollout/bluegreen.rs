@@ -326,11 +326,14 @@ fn is_passed(
 }
 
 fn is_passed_before_switch(facts: &Facts<'_>, strategy: &BlueGreenStrategy) -> bool {
+    // In the first pass of a retry the slot still names the run of the try before.
+    let retried = facts.status.aborted_at.is_some() && !wrong(Mutant::RetryWithOldEvidence);
     let slot = facts
         .status
         .blue_green
         .pre_promotion_analysis_run_status
-        .as_ref();
+        .as_ref()
+        .filter(|_| !retried);
     is_passed(facts, strategy.pre_promotion_analysis.as_ref(), slot)
         || wrong(Mutant::SwitchUnjudged)
 }

@@ -261,9 +261,13 @@ fn routed(facts: &Facts<'_>, routing: &Routing) -> Sizes {
     let stored = facts.status.canary.weights.as_ref();
     let stored_stable = stored.map(|weights| weights.stable.weight);
     if !facts.status.abort || serves_all(facts) {
+        // A canary that is kept at more pods than its weight asks for leaves stable the pods for the rest all the same: a weight that is to
+        // fall waits for them.
+        let of_weight = Demand::Weight(weight(facts, facts.max_weight));
+        let stable = [demand, of_weight].map(|demand| scale.dynamic_stable(demand, stored_stable));
         return Sizes {
             canary: scale.dynamic_canary(demand),
-            stable: scale.dynamic_stable(demand, stored_stable),
+            stable: stable[0].max(stable[1]),
         };
     }
     let retreat: Retreat = routing::retreat(facts, facts.new_set().map(Set::pods));

@@ -398,6 +398,8 @@ impl Check for StableCanCarry {
 #[derive(Default)]
 pub(super) struct SwitchesWait {
     resumed: bool,
+    /// The last pass that is over: what happens then is done by a former leader, with what it knew.
+    over: usize,
 }
 
 impl Check for SwitchesWait {
@@ -408,6 +410,9 @@ impl Check for SwitchesWait {
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
         match what {
+            What::Ended(..) | What::Fault(FaultKind::Usurped(_) | FaultKind::CrashBefore) => {
+                self.over = cluster.passes;
+            }
             What::Act(Act::Promote) => {
                 let pauses = cluster
                     .rollout()
@@ -422,7 +427,9 @@ impl Check for SwitchesWait {
                 let (old, new) = (&before.status, &rollout.status);
                 self.resumed &= old.current_pod_hash == new.current_pod_hash && !new.abort;
             }
-            What::Performing(Action::SwitchService { target, hash, .. }, Seen::Rollout(world)) => {
+            What::Performing(Action::SwitchService { target, hash, .. }, Seen::Rollout(world))
+                if self.over != cluster.passes =>
+            {
                 let status = &world.rollout.status;
                 let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
                 let Some(blue_green) = blue_green.filter(|one| one.active_service == target.name)

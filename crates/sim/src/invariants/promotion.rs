@@ -51,6 +51,8 @@ pub(super) struct EarnedPromotion {
     skipped: bool,
     /// The present version has been taken back before.
     failed: bool,
+    /// The present version had production traffic when it was asked for, as after a change of mind: nothing comes before its switch.
+    served: bool,
 }
 
 /// Full promotion was asked for, or nothing has served yet.
@@ -136,8 +138,16 @@ impl Check for EarnedPromotion {
                     self.runs.clear();
                     self.skipped = false;
                 }
-                self.failed &= old.current_pod_hash == new.current_pod_hash;
+                if old.current_pod_hash != new.current_pod_hash {
+                    self.failed = false;
+                    let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
+                    let active = blue_green.and_then(|one| world.services.get(&one.active_service));
+                    let active = active.and_then(|service| service.found());
+                    self.served = active
+                        .is_some_and(|active| active.selected() == new.current_pod_hash.as_str());
+                }
                 self.failed |= new.abort;
+                self.served &= !new.abort;
                 if old.stable_rs == new.stable_rs || is_pardoned(world) || self.skipped {
                     return Ok(());
                 }
@@ -171,7 +181,10 @@ impl EarnedPromotion {
             }
         }
         if let Some(blue_green) = &strategy.blue_green {
-            if blue_green.pre_promotion_analysis.is_some() && !succeeded("PrePromotion", "") {
+            if blue_green.pre_promotion_analysis.is_some()
+                && !self.served
+                && !succeeded("PrePromotion", "")
+            {
                 return Err("the pre-promotion analysis was not successful".to_owned());
             }
             if blue_green.post_promotion_analysis.is_some() && !succeeded("PostPromotion", "") {
