@@ -234,6 +234,9 @@ fn mid_canary(now: Timestamp) -> World {
         templates: BTreeMap::from([(key, Found::Found(Arc::new(AnalysisTemplateSpec::default())))]),
         unread: BTreeMap::new(),
         runs: vec![analysis_run("step"), analysis_run("background")],
+        experiments: Vec::new(),
+        bodies: BTreeMap::new(),
+        workload: None,
         routers: vec![Router {
             kind: "Nginx".to_owned(),
             in_force: Some(split),
