@@ -99,6 +99,10 @@ impl Cluster {
         Ok(Done::Experiment(Box::new(experiment)))
     }
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "one of the actions, which may fail"
+    )]
     pub(crate) fn terminate_experiment(&mut self, target: &Target) -> Outcome {
         let version = self.next_version();
         if let Some(experiment) = self.experiments.get_mut(&target.name).map(Arc::make_mut) {
@@ -110,6 +114,10 @@ impl Cluster {
     }
 
     /// Removes an Experiment and what it owns.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "one of the actions, which may fail"
+    )]
     pub(crate) fn delete_experiment(&mut self, target: &Target) -> Outcome {
         let Some(gone) = self.experiments.remove(&target.name) else {
             return Ok(Done::Written(String::new()));

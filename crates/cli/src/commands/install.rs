@@ -164,7 +164,7 @@ impl Uninstall {
 
 impl Crds {
     /// Does it.
-    pub(crate) fn run(&self) -> Result<()> {
+    pub(crate) fn run() -> Result<()> {
         print(&read(DEFINITIONS, NAMESPACE)?)
     }
 }

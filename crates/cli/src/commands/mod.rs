@@ -100,7 +100,7 @@ impl Command {
             Self::Completion(command) => command.run(context),
             Self::Simulate(command) => command.run(context),
             Self::Docs(command) => command.run(),
-            Self::Crds(command) => command.run(),
+            Self::Crds(_) => install::Crds::run(),
             other => {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()

@@ -137,7 +137,7 @@ fn start(
     run: ExperimentRun,
 ) -> Result<ExperimentRun, Halt> {
     let made = match spec(facts, analysis)? {
-        Ok(spec) => match create(facts, plan, analysis, spec)? {
+        Ok(spec) => match create(facts, plan, analysis, &spec)? {
             Ok(name) => Ok(name),
             Err(failure) if facts.is_tried_again(plan, &failure) => return Ok(run),
             Err(failure) => Err(Lack::Never(failure.message)),
@@ -253,7 +253,7 @@ fn arguments(facts: &Facts<'_>, given: &[Argument]) -> Result<Result<Vec<Argumen
     };
     let length = &facts.spec.duration;
     let unreadable = match duration::parse(length) {
-        Err(why) if !length.is_empty() => Some(why.to_string()),
+        Err(why) if !length.is_empty() => Some(why),
         Ok(_) | Err(_) => None,
     };
     let resolved = given.iter().map(|argument| {
@@ -274,7 +274,7 @@ fn create(
     facts: &Facts<'_>,
     plan: &mut Plan<'_>,
     analysis: &AnalysisRef,
-    spec: AnalysisRunSpec,
+    spec: &AnalysisRunSpec,
 ) -> Result<Result<String, Failure>, Halt> {
     let base = format!("{}-{}", facts.name(), analysis.name);
     let extra = &facts.spec.analysis_run_metadata;

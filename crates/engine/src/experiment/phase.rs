@@ -103,7 +103,7 @@ fn of_analyses(facts: &Facts<'_>, status: &ExperimentStatus, met: bool) -> Told 
         }
     }
     if met && worst.1.0 == AnalysisPhase::Successful {
-        worst.1.1 = "Required AnalysisRuns completed".to_owned();
+        "Required AnalysisRuns completed".clone_into(&mut worst.1.1);
     }
     worst.1
 }

@@ -155,10 +155,10 @@ fn create(
 ) -> Result<Option<String>, Halt> {
     let (experiment, name) = (facts.name(), &template.name);
     let set_name = format!("{experiment}-{name}");
-    let mut plain = template.template.clone();
-    plain.remove_label(label::POD_HASH);
-    let hash = free_hash(facts, &plain, status);
-    let mut pods = plain.clone();
+    let mut bare = template.template.clone();
+    bare.remove_label(label::POD_HASH);
+    let hash = free_hash(facts, &bare, status);
+    let mut pods = bare.clone();
     pods.set_label(label::POD_HASH, &hash);
     let labels = pods.labels().into_iter();
     let annotations = facts.annotations(template);
@@ -181,7 +181,7 @@ fn create(
     let is_ours = |found: &ReplicaSet| {
         found.controller.as_deref() == Some(facts.uid())
             && belongs(&found.annotations, experiment, name)
-            && found.template_digest == stored::digest(&plain, &found.annotations)
+            && found.template_digest == stored::digest(&bare, &found.annotations)
     };
     match plan.act(Action::CreateReplicaSet(Box::new(new)))? {
         Ok(_) => {
