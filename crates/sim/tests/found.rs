@@ -451,3 +451,26 @@ fn a_retry_is_not_switched_on_the_run_that_was_good_before_the_abort() {
     let story = report.story.to_string();
     assert_eq!(story.matches("create run").count(), 2, "{story}");
 }
+
+#[test]
+fn a_retry_whose_run_could_not_be_made_at_once_is_not_taken_back_by_the_run_before() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active",
+        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let mut scenario = release(1, &strategy);
+    let say = |from, answer| Say {
+        metric: String::new(),
+        from,
+        answer,
+    };
+    scenario.versions[1].answers = vec![say(0, Reply::Bad), say(20_000, Reply::Good)];
+    scenario.happenings = vec![at(15, Act::Deploy(2)), at(60, Act::Retry)];
+    for skip in 0..4 {
+        let mut scenario = scenario.clone();
+        let kind = FaultKind::Conflict;
+        let at = 60_000;
+        scenario.faults = vec![Fault { at, skip, kind }];
+        assert_eq!(lived(scenario).outcome.stable, Some(2), "after {skip}");
+    }
+}
