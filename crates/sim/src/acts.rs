@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossfade_api::Rollout;
 use crossfade_api::names::{annotation, label};
 use crossfade_api::pod_template::PodTemplate;
+use crossfade_api::rollout::RolloutStrategy;
 use crossfade_api::rollout_status::PauseReason;
 use crossfade_api::steps::CanaryStep;
 use crossfade_api::words::Weight;
@@ -100,6 +101,13 @@ impl Cluster {
                     }
                 });
             }
+            Act::ChangeStrategy(strategy) => {
+                if let Ok(strategy) = serde_json::from_value::<RolloutStrategy>(strategy.clone()) {
+                    self.change_spec(|rollout| rollout.spec.strategy = strategy);
+                    // The controller of Services acts a moment later.
+                    self.schedule(milliseconds(1), Due::ReleaseServices);
+                }
+            }
             Act::PodCrash(version, lasts) => self.crash_one(*version, *lasts),
             Act::NodeLoss => self.lose_node(),
             Act::ForeignScale(version, pods) => self.foreign_scale(*version, *pods),
@@ -123,6 +131,7 @@ impl Cluster {
                 }
             }
             Act::ServiceLost(lasts) => self.lose_service(milliseconds(*lasts)),
+            Act::Delete(how, back) => self.delete_rollout(*how, back.map(milliseconds)),
         }
     }
 

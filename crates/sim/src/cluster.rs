@@ -117,6 +117,10 @@ pub(crate) enum Due {
     /// What the controller sees is no longer old.
     CatchesUp,
     ServiceBack(String),
+    /// The garbage collector looks around.
+    Collect,
+    /// The Rollout is applied again.
+    Return,
 }
 
 /// Something that has passes.
@@ -597,6 +601,7 @@ impl Cluster {
                 | Due::JobEnds(_)
                 | Due::PodCrashes(..)
                 | Due::PodBack(..)
+                | Due::Collect
         );
         match due {
             Due::PodReady(name) => {
@@ -661,6 +666,8 @@ impl Cluster {
             Due::CatchesUp => self.wake_all(),
             Due::FormerLeader(key) => self.former_leader_acts(key),
             Due::ServiceBack(name) => self.service_back(&name),
+            Due::Collect => self.collect(),
+            Due::Return => self.return_rollout(),
             Due::ReleaseServices => self.release_services(),
         }
         if matters {

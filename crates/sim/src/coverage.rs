@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crossfade_api::names::label;
-use crossfade_engine::action::Action;
+use crossfade_engine::action::{Action, Split};
 
 use crate::cluster::Cluster;
 use crate::run::Outcome;
@@ -67,6 +67,12 @@ impl Coverage {
             What::Performed(action, outcome, _) => {
                 let word = action_word(action);
                 self.add(if outcome.is_ok() { "action" } else { "refused" }, word);
+                if let (Action::Route { router, split }, Ok(_)) = (action, outcome) {
+                    self.routed(router, split);
+                }
+                if let (Action::VerifyRoute { router, .. }, Ok(_)) = (action, outcome) {
+                    self.add("verified", router);
+                }
             }
             What::Told(_, event) => {
                 self.add("event", &event.reason);
@@ -125,7 +131,25 @@ impl Coverage {
         }
     }
 
+    /// What a split that a router was given is like.
+    fn routed(&mut self, router: &str, split: &Split) {
+        self.add("router", router);
+        if split.canary.service.is_empty() {
+            self.add("router", &format!("{router} by subsets"));
+        }
+        if split.header_routes.len() > 1 {
+            self.add("router", "several header routes");
+        }
+        if split.mirror_routes.len() > 1 {
+            self.add("router", "several mirror routes");
+        }
+    }
+
     pub(crate) fn end(&mut self, outcome: &Outcome) {
+        if outcome.gone {
+            self.add("outcome", "deleted");
+            return;
+        }
         let how = match (outcome.aborted, outcome.stable == outcome.current) {
             (true, _) => "taken back",
             (false, true) => "promoted",
@@ -137,14 +161,15 @@ impl Coverage {
 
 /// A text without what differs from run to run: numbers and names with numbers become `#`.
 fn plain(text: &str) -> String {
-    let words = text.split(' ').map(|word| {
-        if word.bytes().any(|byte| byte.is_ascii_digit()) {
-            "#"
-        } else {
-            word
+    let mut all = String::with_capacity(text.len());
+    for (index, word) in text.split(' ').enumerate() {
+        if index > 0 {
+            all.push(' ');
         }
-    });
-    words.collect::<Vec<_>>().join(" ")
+        let numbered = word.bytes().any(|byte| byte.is_ascii_digit());
+        all.push_str(if numbered { "#" } else { word });
+    }
+    all
 }
 
 /// The kind of step that an event tells of: `Rollout step 1/2 completed (setWeight: 20)`.

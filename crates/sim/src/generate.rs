@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::random::Random;
 use crate::rare;
 use crate::scenario::{
-    Act, Fate, Fault, FaultKind, Happening, Kind, Millis, Nature, Reply, Say, Scenario,
-    Surroundings,
+    Act, Fate, Fault, FaultKind, Happening, Kind, Millis, Nature, Propagation, Reply, Say,
+    Scenario, Surroundings,
 };
 
 /// The scenario of a seed, the same on every machine.
@@ -23,8 +23,16 @@ pub fn scenario(seed: u64) -> Scenario {
     let shape = Shape::new(&mut random);
     scenario.manifests = manifests(&mut random, &shape);
     scenario.surroundings = surroundings(&mut random);
+    if shape.router == Some(Router::Alb) {
+        // A load balancer always says how far it is.
+        scenario.surroundings.confirms_after.get_or_insert(500);
+    }
     scenario.versions = (0..4).map(|index| nature(&mut random, index)).collect();
     scenario.happenings = happenings(&mut random, &shape);
+    let changes = |one: &Happening| matches!(one.act, Act::ChangeStrategy(_));
+    if !shape.blue_green && scenario.happenings.iter().any(changes) {
+        scenario.manifests.insert(0, service("app-active"));
+    }
     if random.one_in(4) {
         return scenario;
     }
@@ -38,10 +46,26 @@ pub fn scenario(seed: u64) -> Scenario {
     scenario
 }
 
+/// What splits the traffic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Router {
+    Nginx,
+    Istio,
+    /// Istio, by subsets of a DestinationRule.
+    Subsets,
+    Alb,
+}
+
+impl Router {
+    fn is_istio(self) -> bool {
+        matches!(self, Self::Istio | Self::Subsets)
+    }
+}
+
 /// What kind of release it is.
 struct Shape {
     blue_green: bool,
-    router: Option<&'static str>,
+    router: Option<Router>,
     replicas: i64,
     steps: Vec<Value>,
     services: bool,
@@ -53,7 +77,14 @@ impl Shape {
         let router = if blue_green || random.one_in(2) {
             None
         } else {
-            Some(random.pick(&["nginx", "istio"]))
+            Some(random.pick(&[
+                Router::Nginx,
+                Router::Nginx,
+                Router::Istio,
+                Router::Istio,
+                Router::Subsets,
+                Router::Alb,
+            ]))
         };
         let replicas = i64::from(random.pick(&[1, 1, 2, 3, 4, 5, 5, 7, 10, 0]));
         let mut shape = Self {
@@ -61,7 +92,11 @@ impl Shape {
             router,
             replicas,
             steps: Vec::new(),
-            services: router.is_some() || random.one_in(3),
+            services: if router.is_none() || router == Some(Router::Subsets) {
+                random.one_in(3)
+            } else {
+                true
+            },
         };
         if !blue_green {
             shape.steps = steps(random, router);
@@ -70,12 +105,12 @@ impl Shape {
     }
 }
 
-fn steps(random: &mut Random, router: Option<&str>) -> Vec<Value> {
+fn steps(random: &mut Random, router: Option<Router>) -> Vec<Value> {
     let count = random.below(7);
     (0..count).map(|_| step(random, router)).collect()
 }
 
-fn step(random: &mut Random, router: Option<&str>) -> Value {
+fn step(random: &mut Random, router: Option<Router>) -> Value {
     match random.below(16) {
         0..=5 => {
             json!({"setWeight": random.pick(&[1, 5, 10, 20, 25, 33, 40, 50, 60, 75, 80, 90, 95, 100, 0])})
@@ -91,18 +126,20 @@ fn step(random: &mut Random, router: Option<&str>) -> Value {
             };
             json!({"setCanaryScale": scale})
         }
-        14 if router == Some("istio") => {
+        14 if router.is_some_and(|router| router.is_istio() || router == Router::Alb) => {
             let matches = [
                 json!([{"headerName": "x-canary", "headerValue": {"exact": "yes"}}]),
                 Value::Null,
             ];
+            let name = random.pick(&["by-header", "by-header", "by-team"]);
             match &matches[random.below(2)] {
-                Value::Null => json!({"setHeaderRoute": {"name": "by-header"}}),
-                matches => json!({"setHeaderRoute": {"name": "by-header", "match": matches}}),
+                Value::Null => json!({"setHeaderRoute": {"name": name}}),
+                matches => json!({"setHeaderRoute": {"name": name, "match": matches}}),
             }
         }
-        15 if router == Some("istio") => {
-            json!({"setMirrorRoute": {"name": "shadow", "percentage": 35, "match": [{"method": {"exact": "GET"}, "path": {"prefix": "/"}}]}})
+        15 if router.is_some_and(Router::is_istio) => {
+            let name = random.pick(&["shadow", "shadow", "echo"]);
+            json!({"setMirrorRoute": {"name": name, "percentage": 35, "match": [{"method": {"exact": "GET"}, "path": {"prefix": "/"}}]}})
         }
         _ => json!({"setWeight": random.pick(&[20, 50, 70])}),
     }
@@ -189,13 +226,14 @@ fn templates(random: &mut Random) -> Vec<Value> {
     ]
 }
 
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"app": "app"}, "ports": [{"port": 80}]},
+    })
+}
+
 fn manifests(random: &mut Random, shape: &Shape) -> Vec<Value> {
-    let service = |name: &str| {
-        json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"selector": {"app": "app"}, "ports": [{"port": 80}]},
-        })
-    };
     let mut manifests = templates(random);
     let mut spec = json!({
         "selector": {"matchLabels": {"app": "app"}},
@@ -225,9 +263,9 @@ fn manifests(random: &mut Random, shape: &Shape) -> Vec<Value> {
     }
     if shape.blue_green {
         manifests.push(service("app-active"));
-        spec["strategy"] = json!({"blueGreen": blue_green(random, &mut manifests, service)});
+        spec["strategy"] = json!({"blueGreen": blue_green(random, &mut manifests)});
     } else {
-        let canary = canary(random, shape, &mut manifests, service);
+        let canary = canary(random, shape, &mut manifests);
         spec["strategy"] = json!({"canary": canary});
     }
     // What nobody names would only take time.
@@ -244,11 +282,7 @@ fn manifests(random: &mut Random, shape: &Shape) -> Vec<Value> {
     manifests
 }
 
-fn blue_green(
-    random: &mut Random,
-    manifests: &mut Vec<Value>,
-    service: impl Fn(&str) -> Value,
-) -> Value {
+fn blue_green(random: &mut Random, manifests: &mut Vec<Value>) -> Value {
     let mut strategy = json!({"activeService": "app-active"});
     if random.one_in(2) {
         manifests.push(service("app-preview"));
@@ -287,12 +321,7 @@ fn blue_green(
     strategy
 }
 
-fn canary(
-    random: &mut Random,
-    shape: &Shape,
-    manifests: &mut Vec<Value>,
-    service: impl Fn(&str) -> Value,
-) -> Value {
+fn canary(random: &mut Random, shape: &Shape, manifests: &mut Vec<Value>) -> Value {
     let mut strategy = json!({});
     if !shape.steps.is_empty() || random.one_in(2) {
         strategy["steps"] = json!(shape.steps);
@@ -331,24 +360,25 @@ fn canary(
             strategy["stableService"] = json!("app-stable");
             strategy["canaryService"] = json!("app-canary");
         }
-        if let Some(router) = shape.router {
-            let stable = if ping_pong { "app-ping" } else { "app-stable" };
-            let canary = if ping_pong { "app-pong" } else { "app-canary" };
-            strategy["trafficRouting"] = routing(random, router, stable, canary, manifests);
-            if random.one_in(3) {
-                strategy["dynamicStableScale"] = json!(true);
-            } else if random.one_in(2) {
-                strategy["scaleDownDelaySeconds"] = json!(random.pick(&[0, 5, 30, 60]));
-            }
-            if random.one_in(4) {
-                strategy["scaleDownDelayRevisionLimit"] = json!(random.below(3));
-            }
-            if random.one_in(3) {
-                strategy["abortScaleDownDelaySeconds"] = json!(random.pick(&[0, 10, 40]));
-            }
-            if random.one_in(5) {
-                strategy["minPodsPerReplicaSet"] = json!(1 + random.below(3));
-            }
+    }
+    if let Some(router) = shape.router {
+        let ping_pong = !strategy["pingPong"].is_null();
+        let stable = if ping_pong { "app-ping" } else { "app-stable" };
+        let canary = if ping_pong { "app-pong" } else { "app-canary" };
+        strategy["trafficRouting"] = routing(random, router, stable, canary, manifests);
+        if random.one_in(3) {
+            strategy["dynamicStableScale"] = json!(true);
+        } else if random.one_in(2) {
+            strategy["scaleDownDelaySeconds"] = json!(random.pick(&[0, 5, 30, 60]));
+        }
+        if random.one_in(4) {
+            strategy["scaleDownDelayRevisionLimit"] = json!(random.below(3));
+        }
+        if random.one_in(3) {
+            strategy["abortScaleDownDelaySeconds"] = json!(random.pick(&[0, 10, 40]));
+        }
+        if random.one_in(5) {
+            strategy["minPodsPerReplicaSet"] = json!(1 + random.below(3));
         }
     }
     if random.one_in(6) {
@@ -368,34 +398,68 @@ fn canary(
 
 fn routing(
     random: &mut Random,
-    router: &str,
+    router: Router,
     stable: &str,
     canary: &str,
     manifests: &mut Vec<Value>,
 ) -> Value {
-    if router == "nginx" {
-        manifests.push(json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "app", "namespace": "default"},
-            "spec": {"rules": [{"http": {"paths": [{
-                "path": "/", "pathType": "Prefix", "backend": {"service": {"name": stable, "port": {"number": 80}}},
-            }]}}]},
-        }));
-        let mut routing = json!({"nginx": {"stableIngress": "app"}});
-        if random.one_in(4) {
-            routing["maxTrafficWeight"] = json!(random.pick(&[100, 1000]));
+    match router {
+        Router::Nginx => {
+            manifests.push(ingress(stable));
+            let mut routing = json!({"nginx": {"stableIngress": "app"}});
+            if random.one_in(4) {
+                routing["maxTrafficWeight"] = json!(random.pick(&[100, 1000]));
+            }
+            routing
         }
-        return routing;
+        Router::Alb => {
+            manifests.push(ingress("app-root"));
+            json!({
+                "managedRoutes": [{"name": "by-team"}, {"name": "by-header"}],
+                "alb": {"ingress": "app", "servicePort": 80, "rootService": "app-root"},
+            })
+        }
+        Router::Istio | Router::Subsets => {
+            let side = |host: &str, subset: &str, weight: i32| match router {
+                Router::Subsets => {
+                    json!({"destination": {"host": "app", "subset": subset}, "weight": weight})
+                }
+                _ => json!({"destination": {"host": host}, "weight": weight}),
+            };
+            manifests.push(json!({
+                "apiVersion": "networking.istio.io/v1alpha3", "kind": "VirtualService",
+                "metadata": {"name": "app", "namespace": "default"},
+                "spec": {"hosts": ["app.example.org"], "http": [{"name": "primary", "route": [
+                    side(stable, "stable", 100), side(canary, "canary", 0),
+                ]}]},
+            }));
+            let mut istio = json!({"virtualServices": [{"name": "app", "routes": ["primary"]}]});
+            if router == Router::Subsets {
+                manifests.push(json!({
+                    "apiVersion": "networking.istio.io/v1alpha3", "kind": "DestinationRule",
+                    "metadata": {"name": "app", "namespace": "default"},
+                    "spec": {"host": "app", "subsets": [
+                        {"name": "stable", "labels": {"app": "app"}}, {"name": "canary", "labels": {"app": "app"}},
+                    ]},
+                }));
+                istio["destinationRule"] = json!({
+                    "name": "app", "canarySubsetName": "canary", "stableSubsetName": "stable",
+                });
+            }
+            json!({
+                "managedRoutes": [{"name": "by-header"}, {"name": "shadow"}, {"name": "by-team"}, {"name": "echo"}],
+                "istio": istio,
+            })
+        }
     }
-    manifests.push(json!({
-        "apiVersion": "networking.istio.io/v1alpha3", "kind": "VirtualService",
-        "metadata": {"name": "app", "namespace": "default"},
-        "spec": {"hosts": ["app.example.org"], "http": [{"name": "primary", "route": [
-            {"destination": {"host": stable}, "weight": 100}, {"destination": {"host": canary}, "weight": 0},
-        ]}]},
-    }));
+}
+
+fn ingress(service: &str) -> Value {
     json!({
-        "managedRoutes": [{"name": "by-header"}, {"name": "shadow"}],
-        "istio": {"virtualServices": [{"name": "app", "routes": ["primary"]}]},
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "app", "namespace": "default"},
+        "spec": {"rules": [{"http": {"paths": [{
+            "path": "/", "pathType": "Prefix", "backend": {"service": {"name": service, "port": {"number": 80}}},
+        }]}}]},
     })
 }
 
@@ -471,7 +535,7 @@ fn happenings(random: &mut Random, shape: &Shape) -> Vec<Happening> {
 
 fn act(random: &mut Random, shape: &Shape) -> Act {
     let lasts = gap(random) + 500;
-    match random.below(34) {
+    match random.below(36) {
         0..=4 => Act::Deploy(1 + random.below(4) as u8),
         5 => Act::Undo,
         6 => Act::Pause,
@@ -498,8 +562,30 @@ fn act(random: &mut Random, shape: &Shape) -> Act {
         31 => Act::RouterDrift(random.below(101) as i32),
         32 => Act::MetricsDown(lasts),
         33 if random.one_in(3) => Act::ServiceLost(lasts),
+        34 => Act::Delete(
+            random.pick(&[
+                Propagation::Background,
+                Propagation::Foreground,
+                Propagation::Orphan,
+            ]),
+            (!random.one_in(4)).then_some(lasts),
+        ),
+        35 => Act::ChangeStrategy(other_strategy(random, shape)),
         _ => Act::Promote,
     }
+}
+
+/// The strategy that a Rollout does not have; it needs no more than what is there.
+fn other_strategy(random: &mut Random, shape: &Shape) -> Value {
+    if shape.blue_green {
+        let weights = [20, 50, 80].map(|weight| json!({"setWeight": weight}));
+        return json!({"canary": {"steps": [weights[random.below(3)], {"pause": {"duration": "10s"}}]}});
+    }
+    let mut blue_green = json!({"activeService": "app-active"});
+    if random.one_in(2) {
+        blue_green["autoPromotionEnabled"] = json!(false);
+    }
+    json!({"blueGreen": blue_green})
 }
 
 fn faults(random: &mut Random, until: Millis) -> Vec<Fault> {

@@ -28,6 +28,7 @@ pub mod compare;
 pub mod coverage;
 mod experiments;
 pub mod forecast;
+mod garbage;
 pub mod generate;
 pub mod history;
 pub mod invariants;

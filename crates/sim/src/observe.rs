@@ -81,7 +81,8 @@ impl Cluster {
             world.prepared = Arc::new(prepare(&rollout));
             view.prepared = prepared;
         }
-        self.see_sets(&mut world.replica_sets);
+        let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+        self.see_sets(uid, &mut world.replica_sets);
         self.see_runs(&mut world.runs);
         self.see_experiments(&rollout, world);
         if needs_pods(&rollout, &world.replica_sets) {
@@ -116,35 +117,27 @@ impl Cluster {
         Some(world)
     }
 
-    /// The ReplicaSets; each write to one gives it another version.
-    fn see_sets(&self, seen: &mut Vec<ReplicaSet>) {
-        let is_own = |set: &&Set| {
-            self.experiments.is_empty() || !self.is_experiment(set.view.controller.as_deref())
-        };
-        let own = self.sets.values().filter(is_own);
-        let same = own
-            .clone()
-            .map(|set| &set.view.target.name)
-            .eq(seen.iter().map(|old| &old.target.name));
-        if !same {
+    /// The ReplicaSets that are the Rollout's or nobody's; each write to one gives it another version.
+    fn see_sets(&self, uid: &str, seen: &mut Vec<ReplicaSet>) {
+        let sets = self.sets.values().map(|set| &set.view);
+        let sets = sets.filter(|set| set.controller.as_deref().is_none_or(|owner| owner == uid));
+        let names = sets.clone().map(|set| &set.target.name);
+        if !names.eq(seen.iter().map(|set| &set.target.name)) {
             seen.clear();
-            seen.extend(own.map(|set| set.view.clone()));
+            seen.extend(sets.cloned());
             return;
         }
-        for (old, set) in seen.iter_mut().zip(own) {
-            if old.target != set.view.target {
-                old.clone_from(&set.view);
+        for (old, set) in seen.iter_mut().zip(sets) {
+            if old.target != set.target {
+                old.clone_from(set);
             }
         }
     }
 
-    /// The AnalysisRuns, newest first.
+    /// The AnalysisRuns that the Rollout owns, newest first.
     fn see_runs(&self, seen: &mut Vec<Arc<AnalysisRun>>) {
         seen.clear();
-        let is_own = |run: &&Arc<AnalysisRun>| {
-            self.experiments.is_empty() || !self.is_experiment(controller(&run.metadata))
-        };
-        seen.extend(self.runs.values().filter(is_own).cloned());
+        seen.extend(self.own_runs().cloned());
         let created =
             |run: &AnalysisRun| run.metadata.creation_timestamp.as_ref().map(|time| time.0);
         seen.sort_by(|one, other| (created(other), other.name()).cmp(&(created(one), one.name())));

@@ -559,6 +559,8 @@ impl Cluster {
                 Kind::Routers => world.routers.clone_from(&was.routers),
             }
         }
+        // What is missing is found in what is seen.
+        world.faults = world.find_faults();
         (Arc::new(world), standing)
     }
 

@@ -70,14 +70,25 @@ impl Cluster {
             Action::CreateReplicaSet(new) => self.create_set(new),
             Action::UpdateReplicaSet { target, change } => self.update_set(target, change),
             Action::DeleteReplicaSet { target } => {
+                let there = self.sets.get(&target.name);
+                if there.is_none_or(|set| set.view.target.uid != target.uid) {
+                    return Ok(Done::Written(String::new()));
+                }
                 self.delete_set(target);
                 self.wake(Subject::Rollout);
                 Ok(Done::Written(String::new()))
+            }
+            // Whoever adopts has just made sure that he is still there.
+            Action::AdoptReplicaSet { owner_uid, .. } if *owner_uid != self.rollout_uid() => {
+                refused(FailureKind::Other, "the Rollout is gone")
             }
             Action::AdoptReplicaSet { target, owner_uid } => {
                 self.set_owner(target, Some(owner_uid.clone()))
             }
             Action::ReleaseReplicaSet { target, .. } => self.set_owner(target, None),
+            Action::UpdateRollout { target, .. } if target.uid != self.rollout_uid() => {
+                refused(FailureKind::Conflict, "the Rollout is another one")
+            }
             Action::UpdateRollout {
                 annotations,
                 replicas,
@@ -235,6 +246,7 @@ impl Cluster {
             script.appears(version, self.now);
         }
         let view = self.keep_set(view, new.template.clone());
+        self.made_for(&new.owner_uid);
         self.wake_controller(Some(&new.owner_uid));
         Ok(Done::ReplicaSet(Box::new(view)))
     }
@@ -281,7 +293,9 @@ impl Cluster {
 
     fn update_set(&mut self, target: &Target, change: &ReplicaSetChange) -> Outcome {
         let version = self.next_version();
-        let Some(mut set) = self.sets.get(&target.name).cloned() else {
+        let there = self.sets.get(&target.name);
+        let there = there.filter(|set| set.view.target.uid == target.uid);
+        let Some(mut set) = there.cloned() else {
             return refused(
                 FailureKind::NotFound,
                 &format!("replicasets.apps \"{}\" not found", target.name),
@@ -365,6 +379,7 @@ impl Cluster {
         run.metadata.uid = Some(self.next_uid());
         run.metadata.resource_version = Some(self.next_version());
         run.metadata.creation_timestamp = Some(k8s_time(self.now));
+        self.run_made(&run);
         self.wake(Subject::AnalysisRun(run.name().to_owned()));
         self.wake_controller(crate::experiments::controller(&run.metadata));
         self.runs

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Due, Life};
 use crate::coverage::Coverage;
 use crate::history::History;
 use crate::invariants::{self, Check};
-use crate::scenario::{Millis, Scenario, Version};
+use crate::scenario::{Act, Millis, Scenario, Version};
 use crate::script::Script;
 use crate::story::Story;
 use crate::watch::{Watch, What};
@@ -44,6 +44,8 @@ pub struct Outcome {
     pub weight: Option<i32>,
     /// It came to rest.
     pub at_rest: bool,
+    /// The Rollout was deleted and has not come back.
+    pub gone: bool,
     /// When.
     pub at: Millis,
 }
@@ -91,6 +93,9 @@ pub struct Options {
 
 /// Watches on behalf of a report.
 struct Observer {
+    /// What is to hold of this Rollout, if anything is: one that comes after it is another one.
+    scenario: Option<Arc<Scenario>>,
+    invariants: Vec<Box<dyn Check>>,
     checks: Vec<Box<dyn Check>>,
     coverage: Coverage,
     story: Option<Story>,
@@ -112,6 +117,9 @@ impl Observer {
         if is_change(what) {
             self.changed = cluster.now;
         }
+        if let (What::Act(Act::Delete(..)), Some(scenario)) = (what, &self.scenario) {
+            self.invariants = invariants::all(scenario);
+        }
         self.coverage.see(cluster, what);
         if let Some(story) = &mut self.story {
             story.see(cluster, what);
@@ -119,7 +127,7 @@ impl Observer {
         if let Some(history) = &mut self.history {
             history.see(cluster, what);
         }
-        for check in &mut self.checks {
+        for check in self.invariants.iter_mut().chain(&mut self.checks) {
             if let Err(why) = check.see(cluster, what) {
                 self.broken = Some(Broken {
                     check: check.name(),
@@ -154,14 +162,11 @@ impl Watch for Shared {
 
 /// Runs a scenario to its end, or until a check does not hold.
 pub fn run(scenario: &Arc<Scenario>, options: Options) -> Report {
-    let mut checks = if options.unchecked {
-        Vec::new()
-    } else {
-        invariants::all(scenario)
-    };
-    checks.extend(options.checks);
+    let checked = (!options.unchecked).then(|| Arc::clone(scenario));
     let observer = Rc::new(RefCell::new(Observer {
-        checks,
+        invariants: checked.as_ref().map(invariants::all).unwrap_or_default(),
+        scenario: checked,
+        checks: options.checks,
         coverage: Coverage::default(),
         story: options.story.then(Story::default),
         history: options.history.then(History::default),
@@ -176,7 +181,7 @@ pub fn run(scenario: &Arc<Scenario>, options: Options) -> Report {
         let mut seen = observer.borrow_mut();
         let seen = &mut *seen;
         if seen.broken.is_none() {
-            for check in &mut seen.checks {
+            for check in seen.invariants.iter_mut().chain(&mut seen.checks) {
                 if let Err(why) = check.end(&cluster, &outcome) {
                     seen.broken = Some(Broken {
                         check: check.name(),
@@ -204,6 +209,8 @@ pub fn run(scenario: &Arc<Scenario>, options: Options) -> Report {
 impl Default for Observer {
     fn default() -> Self {
         Self {
+            scenario: None,
+            invariants: Vec::new(),
             checks: Vec::new(),
             coverage: Coverage::default(),
             story: None,
@@ -273,6 +280,8 @@ fn outcome(cluster: &Cluster, at_rest: bool) -> Outcome {
     let at = since_beginning(cluster.now);
     let Some(rollout) = cluster.rollout() else {
         return Outcome {
+            gone: true,
+            at_rest,
             at,
             ..Outcome::default()
         };
@@ -291,6 +300,7 @@ fn outcome(cluster: &Cluster, at_rest: bool) -> Outcome {
             .as_ref()
             .map(|weights| weights.canary.weight),
         at_rest,
+        gone: false,
         at,
     }
 }

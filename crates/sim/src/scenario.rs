@@ -159,6 +159,8 @@ pub enum Act {
     Reapply,
     /// Other canary steps; without effect on blue-green.
     EditSteps(Vec<Value>),
+    /// Another strategy.
+    ChangeStrategy(Value),
     /// One pod of a version is not ready for a while.
     PodCrash(Version, Millis),
     /// Every second pod is gone at once.
@@ -175,6 +177,19 @@ pub enum Act {
     MetricsDown(Millis),
     /// A Service is deleted and made again after so long.
     ServiceLost(Millis),
+    /// The Rollout is deleted, and applied again after so long, if ever.
+    Delete(Propagation, Option<Millis>),
+}
+
+/// What becomes of that which a deleted Rollout owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// It goes after the Rollout.
+    Background,
+    /// It goes before the Rollout.
+    Foreground,
+    /// It stays, owned by nobody.
+    Orphan,
 }
 
 /// A fault in the controller's own house.
@@ -262,6 +277,7 @@ impl Act {
             | Self::RouterSlow(lasts)
             | Self::MetricsDown(lasts)
             | Self::ServiceLost(lasts) => *lasts,
+            Self::Delete(_, back) => back.unwrap_or(0),
             Self::Deploy(_)
             | Self::Undo
             | Self::Pause
@@ -275,6 +291,7 @@ impl Act {
             | Self::Restart
             | Self::Reapply
             | Self::EditSteps(_)
+            | Self::ChangeStrategy(_)
             | Self::NodeLoss
             | Self::ForeignScale(..)
             | Self::RouterDrift(_) => 0,
@@ -297,6 +314,8 @@ impl Act {
             Self::Restart => "restart",
             Self::Reapply => "re-apply",
             Self::EditSteps(_) => "edit steps",
+            Self::ChangeStrategy(strategy) if strategy["canary"].is_null() => "become blue-green",
+            Self::ChangeStrategy(_) => "become a canary",
             Self::PodCrash(..) => "pod crash",
             Self::NodeLoss => "node loss",
             Self::ForeignScale(..) => "foreign scale",
@@ -305,6 +324,9 @@ impl Act {
             Self::RouterDrift(_) => "router drift",
             Self::MetricsDown(_) => "metrics down",
             Self::ServiceLost(_) => "service lost",
+            Self::Delete(Propagation::Background, _) => "delete",
+            Self::Delete(Propagation::Foreground, _) => "delete last",
+            Self::Delete(Propagation::Orphan, _) => "delete alone",
         }
     }
 }
@@ -331,6 +353,9 @@ impl fmt::Display for Act {
                     Value::from(steps.clone())
                 )
             }
+            Self::ChangeStrategy(strategy) => {
+                write!(f, "the user changes the strategy: {strategy}")
+            }
             Self::PodCrash(version, lasts) => {
                 write!(f, "a pod of v{version} crashes for {lasts} ms")
             }
@@ -347,6 +372,18 @@ impl fmt::Display for Act {
                 write!(f, "metric servers do not answer for {lasts} ms")
             }
             Self::ServiceLost(lasts) => write!(f, "a Service is deleted for {lasts} ms"),
+            Self::Delete(how, back) => {
+                let what = match how {
+                    Propagation::Background => "the Rollout, then what it owns",
+                    Propagation::Foreground => "what the Rollout owns, then the Rollout",
+                    Propagation::Orphan => "the Rollout alone",
+                };
+                write!(f, "the user deletes {what}")?;
+                match back {
+                    Some(back) => write!(f, ", and applies it again {back} ms later"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

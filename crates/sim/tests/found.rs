@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossfade_api::rollout_status::RolloutPhase;
 use crossfade_sim::run::{Options, Report, run};
 use crossfade_sim::scenario::{
-    Act, Fate, Fault, FaultKind, Happening, Nature, Reply, Say, Scenario,
+    Act, Fate, Fault, FaultKind, Happening, Nature, Propagation, Reply, Say, Scenario,
 };
 use serde_json::{Value, json};
 
@@ -473,4 +473,56 @@ fn a_retry_whose_run_could_not_be_made_at_once_is_not_taken_back_by_the_run_befo
         scenario.faults = vec![Fault { at, skip, kind }];
         assert_eq!(lived(scenario).outcome.stable, Some(2), "after {skip}");
     }
+}
+
+#[test]
+fn a_fleet_that_is_taken_in_keeps_the_pods_that_routers_still_send_requests_to() {
+    let strategy = routed(&json!({"steps": [{"setWeight": 40}, {"pause": {}}]}));
+    let mut scenario = release(5, &strategy);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(60, Act::Delete(Propagation::Orphan, Some(3000))),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+    assert_eq!(report.outcome.stable, Some(1));
+    assert_eq!(report.coverage.of("action", "adopt ReplicaSet"), 2);
+}
+
+#[test]
+fn a_rollout_that_comes_back_before_its_former_pods_are_gone_makes_its_own() {
+    let strategy =
+        json!({"canary": {"steps": [{"setWeight": 40}, {"pause": {"duration": "10s"}}]}});
+    let mut scenario = release(3, &strategy);
+    scenario.happenings = vec![at(20, Act::Delete(Propagation::Background, Some(300)))];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+    assert_eq!(report.coverage.of("refused", "create ReplicaSet"), 1);
+}
+
+#[test]
+fn a_rollout_that_goes_last_is_left_alone_until_it_is_gone() {
+    let strategy = routed(&json!({"steps": [{"setWeight": 40}, {"pause": {}}]}));
+    let mut scenario = release(5, &strategy);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(60, Act::Delete(Propagation::Foreground, None)),
+    ];
+    assert!(lived(scenario).outcome.gone);
+}
+
+#[test]
+fn a_canary_becomes_blue_green_in_the_middle_and_a_canary_again() {
+    let canary = json!({"canary": {"steps": [{"setWeight": 40}, {"pause": {}}]}});
+    let blue_green = json!({"blueGreen": {"activeService": "app-active"}});
+    let mut scenario = release(5, &canary);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(60, Act::ChangeStrategy(blue_green)),
+        at(90, Act::ChangeStrategy(canary)),
+        at(120, Act::Deploy(3)),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+    assert_eq!(report.outcome.stable, Some(3));
 }

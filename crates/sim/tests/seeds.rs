@@ -18,6 +18,7 @@ const REACHED: &[(&str, &[&str])] = &[
             "create ReplicaSet",
             "update ReplicaSet",
             "delete ReplicaSet",
+            "adopt ReplicaSet",
             "update Rollout",
             "switch Service",
             "route",
@@ -84,6 +85,11 @@ const REACHED: &[(&str, &[&str])] = &[
             "restart",
             "re-apply",
             "edit steps",
+            "become blue-green",
+            "become a canary",
+            "delete",
+            "delete last",
+            "delete alone",
             "pod crash",
             "node loss",
             "foreign scale",
@@ -94,6 +100,23 @@ const REACHED: &[(&str, &[&str])] = &[
             "service lost",
         ],
     ),
+    (
+        "router",
+        &[
+            "ALB",
+            "Istio",
+            "Istio by subsets",
+            "Nginx",
+            "several header routes",
+            "several mirror routes",
+        ],
+    ),
+    ("verified", &["ALB", "Istio", "Nginx"]),
+    (
+        "refused",
+        &["create ReplicaSet", "update ReplicaSet", "route"],
+    ),
+    ("outcome", &["deleted"]),
     (
         "run",
         &[

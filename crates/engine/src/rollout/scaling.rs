@@ -467,7 +467,8 @@ fn leftover(facts: &Facts<'_>, set: &Set<'_>) -> Leftover {
     }
 }
 
-/// The status, a stored weight or a Service names this version, or it is not known whether one does.
+/// The status, a stored weight or a Service names this version, or it is not known whether one does. Where no weight is stored, as in a
+/// Rollout that was just made for ReplicaSets that were there before, routers alone know of any.
 pub(super) fn is_referenced(facts: &Facts<'_>, hash: &str) -> bool {
     let status = facts.status;
     let blue_green = &status.blue_green;
@@ -485,8 +486,17 @@ pub(super) fn is_referenced(facts: &Facts<'_>, hash: &str) -> bool {
             .chain(&weights.additional)
             .any(|side| side.pod_template_hash.0 == hash)
     });
+    let by_router = || {
+        let mut routers = facts.world.routers.iter();
+        weights.is_none()
+            && routers.any(|router| {
+                let split = router.in_force.as_ref().map(|split| &split.canary);
+                split.is_some_and(|side| side.weight.0 > 0 && side.hash.0 == hash)
+            })
+    };
     named.iter().any(|named| named.0 == hash)
         || by_weight
+        || by_router()
         || service_names(facts).any(|name| match facts.world.services.get(name) {
             Some(Found::Unreadable(_)) => true,
             _ => facts.selected(name) == Some(hash),

@@ -82,7 +82,7 @@ impl Check for NothingIsLeftOver {
         let status = &rollout.status;
         let stable = status.stable_rs.as_str();
         let (mut former, mut own) = (0, None);
-        for set in cluster.sets.values() {
+        for set in cluster.own_sets() {
             if set.view.hash() == stable {
                 own = Some(set);
                 continue;
@@ -112,7 +112,7 @@ impl Check for NothingIsLeftOver {
             &status.blue_green.post_promotion_analysis_run_status,
         ];
         let (mut successful, mut unsuccessful) = (0, 0);
-        for run in cluster.runs.values() {
+        for run in cluster.own_runs() {
             let named = |name: &str| {
                 current
                     .iter()
@@ -148,7 +148,7 @@ impl Check for PodsAreAsAsked {
             return Ok(());
         };
         let stable = rollout.status.stable_rs.as_str();
-        let Some(set) = cluster.sets.values().find(|set| set.view.hash() == stable) else {
+        let Some(set) = cluster.own_sets().find(|set| set.view.hash() == stable) else {
             return Ok(());
         };
         let (is, asked) = (set.view.min_ready_seconds, rollout.spec.min_ready_seconds);

@@ -4,6 +4,7 @@
 
 mod abort;
 mod bounds;
+mod deleted;
 mod endings;
 mod evidence;
 mod once;
@@ -111,6 +112,8 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
         Box::new(endings::ServicesComeHome),
         Box::new(endings::NothingIsLeftOver),
         Box::new(endings::PodsAreAsAsked),
+        Box::new(deleted::GoingIsLeftAlone),
+        Box::new(deleted::NothingStays),
         Box::new(status::ExplainsItself),
         Box::new(writes::ChangesSomething),
         Box::new(rest::Converges::new(scenario)),

@@ -28,7 +28,8 @@ impl Check for RevisionsRise {
             return Ok(());
         };
         let mut seen = BTreeSet::new();
-        for (name, set) in &cluster.sets {
+        for set in cluster.own_sets() {
+            let name = &set.view.target.name;
             let text = set.view.annotations.get(annotation::REVISION);
             let Some(revision) = text.and_then(|text| text.parse::<u64>().ok()) else {
                 continue;

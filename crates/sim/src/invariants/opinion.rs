@@ -101,7 +101,7 @@ impl SecondOpinion {
             let nature = self.scenario.nature(version);
             nature.is_some_and(|nature| nature.fate == Fate::Never)
         };
-        let sides = cluster.sets.values().map(|set| Side {
+        let sides = cluster.own_sets().map(|set| Side {
             version: number(set.view.hash()),
             broken: broken(set.version),
             came: set.view.created.as_millisecond(),

@@ -41,6 +41,9 @@ impl Check for Converges {
                 outcome.phase, outcome.message
             ));
         }
+        if outcome.gone {
+            return Ok(());
+        }
         match outcome.phase {
             RolloutPhase::Healthy | RolloutPhase::Degraded => {}
             RolloutPhase::Paused if !self.closing => {}
@@ -62,7 +65,7 @@ impl Check for NothingLeaks {
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
         let over = outcome.aborted || outcome.phase == RolloutPhase::Healthy;
-        for run in cluster.runs.values() {
+        for run in cluster.own_runs() {
             if over && !run.status.phase.is_completed() {
                 return Err(format!(
                     "run {} is still {} at the end",

@@ -60,7 +60,7 @@ impl Check for OneRunAtATime {
                 .map(|key| label_of(run, key).to_owned())
         };
         let mut seen = BTreeMap::new();
-        for run in cluster.runs.values().filter(|run| goes_on(run)) {
+        for run in cluster.own_runs().filter(|run| goes_on(run)) {
             if let Some(other) = seen.insert(key(run), run.name()) {
                 return Err(format!("{} goes on beside {other}", run.name()));
             }

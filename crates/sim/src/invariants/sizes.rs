@@ -81,10 +81,11 @@ impl Check for ReferencedKeepPods {
         if after >= available || !former || !routed || replicas(&world.rollout) == 0 {
             return Ok(());
         }
+        // What routers were last told is theirs alone once the strategy is another one.
         let weight = cluster
             .split
             .as_ref()
-            .filter(|split| split.canary.hash.as_str() == hash)
+            .filter(|split| strategy.canary.is_some() && split.canary.hash.as_str() == hash)
             .map_or(0, |split| split.canary.weight.0);
         if weight > 0 {
             return Err(format!(

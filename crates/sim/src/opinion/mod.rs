@@ -224,7 +224,10 @@ impl Opinion {
             ));
         }
         let first = before.current.is_none();
-        let changed = before.current != after.current || before.steps != after.steps;
+        // A canary that becomes blue-green goes on as it stands; the way back is a change of steps.
+        let is_canary = matches!(after.plan.strategy, Strategy::Canary(_));
+        let other_steps = is_canary && before.steps != after.steps;
+        let changed = before.current != after.current || other_steps;
         if changed {
             self.begin(after, facts);
             self.steps.clone_from(&after.plan.written);
@@ -264,7 +267,8 @@ impl Opinion {
                 return Err("it is taken back, but no run was bad and time was not over".to_owned());
             }
         }
-        let pardoned = promoted || before.full || self.update.goes_back;
+        let first = before.stable.is_none();
+        let pardoned = promoted || first || before.full || self.update.goes_back;
         if before.aborted && !after.aborted && !pardoned {
             return Err("it goes on by itself after it was taken back".to_owned());
         }
@@ -332,7 +336,9 @@ impl Opinion {
             && waits(before)
             && !waits(after)
         {
-            let free = after.aborted || before.full || self.update.goes_back;
+            // While nothing serves, as right after a canary became blue-green, nothing is waited for.
+            let unserved = before.active.is_none();
+            let free = after.aborted || before.full || unserved || self.update.goes_back;
             self.update.let_go = switch.auto && self.has_waited(switch.after, facts);
             if !self.update.let_go && !free {
                 return Err("the pause is over, but nobody ended it, nor did time".to_owned());
