@@ -526,3 +526,39 @@ fn a_canary_becomes_blue_green_in_the_middle_and_a_canary_again() {
     assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
     assert_eq!(report.outcome.stable, Some(3));
 }
+
+#[test]
+fn what_was_taken_back_is_not_promoted_by_becoming_blue_green() {
+    let canary = json!({"canary": {"steps": [{"setWeight": 40}, {"pause": {}}]}});
+    let mut scenario = release(5, &canary);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(46, Act::Abort),
+        at(
+            68,
+            Act::ChangeStrategy(json!({"blueGreen": {"activeService": "app-active"}})),
+        ),
+    ];
+    // The first try to point the active Service at the version that serves does not succeed.
+    scenario.faults = vec![Fault {
+        at: 68_000,
+        skip: 0,
+        kind: FaultKind::Conflict,
+    }];
+    let report = lived(scenario);
+    assert!(report.outcome.aborted);
+    assert_eq!(report.outcome.stable, Some(1));
+}
+
+#[test]
+fn stable_pods_that_follow_the_weight_come_back_before_it_whatever_the_size_of_the_canary() {
+    let strategy = routed(&json!({
+        "dynamicStableScale": true,
+        "steps": [{"setWeight": 100}, {"setCanaryScale": {"weight": 50}}, {"setWeight": 0}],
+    }));
+    let mut scenario = release(2, &strategy);
+    scenario.happenings = vec![at(15, Act::Deploy(2))];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+    assert_eq!(report.outcome.stable, Some(2));
+}

@@ -557,7 +557,9 @@ fn promotion(
     draft: &Draft<'_>,
     strategy: &BlueGreenStrategy,
 ) -> Option<&'static str> {
-    if facts.stable_id().is_none() || draft.active_selector.is_empty() {
+    // A canary that was taken back and then became blue-green has a version to go back to, though nothing serves yet.
+    let goes_back = asks.is_aborted(facts.status) && facts.other_stable().is_some();
+    if facts.stable_id().is_none() || (draft.active_selector.is_empty() && !goes_back) {
         return Some("Initial deploy");
     }
     if draft.active_selector != draft.current_pod_hash && !wrong(Mutant::PromoteBeforeSwitch) {
