@@ -174,7 +174,7 @@ pub(super) struct FewAreDelayed {
 impl Check for FewAreDelayed {
     named!(
         "few-are-delayed",
-        "When a pass finds nothing to do, no more former versions wait for their end than may."
+        "When a pass finds nothing to do and the stable version has its pods, no more former versions wait for their end than may."
     );
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
@@ -189,7 +189,11 @@ impl Check for FewAreDelayed {
                     (None, None) => None,
                 };
                 let status = &world.rollout.status;
+                // Until the stable version has its pods, others may be needed.
+                let stable = set_of(world, status.stable_rs.as_str());
+                let whole = stable.is_some_and(|set| set.available >= replicas(&world.rollout));
                 let quiet = !acted
+                    && whole
                     && ended.failed.is_none()
                     && ended.look_again != Some(SignedDuration::from_millis(100))
                     && status.pause_conditions.is_empty()

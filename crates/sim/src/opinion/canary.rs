@@ -37,8 +37,8 @@ impl Opinion {
         if !after.steps.is_empty() && after.step.is_some() != (last > 0) {
             return Err(format!("step {:?} of {last}", after.step));
         }
-        // Steps of a spec that was never acted on mean nothing to where it stands.
-        let unheard = after.steps.is_empty() && after.step == before.step;
+        // Before its steps were ever acted on, where it stands means nothing.
+        let unheard = before.steps.is_empty() && (to == 0 || after.step == before.step);
         if to == from || last == 0 || unheard {
             return Ok(());
         }
