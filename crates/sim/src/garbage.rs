@@ -96,6 +96,13 @@ impl Cluster {
                 set.view.target.resource_version.clone_from(&version);
             }
         }
+        for experiment in self.experiments.values_mut() {
+            if owner(&experiment.metadata) == Some(&uid) {
+                let metadata = &mut Arc::make_mut(experiment).metadata;
+                metadata.owner_references = None;
+                metadata.resource_version = Some(version.clone());
+            }
+        }
         for run in self.runs.values_mut() {
             if owner(&run.metadata) == Some(&uid) {
                 let metadata = &mut Arc::make_mut(run).metadata;

@@ -18,8 +18,7 @@ use crossfade_engine::rollout::{
 };
 use serde_json::Value;
 
-use crate::cluster::{Cluster, Set};
-use crate::experiments::controller;
+use crate::cluster::Cluster;
 
 /// A map of texts somewhere in an object.
 pub(crate) fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
