@@ -8,6 +8,8 @@ use serde_json::json;
 
 /// What stands where a secret stood.
 const MASK: &str = "*****";
+/// Where a long text was cut off.
+const CUT: char = '…';
 /// Shorter secrets are left alone in values, where hiding them would garble ordinary numbers.
 const SHORTEST_IN_VALUES: usize = 4;
 
@@ -56,11 +58,36 @@ impl Redactor {
         self.forms.dedup();
     }
 
-    /// A message without secrets.
+    /// A message without secrets, also where the text of a server was cut (`…`) in the middle of one.
     pub fn message(&self, text: &str) -> String {
-        self.forms
+        let whole = self
+            .forms
             .iter()
-            .fold(text.to_owned(), |text, form| text.replace(&form.text, MASK))
+            .fold(text.to_owned(), |text, form| text.replace(&form.text, MASK));
+        let mut shown = String::with_capacity(whole.len());
+        for (index, piece) in whole.split(CUT).enumerate() {
+            if index > 0 {
+                let kept = shown.len() - self.begun(&shown);
+                if kept < shown.len() {
+                    shown.truncate(kept);
+                    shown.push_str(MASK);
+                }
+                shown.push(CUT);
+            }
+            shown.push_str(piece);
+        }
+        shown
+    }
+
+    /// How many bytes at the end of a text are the beginning of a secret; fewer than [`SHORTEST_IN_VALUES`] may be chance.
+    fn begun(&self, text: &str) -> usize {
+        let begins = |form: &Form| {
+            let ends = form.text.char_indices().map(|(end, _)| end);
+            ends.filter(|end| *end >= SHORTEST_IN_VALUES)
+                .filter(|end| text.ends_with(&form.text[..*end]))
+                .max()
+        };
+        self.forms.iter().filter_map(begins).max().unwrap_or(0)
     }
 
     /// A value or metadata without secrets of four characters and more.
@@ -141,6 +168,20 @@ fn stays_in_paths(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_secret_before_a_cut_is_hidden_too() {
+        let redactor = Redactor::new(["swordfish-17".to_owned()]);
+        for (cut, shown) in [
+            ("token swordfish-1… (truncated)", "token *****… (truncated)"),
+            ("token sword… (truncated)", "token *****… (truncated)"),
+            ("token swo… (truncated)", "token swo… (truncated)"),
+            ("a… sword…", "a… *****…"),
+            ("sword of nobody", "sword of nobody"),
+        ] {
+            assert_eq!(redactor.message(cut), shown);
+        }
+    }
 
     #[test]
     fn secrets_are_hidden_longest_first() {
