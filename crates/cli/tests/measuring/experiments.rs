@@ -10,7 +10,7 @@ use super::host::Host;
 use super::releases::{promoted, rollout, second_version, settles, template};
 use super::server::{Reply, Server};
 
-/// A template of an experiment that runs one process for ever.
+/// A template of an experiment that runs one process for ever. It listens: a pod that declares a port is ready when it does.
 fn runs(name: &str, more: Value) -> Value {
     let labels = json!({"app": "exp", "track": name});
     let mut template = json!({
@@ -18,8 +18,8 @@ fn runs(name: &str, more: Value) -> Value {
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": {
             "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "app", "image": "app:1", "command": ["sleep", "1000"],
-                "ports": [{"name": "http", "containerPort": 8080}]}],
+            "containers": [{"name": "app", "image": "app:1", "command": [env!("CARGO_BIN_EXE_crossfade"), "sample"],
+                "args": ["--version=1", "--port=$(PORT)"], "ports": [{"name": "http", "containerPort": 8080}]}],
         }},
     });
     crossfade_api::merge_patch::apply(&mut template, &more);
