@@ -1,6 +1,6 @@
 //! Where a canary's requests go: the wanted weight, whether it may be set now, and what the routers make of it.
 //!
-//! One [`Split`] is decided in a pass and given to every router in turn. Two rules keep requests away from missing pods: the
+//! One [`Split`](crossfade_api::split::Split) is decided in a pass and given to every router in turn. Two rules keep requests away from missing pods: the
 //! canary's share rises only when its pods are there (the rows of [`goal`]), and falls only when the stable version can take the rest
 //! (the guard). An abort is the one case that goes on while the guard fails, as far as the stable pods reach.
 
