@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -65,9 +65,6 @@ impl Worker {
     }
 }
 
-/// How long a port may be held by a data plane that was killed.
-const LEFT_BEHIND: Duration = Duration::from_millis(500);
-
 /// One socket for each worker on the same port, or why not.
 ///
 /// Sockets share a port with whoever asks for it in the same way, another data plane of this user included. So the first one
@@ -90,16 +87,7 @@ pub(super) fn bind(
         socket.set_reuse_port(true)?;
         Ok(StdListener::from(socket))
     };
-    // A predecessor that was killed may hold its ports for a moment longer than its socket for the control plane.
-    let patience = Instant::now() + LEFT_BEHIND;
-    let first = loop {
-        match socket(address, false) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < patience => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            first => break first?,
-        }
-    };
+    let first = socket(address, false)?;
     let address = first.local_addr()?;
     let others = (1..workers).map(|_| socket(address, true));
     let sockets = std::iter::once(Ok(first)).chain(others);
