@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 
 use crate::load::Load;
-use crate::rig::{Ended, LONGEST, Rig, sample, shop};
+use crate::rig::{Ended, LONGEST, Rig, sample, service_port, shop};
 
 const CANARY: &str = "{canary: {stableService: shop, canaryService: shop-canary}}";
 
@@ -17,7 +17,10 @@ fn stranger() -> (TcpListener, SocketAddr) {
 }
 
 fn on_port(port: u16) -> String {
-    shop(&sample("v1"), CANARY, "").replace("port: 8080, target", &format!("port: {port}, target"))
+    shop(&sample("v1"), CANARY, "").replace(
+        &format!("port: {}, target", service_port()),
+        &format!("port: {port}, target"),
+    )
 }
 
 #[tokio::test]

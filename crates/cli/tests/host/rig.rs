@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use crossfade_host::client::{Address, Client, Wanted};
@@ -471,8 +472,23 @@ pub(crate) fn sample(version: &str) -> String {
     )
 }
 
+/// The number of the port that Services have: each test's own. A host takes its Services' number wherever nobody has it, and
+/// would meet the host of another test there.
+pub(crate) fn service_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    thread_local! {
+        static PORT: u16 = {
+            // Below all ports that hosts choose by themselves; test programs may run side by side.
+            let first = std::process::id() * 64 % 8_000;
+            10_000 + first as u16 + NEXT.fetch_add(1, Ordering::Relaxed)
+        };
+    }
+    PORT.with(|port| *port)
+}
+
 /// A Rollout `shop` with its Services. `strategy` is the YAML of `spec.strategy`, `more` further members of the spec.
 pub(crate) fn shop(container: &str, strategy: &str, more: &str) -> String {
+    let port = service_port();
     format!(
         r#"
 apiVersion: argoproj.io/v1alpha1
@@ -492,12 +508,12 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {{name: shop}}
-spec: {{selector: {{app: shop}}, ports: [{{name: http, port: 8080, targetPort: http}}]}}
+spec: {{selector: {{app: shop}}, ports: [{{name: http, port: {port}, targetPort: http}}]}}
 ---
 apiVersion: v1
 kind: Service
 metadata: {{name: shop-canary}}
-spec: {{selector: {{app: shop}}, ports: [{{name: http, port: 8080, targetPort: http}}]}}
+spec: {{selector: {{app: shop}}, ports: [{{name: http, port: {port}, targetPort: http}}]}}
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress

@@ -32,7 +32,7 @@ use super::{
     stats::{BUCKETS, ListenerStats, PodStats, Stats},
     table::Maker,
     wire::{Answer, Applied, Busy, Command, Drained, Listening, Numbered},
-    worker::{Door, bind},
+    worker::{Door, bind, is_free},
 };
 
 /// How often idle connections are looked through and listeners that failed are tried again.
@@ -51,9 +51,17 @@ struct Inner {
     maker: Maker,
     config: ProxyConfig,
     open: HashMap<String, OpenListener>,
-    failed: BTreeMap<String, String>,
+    failed: BTreeMap<String, Failed>,
     /// Where listeners that may take any port listened last.
     ports: BTreeMap<String, SocketAddr>,
+}
+
+/// A listener that does not listen.
+struct Failed {
+    address: SocketAddr,
+    why: String,
+    /// Nobody had the address when it was looked at last.
+    free: bool,
 }
 
 struct OpenListener {
@@ -137,7 +145,7 @@ impl Control {
             ..
         } = inner;
         let table = self.shared.table();
-        failed.clear();
+        let mut before = std::mem::take(failed);
         ports.retain(|name, _| {
             config
                 .listeners
@@ -152,21 +160,24 @@ impl Control {
                 continue;
             }
             // The port that it had in an earlier life, if it may have any.
-            let before = ports.get(&listener.name).filter(|before| {
-                listener.address.port() == 0 && before.ip() == listener.address.ip()
+            let earlier = ports.get(&listener.name).filter(|earlier| {
+                listener.address.port() == 0 && earlier.ip() == listener.address.ip()
             });
-            let result = match before {
-                Some(before) => bind(*before, self.shared.workers.len()),
-                None => bind(listener.address, self.shared.workers.len()),
-            };
-            let (bound, sockets) = match result {
+            let address = *earlier.unwrap_or(&listener.address);
+            // An address that has just become free may belong to a host whose data plane was killed and comes back.
+            let waits = before
+                .remove(&listener.name)
+                .filter(|failed| failed.address == address && !failed.free);
+            if let Some(waits) = waits {
+                failed.insert(listener.name.clone(), waits);
+                continue;
+            }
+            let (bound, sockets) = match bind(address, self.shared.workers.len()) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    let address = before.unwrap_or(&listener.address);
-                    failed.insert(
-                        listener.name.clone(),
-                        format!("cannot listen on {address}: {error}"),
-                    );
+                    let why = format!("cannot listen on {address}: {error}");
+                    let free = false;
+                    failed.insert(listener.name.clone(), Failed { address, why, free });
                     continue;
                 }
             };
@@ -297,6 +308,9 @@ impl Control {
             if !inner.failed.is_empty() {
                 self.open(&mut inner);
             }
+            for failed in inner.failed.values_mut() {
+                failed.free = is_free(failed.address);
+            }
         }
     }
 
@@ -361,7 +375,10 @@ impl Inner {
             .map(|listener| Listening {
                 name: listener.name.clone(),
                 addr: self.open.get(&listener.name).map(|open| open.bound),
-                error: self.failed.get(&listener.name).cloned(),
+                error: self
+                    .failed
+                    .get(&listener.name)
+                    .map(|failed| failed.why.clone()),
             })
             .collect()
     }

@@ -74,15 +74,8 @@ pub(super) fn bind(
     workers: usize,
 ) -> io::Result<(SocketAddr, Vec<StdListener>)> {
     let socket = |address: SocketAddr, joins: bool| -> io::Result<StdListener> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(joins)?;
+        let socket = bound(address, joins)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_reuse_port(true)?;
         Ok(StdListener::from(socket))
@@ -92,6 +85,23 @@ pub(super) fn bind(
     let others = (1..workers).map(|_| socket(address, true));
     let sockets = std::iter::once(Ok(first)).chain(others);
     Ok((address, sockets.collect::<io::Result<_>>()?))
+}
+
+/// Whether nobody listens there.
+pub(super) fn is_free(address: SocketAddr) -> bool {
+    bound(address, false).is_ok()
+}
+
+fn bound(address: SocketAddr, joins: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(joins)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// One worker's part of a listener.
