@@ -35,6 +35,9 @@ pub struct Split {
     pub mirror_routes: Vec<MirrorRoute>,
     /// Names of all routes the controller may create and delete; one that is in neither list above is removed.
     pub managed: Vec<String>,
+    /// Header and mirror routes that are there stay, whichever these are: who decided does not know them, and the two lists above are empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_routes: bool,
 }
 
 /// Requests with certain headers go to the new version.

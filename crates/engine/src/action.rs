@@ -309,6 +309,8 @@ pub enum FailureKind {
     Budget,
     /// It was understood and is not allowed or not valid (status 400, 403, 405, 413 or 422): asking again will be refused again.
     Refused,
+    /// It cannot be done yet, and that is nobody's fault: ask again soon.
+    NotYet,
     /// Anything else.
     Other,
 }

@@ -11,7 +11,7 @@ use crossfade_api::steps::{SetHeaderRoute, SetMirrorRoute};
 use crossfade_api::time;
 use jiff::SignedDuration;
 
-use crate::action::{Action, Done, ReplicaSetChange};
+use crate::action::{Action, Done, FailureKind, ReplicaSetChange};
 use crate::decision::{Halt, Plan};
 use crate::mutant::{Mutant, wrong};
 
@@ -34,6 +34,14 @@ pub(super) struct Routing {
     pub(super) error: Option<String>,
     /// All traffic is with the new version, but a router has not confirmed it: nothing may be taken away.
     pub(super) end_unconfirmed: bool,
+}
+
+/// What kept routers from carrying a split.
+enum Lack {
+    /// One is not ready for it yet.
+    NotYet(String),
+    /// One has failed.
+    Failed(String),
 }
 
 /// What becomes of the recorded weights.
@@ -294,10 +302,11 @@ pub(super) fn apply(
         held_back(facts, plan, canary, weight)?
     };
     let mut routing = Routing::default();
+    let mut lack = None;
     let lowered = moves_service_itself(facts) && !keeps_hash && !aborted && !going_back;
     if lowered {
-        routing.error = lower_former(facts, plan, weight, canary)?;
-        if routing.error.is_none() {
+        lack = lower_former(facts, plan, weight, canary)?;
+        if lack.is_none() {
             services::point(
                 facts,
                 plan,
@@ -324,10 +333,10 @@ pub(super) fn apply(
     };
     if wanted.stable_weight() < 0 || shares.iter().any(|share| share.weight.0 < 0) {
         let (max, weight) = (facts.max_weight, wanted.weight);
-        routing.error.get_or_insert_with(|| {
-            format!(
+        lack.get_or_insert_with(|| {
+            Lack::Failed(format!(
                 "traffic routing: the weights of the experiment's templates do not fit beside the canary's {weight} of {max}"
-            )
+            ))
         });
     }
     // What an aborted version has left behind is nothing to send requests to.
@@ -340,15 +349,24 @@ pub(super) fn apply(
     } else {
         wanted
     };
-    if routing.error.is_none() {
-        routing.error = carry(facts, plan, &routed, lowered)?;
+    if lack.is_none() {
+        lack = carry(facts, plan, &routed, lowered)?;
     }
-    if let Some(error) = &routing.error {
-        if facts.status.message != *error {
-            plan.warn("TrafficRoutingError", error.clone());
+    match lack {
+        None => {}
+        Some(Lack::NotYet(what)) => {
+            plan.look_again_in(facts.world.settings.verify_again);
+            plan.waits.push(waits::router(what));
+            return Ok(routing);
         }
-        plan.fail(error.clone());
-        return Ok(routing);
+        Some(Lack::Failed(error)) => {
+            if facts.status.message != *error {
+                plan.warn("TrafficRoutingError", error.clone());
+            }
+            plan.fail(error.clone());
+            routing.error = Some(error);
+            return Ok(routing);
+        }
     }
     routing.in_force = true;
     record(facts, plan, &wanted, &mut routing);
@@ -496,7 +514,7 @@ fn lower_former(
     plan: &mut Plan<'_>,
     weight: i32,
     canary: &CanaryStrategy,
-) -> Result<Option<String>, Halt> {
+) -> Result<Option<Lack>, Halt> {
     let recorded = facts
         .status
         .canary
@@ -524,8 +542,8 @@ fn carry(
     plan: &mut Plan<'_>,
     wanted: &Wanted<'_>,
     changed: bool,
-) -> Result<Option<String>, Halt> {
-    let mut error = None;
+) -> Result<Option<Lack>, Halt> {
+    let mut lack = None;
     for router in &facts.world.routers {
         let there = router
             .in_force
@@ -537,12 +555,21 @@ fn carry(
         if let Err(failure) = plan.act(route(router, wanted))?
             && !wrong(Mutant::RouterErrorIgnored)
         {
-            error.get_or_insert_with(|| {
-                format!("traffic routing: {}: {}", router.kind, failure.message)
-            });
+            let (kind, message) = (&router.kind, &failure.message);
+            match failure.kind {
+                FailureKind::NotYet if lack.is_none() => {
+                    lack = Some(Lack::NotYet(format!("{kind}: {message}")));
+                }
+                FailureKind::NotYet => {}
+                _ if matches!(lack, Some(Lack::Failed(_))) => {}
+                _ => {
+                    let why = format!("traffic routing: {kind}: {message}");
+                    lack = Some(Lack::Failed(why));
+                }
+            }
         }
     }
-    Ok(error)
+    Ok(lack)
 }
 
 /// The weight was recorded before; whether somebody else has changed it since is not looked at.

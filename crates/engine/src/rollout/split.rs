@@ -165,6 +165,7 @@ impl<'a> Wanted<'a> {
                 .iter()
                 .map(|route| route.name.clone())
                 .collect(),
+            keeps_routes: matches!(self.routes, Routes::AsTheyAre) && present.is_none(),
         }
     }
 

@@ -48,6 +48,11 @@ fn plural_pods(side: &str) -> String {
     format!("{side} pods")
 }
 
+/// A router that is not ready for all of a split.
+pub(super) fn router(what: String) -> Wait {
+    wait(what)
+}
+
 /// Pods of versions in between to go.
 pub(super) fn leftovers(available: i32) -> Wait {
     wait(format!(

@@ -20,7 +20,7 @@ use super::facts::{Facts, Set, note};
 const ALWAYS: &str = "crossfade.dev/workload-scale-down";
 
 /// Kinds of objects that hold a pod template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `apps` Deployment.
     Deployment,

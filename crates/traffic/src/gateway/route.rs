@@ -48,7 +48,7 @@ impl Edit<'_> {
             Some(error) => Fault::Weight(error),
             None => self.no_backend(),
         })?;
-        if header_routes {
+        if header_routes && !self.split.keeps_routes {
             let wanted = Wanted {
                 kind: self.route.kind,
                 split: self.split,

@@ -53,7 +53,8 @@ impl Wanted<'_> {
         };
         let gone: Vec<Value> = entries
             .extract_if(.., |entry| {
-                self.is_managed(entry) && !wanted(text(entry, "name"))
+                let stays = self.split.keeps_routes || wanted(text(entry, "name"));
+                self.is_managed(entry) && !stays
             })
             .collect();
         let none_left = !entries.iter().any(|entry| self.is_managed(entry));
