@@ -19,9 +19,10 @@ pub(crate) trait View: Send + Sync + Sized + 'static {
     /// Takes it out of the object's JSON; `before` is what was kept of an earlier version.
     fn of(json: Value, before: Option<&Self>) -> Self;
 
-    /// Under which uid it is found by [`Cache::owned`]; empty for an object that nobody owns, `None` if it is not looked for that way.
-    fn owner(&self) -> Option<&str> {
-        None
+    /// Under which uids it is found by [`Cache::owned`]: its owner's (empty for an object that nobody owns), or its own where others name it
+    /// by that.
+    fn found_by(&self) -> [Option<&str>; 2] {
+        [None, None]
     }
 }
 
@@ -51,12 +52,30 @@ pub(crate) struct Lists {
     pub(crate) complete: u64,
 }
 
+/// Why the objects of a scope are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) why: String,
+    /// The API server refuses them: no patience helps, and what was known before grows old.
+    pub(crate) denied: bool,
+}
+
+impl Trouble {
+    /// The trouble with objects of this kind.
+    pub(crate) fn of(self, kind: &str) -> Self {
+        Self {
+            why: format!("{kind}: {}", self.why),
+            ..self
+        }
+    }
+}
+
 #[derive(Default)]
 struct Scope {
     lists: Lists,
     listed: BTreeSet<Key>,
     /// Why the objects cannot be watched now.
-    trouble: Option<String>,
+    trouble: Option<Trouble>,
 }
 
 struct State<T> {
@@ -122,7 +141,7 @@ impl<T: View> Cache<T> {
         self.read().objects.keys().cloned().collect()
     }
 
-    /// The objects of a namespace with this owner; see [`View::owner`].
+    /// The objects of a namespace with this owner; see [`View::found_by`].
     pub(crate) fn owned(&self, namespace: &str, owner: &str) -> Vec<Arc<Entry<T>>> {
         let state = self.read();
         let names = state.owned.get(&(namespace.to_owned(), owner.to_owned()));
@@ -141,16 +160,22 @@ impl<T: View> Cache<T> {
         scope.map(|scope| scope.lists).unwrap_or_default()
     }
 
-    /// Why the objects of a namespace are not known, if they are not: they cannot be read, or have not been yet.
-    pub(crate) fn trouble(&self, namespace: &str) -> Option<String> {
+    /// Why the objects of a namespace are not known, if they are not: they cannot be read, or have not been yet. One that merely cannot be
+    /// watched for now is known as it was.
+    pub(crate) fn trouble(&self, namespace: &str) -> Option<Trouble> {
+        let waits = |why: &str| Trouble {
+            why: why.to_owned(),
+            denied: false,
+        };
         let state = self.read();
-        let scope = state.scopes.get(namespace).or(state.scopes.get(""));
-        match scope {
-            Some(Scope { lists, trouble, .. }) if lists.complete == 0 => {
-                Some(trouble.clone().unwrap_or_else(|| "not read yet".to_owned()))
-            }
-            Some(_) => None,
-            None => Some("not watched".to_owned()),
+        let Some(scope) = state.scopes.get(namespace).or(state.scopes.get("")) else {
+            return Some(waits("not watched"));
+        };
+        match &scope.trouble {
+            Some(trouble) if trouble.denied => Some(trouble.clone()),
+            _ if scope.lists.complete > 0 => None,
+            Some(trouble) => Some(trouble.clone()),
+            None => Some(waits("not read yet")),
         }
     }
 
@@ -166,10 +191,12 @@ impl<T: View> Cache<T> {
         self.write().scopes.entry(scope.to_owned()).or_default();
     }
 
-    /// The objects of a scope cannot be watched.
-    pub(crate) fn fail(&self, scope: &str, trouble: String) {
+    /// The objects of a scope cannot be watched. True if that is news.
+    pub(crate) fn fail(&self, scope: &str, trouble: Trouble) -> bool {
         let mut state = self.write();
-        state.scopes.entry(scope.to_owned()).or_default().trouble = Some(trouble);
+        let scope = state.scopes.entry(scope.to_owned()).or_default();
+        let before = scope.trouble.replace(trouble);
+        before != scope.trouble
     }
 
     /// A list of a scope begins.
@@ -182,10 +209,21 @@ impl<T: View> Cache<T> {
 
     /// A list of a scope is complete: what was not in it is gone.
     pub(crate) fn complete(&self, scope: &str) -> Vec<Change<T>> {
+        self.recover(scope);
+        self.lack(scope)
+    }
+
+    /// The objects of a scope can be watched again.
+    pub(crate) fn recover(&self, scope: &str) {
+        let mut state = self.write();
+        state.scopes.entry(scope.to_owned()).or_default().trouble = None;
+    }
+
+    /// All that there is in a scope was listed, as far as there is anything to list.
+    pub(crate) fn lack(&self, scope: &str) -> Vec<Change<T>> {
         let mut state = self.write();
         let known = state.scopes.entry(scope.to_owned()).or_default();
         known.lists.complete = known.lists.begun;
-        known.trouble = None;
         let listed = std::mem::take(&mut known.listed);
         let gone: Vec<Key> = state
             .objects
@@ -251,8 +289,8 @@ impl<T: View> Cache<T> {
 
 impl<T: View> State<T> {
     fn insert(&mut self, key: Key, entry: Arc<Entry<T>>) {
-        if let Some(owner) = entry.view.owner() {
-            let owner = (key.0.clone(), owner.to_owned());
+        for uid in entry.view.found_by().into_iter().flatten() {
+            let owner = (key.0.clone(), uid.to_owned());
             self.owned.entry(owner).or_default().insert(key.1.clone());
         }
         self.objects.insert(key, entry);
@@ -260,8 +298,8 @@ impl<T: View> State<T> {
 
     fn remove(&mut self, key: &Key) -> Option<Arc<Entry<T>>> {
         let entry = self.objects.remove(key)?;
-        if let Some(owner) = entry.view.owner() {
-            let owner = (key.0.clone(), owner.to_owned());
+        for uid in entry.view.found_by().into_iter().flatten() {
+            let owner = (key.0.clone(), uid.to_owned());
             if let Some(names) = self.owned.get_mut(&owner) {
                 names.remove(&key.1);
                 if names.is_empty() {
@@ -286,8 +324,8 @@ mod tests {
             Self(views::text(&json, "/owner").to_owned())
         }
 
-        fn owner(&self) -> Option<&str> {
-            Some(&self.0)
+        fn found_by(&self) -> [Option<&str>; 2] {
+            [Some(&self.0), None]
         }
     }
 

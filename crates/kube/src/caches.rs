@@ -6,16 +6,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crossfade_api::analysis::AnalysisTemplateSpec;
 use crossfade_api::names::annotation;
 use crossfade_api::validate::references;
-use crossfade_api::{AnalysisRun, AnalysisTemplate, FieldError, Resource as _, Rollout};
+use crossfade_api::{
+    AnalysisRun, AnalysisTemplate, Experiment, FieldError, Resource as _, Rollout,
+};
 use crossfade_engine::analysis::world::{BlockedPod, Job};
+use crossfade_engine::experiment::world::Service as OwnService;
 use crossfade_engine::rollout::prepared::{Prepared, prepare};
 use crossfade_engine::rollout::world::{ReplicaSet, Service};
 use crossfade_engine::views;
 use serde_json::Value;
 
-use crate::cache::{Cache, Entry, Key, Lists, View};
+use crate::cache::{Cache, Entry, Key, Lists, Trouble, View};
 use crate::kind::Kind;
 use crate::routes;
+use crate::workloads::Numbers;
 
 /// A Rollout, read and prepared.
 pub(crate) struct ReadRollout {
@@ -25,13 +29,7 @@ pub(crate) struct ReadRollout {
 
 impl View for ReadRollout {
     fn of(mut json: Value, before: Option<&Self>) -> Self {
-        // What kubectl applied last is as long as the rest, and nobody looks at it.
-        if let Some(notes) = json
-            .pointer_mut("/metadata/annotations")
-            .and_then(Value::as_object_mut)
-        {
-            notes.remove(annotation::LAST_APPLIED);
-        }
+        forget_last_applied(&mut json);
         let (rollout, unread) = Rollout::from_json(json);
         let same = before.filter(|before| {
             let then = &before.rollout;
@@ -53,8 +51,8 @@ impl View for ReadRollout {
     }
 
     /// Its own uid: what it owns names that.
-    fn owner(&self) -> Option<&str> {
-        self.rollout.metadata.uid.as_deref()
+    fn found_by(&self) -> [Option<&str>; 2] {
+        [self.rollout.metadata.uid.as_deref(), None]
     }
 }
 
@@ -74,8 +72,44 @@ impl View for ReadRun {
         }
     }
 
-    fn owner(&self) -> Option<&str> {
-        Some(&self.controller)
+    /// Its controller and, for its Jobs, itself.
+    fn found_by(&self) -> [Option<&str>; 2] {
+        let uid = self.run.metadata.uid.as_deref();
+        [Some(&self.controller), uid]
+    }
+}
+
+/// An Experiment, read.
+pub(crate) struct ReadExperiment {
+    pub(crate) experiment: Arc<Experiment>,
+    controller: String,
+}
+
+impl View for ReadExperiment {
+    fn of(mut json: Value, _: Option<&Self>) -> Self {
+        forget_last_applied(&mut json);
+        let controller =
+            views::controller(&json).map_or(String::new(), |(_, _, uid)| uid.to_owned());
+        Self {
+            experiment: Arc::new(Experiment::from_json(json).0),
+            controller,
+        }
+    }
+
+    /// Its controller and, for what it owns, itself.
+    fn found_by(&self) -> [Option<&str>; 2] {
+        let uid = self.experiment.metadata.uid.as_deref();
+        [Some(&self.controller), uid]
+    }
+}
+
+/// What kubectl applied last is as long as the rest, and nobody looks at it.
+fn forget_last_applied(json: &mut Value) {
+    if let Some(notes) = json
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
+        notes.remove(annotation::LAST_APPLIED);
     }
 }
 
@@ -101,14 +135,48 @@ impl View for ReplicaSet {
         views::replica_set(&json)
     }
 
-    fn owner(&self) -> Option<&str> {
-        Some(self.controller.as_deref().unwrap_or_default())
+    fn found_by(&self) -> [Option<&str>; 2] {
+        [Some(self.controller.as_deref().unwrap_or_default()), None]
     }
 }
 
-impl View for Service {
+/// A Service, as a Rollout looks at it and, if an Experiment controls it, as that does.
+pub(crate) struct ReadService {
+    pub(crate) service: Service,
+    pub(crate) of_experiment: Option<OwnService>,
+}
+
+impl ReadService {
+    /// A Rollout has put its version into the selector, or its name on it.
+    pub(crate) fn is_managed(&self) -> bool {
+        let service = &self.service;
+        let is_marked = !service.selected().is_empty() || service.managed_by.is_some();
+        is_marked && self.of_experiment.is_none()
+    }
+}
+
+impl View for ReadService {
     fn of(json: Value, _: Option<&Self>) -> Self {
-        views::service(&json)
+        let controller = views::controller(&json);
+        let is_owned = controller.is_some_and(|(kind, ..)| kind == Experiment::KIND);
+        Self {
+            service: views::service(&json),
+            of_experiment: is_owned.then(|| service_of_experiment(&json)),
+        }
+    }
+
+    fn found_by(&self) -> [Option<&str>; 2] {
+        let own = self.of_experiment.as_ref();
+        [own.and_then(|own| own.controller.as_deref()), None]
+    }
+}
+
+/// A Service as Experiments look at it.
+pub(crate) fn service_of_experiment(json: &Value) -> OwnService {
+    OwnService {
+        target: views::target(json),
+        controller: views::controller(json).map(|(_, _, uid)| uid.to_owned()),
+        annotations: views::map(json, "/metadata/annotations"),
     }
 }
 
@@ -117,8 +185,8 @@ impl View for Job {
         views::job(&json, std::iter::empty())
     }
 
-    fn owner(&self) -> Option<&str> {
-        Some(&self.run_uid)
+    fn found_by(&self) -> [Option<&str>; 2] {
+        [Some(&self.run_uid), None]
     }
 }
 
@@ -140,13 +208,23 @@ impl View for JobPod {
         }
     }
 
-    fn owner(&self) -> Option<&str> {
-        Some(&self.job)
+    fn found_by(&self) -> [Option<&str>; 2] {
+        [Some(&self.job), None]
     }
 }
 
 /// A router's object, whole.
 pub(crate) struct Routed(pub(crate) Arc<Value>);
+
+impl Routed {
+    /// The Rollout that a DestinationRule names as its manager.
+    pub(crate) fn manager(&self) -> Option<&str> {
+        let kind = views::text(&self.0, "/kind");
+        let notes = self.0.pointer("/metadata/annotations")?;
+        let manager = notes.get(annotation::MANAGED_BY)?.as_str()?;
+        (kind == "DestinationRule").then_some(manager)
+    }
+}
 
 impl View for Routed {
     fn of(json: Value, _: Option<&Self>) -> Self {
@@ -162,10 +240,23 @@ pub(crate) struct Caches {
     pub(crate) templates: Cache<ReadTemplate>,
     pub(crate) cluster_templates: Cache<ReadTemplate>,
     pub(crate) replica_sets: Cache<ReplicaSet>,
-    pub(crate) services: Cache<Service>,
+    pub(crate) services: Cache<ReadService>,
+    pub(crate) experiments: Cache<ReadExperiment>,
     pub(crate) jobs: Cache<Job>,
     pub(crate) pods: Cache<JobPod>,
     routed: RwLock<BTreeMap<Kind, Arc<Cache<Routed>>>>,
+    workloads: RwLock<BTreeMap<Kind, Arc<Cache<Numbers>>>>,
+}
+
+/// The cache of a kind; a new one, if there is none yet.
+fn of_kind<T>(caches: &RwLock<BTreeMap<Kind, Arc<Cache<T>>>>, kind: &Kind) -> Arc<Cache<T>> {
+    let known = caches.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(cache) = known.get(kind) {
+        return Arc::clone(cache);
+    }
+    drop(known);
+    let mut known = caches.write().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(known.entry(kind.clone()).or_default())
 }
 
 /// Which version of an object a cache holds.
@@ -179,13 +270,12 @@ pub(crate) struct Sight {
 impl Caches {
     /// The objects of a kind that routers use; empty and unwatched until somebody watches it.
     pub(crate) fn routed(&self, kind: &Kind) -> Arc<Cache<Routed>> {
-        let known = self.routed.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cache) = known.get(kind) {
-            return Arc::clone(cache);
-        }
-        drop(known);
-        let mut known = self.routed.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(kind.clone()).or_default())
+        of_kind(&self.routed, kind)
+    }
+
+    /// The objects of a kind that Rollouts take templates from; empty and unwatched until somebody watches it.
+    pub(crate) fn workloads(&self, kind: &Kind) -> Arc<Cache<Numbers>> {
+        of_kind(&self.workloads, kind)
     }
 
     /// Which version of an object is known, and how often its kind was listed.
@@ -201,6 +291,7 @@ impl Caches {
         match kind {
             Kind::Rollout => of(&self.rollouts, key),
             Kind::AnalysisRun => of(&self.runs, key),
+            Kind::Experiment => of(&self.experiments, key),
             Kind::AnalysisTemplate => of(&self.templates, key),
             Kind::ClusterAnalysisTemplate => of(&self.cluster_templates, key),
             Kind::ReplicaSet => of(&self.replica_sets, key),
@@ -208,19 +299,20 @@ impl Caches {
             Kind::Job => of(&self.jobs, key),
             Kind::Pod => of(&self.pods, key),
             Kind::Routed(_) => of(&self.routed(kind), key),
+            Kind::Workload(_) => of(&self.workloads(kind), key),
             Kind::Secret | Kind::Event | Kind::Lease => (None, Lists::default()),
         }
     }
 
     /// Why what every decision about a namespace stands on is not known, if it is not.
-    pub(crate) fn trouble(&self, namespace: &str) -> Option<String> {
+    pub(crate) fn trouble(&self, namespace: &str) -> Option<Trouble> {
         let kinds = [
             ("rollouts", self.rollouts.trouble(namespace)),
             ("replicasets", self.replica_sets.trouble(namespace)),
             ("analysisruns", self.runs.trouble(namespace)),
         ];
         let mut troubles = kinds.into_iter();
-        troubles.find_map(|(kind, trouble)| Some(format!("{kind}: {}", trouble?)))
+        troubles.find_map(|(kind, trouble)| Some(trouble?.of(kind)))
     }
 
     /// The ReplicaSets that a Rollout's decisions are taken on: its own and those that nobody owns.

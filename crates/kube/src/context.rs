@@ -4,22 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossfade_api::rollout_status::RolloutStatus;
+use crossfade_api::{Experiment, ObjectMeta, Resource as _, Rollout};
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
-use crossfade_engine::pass::Ended;
-use crossfade_engine::rollout::world::{Peaks, ReplicaSet, Service};
+use crossfade_engine::pass::{Ended, Standing};
+use crossfade_engine::rollout::world::{Peaks, ReplicaSet};
 use jiff::Timestamp;
 
 use crate::cache::{Change, Key};
-use crate::caches::{Caches, JobPod, ReadRollout, ReadRun, ReadTemplate, Routed, services_of};
+use crate::caches::{
+    Caches, JobPod, ReadExperiment, ReadRollout, ReadRun, ReadService, Routed, services_of,
+};
 use crate::events::Events;
 use crate::kind::Kind;
 use crate::measuring::Measuring;
 use crate::metrics::Metrics;
 use crate::own_writes::OwnWrites;
 use crate::queue::{Priority, Queue};
-use crate::referrers::Referrers;
+use crate::referrers::{Named, Referrers};
 use crate::requests::Requests;
 use crate::settings::Settings;
 
@@ -28,8 +31,11 @@ use crate::settings::Settings;
 pub(crate) enum Subject {
     Rollout(Key),
     AnalysisRun(Key),
+    Experiment(Key),
     /// A Service that a Rollout has managed, or manages.
     Service(Key),
+    /// A router's object that names the Rollout that manages it.
+    Routed(Kind, Key),
 }
 
 /// What all subjects share.
@@ -42,11 +48,13 @@ pub(crate) struct Context {
     pub(crate) own_writes: OwnWrites<Subject>,
     pub(crate) referrers: Referrers,
     pub(crate) routes: crate::routes::Watched,
-    /// Rollouts and Services.
+    pub(crate) workloads: crate::workloads::Workloads,
+    /// Rollouts, Experiments and Services.
     pub(crate) releases: Queue<Subject>,
     /// AnalysisRuns: they wait for metric providers, and nothing else waits with them.
     pub(crate) runs: Queue<Subject>,
     pub(crate) metrics: Metrics,
+    pub(crate) stuck: crate::stuck::Told,
     peaks: Mutex<BTreeMap<String, Peaks>>,
 }
 
@@ -66,9 +74,11 @@ impl Context {
             own_writes: OwnWrites::default(),
             referrers: Referrers::default(),
             routes: crate::routes::Watched::default(),
+            workloads: crate::workloads::Workloads::default(),
             releases: Queue::new(),
             runs: Queue::new(),
             metrics: Metrics::default(),
+            stuck: crate::stuck::Told::default(),
             peaks: Mutex::default(),
         }
     }
@@ -76,13 +86,27 @@ impl Context {
     /// The queue in which a subject waits.
     pub(crate) fn queue(&self, subject: &Subject) -> &Queue<Subject> {
         match subject {
-            Subject::Rollout(_) | Subject::Service(_) => &self.releases,
+            Subject::Rollout(_)
+            | Subject::Experiment(_)
+            | Subject::Service(_)
+            | Subject::Routed(..) => &self.releases,
             Subject::AnalysisRun(_) => &self.runs,
         }
     }
 
     fn wake(&self, subject: Subject, priority: Priority) {
         self.queue(&subject).add(subject, priority);
+    }
+
+    /// A subject is looked at, as soon as is due to it.
+    pub(crate) fn wake_subject(&self, subject: Subject) {
+        match subject {
+            Subject::Rollout(key) => self.wake_rollout(key),
+            Subject::AnalysisRun(_) | Subject::Experiment(_) => {
+                self.wake(subject, Priority::Release);
+            }
+            Subject::Service(_) | Subject::Routed(..) => self.wake(subject, Priority::Ordinary),
+        }
     }
 
     /// A Rollout is looked at: first if it is to be taken back, then if a release is under way.
@@ -94,12 +118,12 @@ impl Context {
         self.wake(Subject::Rollout(key), priority);
     }
 
-    /// The Rollouts that name an object.
+    /// Whoever names an object.
     pub(crate) fn wake_referrers(&self, kind: &Kind, key: &Key) {
         let any = (key.0.clone(), String::new());
         for key in [key.clone(), any] {
-            for rollout in self.referrers.of(&(kind.clone(), key)) {
-                self.wake_rollout(rollout);
+            for subject in self.referrers.of(&(kind.clone(), key)) {
+                self.wake_subject(subject);
             }
         }
     }
@@ -112,9 +136,12 @@ impl Context {
         for key in self.caches.runs.keys() {
             self.wake(Subject::AnalysisRun(key), Priority::Ordinary);
         }
+        for key in self.caches.experiments.keys() {
+            self.wake(Subject::Experiment(key), Priority::Ordinary);
+        }
         for key in self.caches.services.keys() {
             let service = self.caches.services.get(&key.0, &key.1);
-            if service.is_some_and(|service| is_managed(&service.view)) {
+            if service.is_some_and(|service| service.view.is_managed()) {
                 self.wake(Subject::Service(key), Priority::Ordinary);
             }
         }
@@ -163,26 +190,54 @@ impl Context {
         let after = change.after.as_ref().map(|after| told(&after.view));
         if before != after
             && let Some(run) = change.after.as_ref().or(change.before.as_ref())
-            && let Some(rollout) = controlling_rollout(&run.view, &change.key.0)
+            && let Some((owner, _)) = controller_of(&run.view.run.metadata)
         {
             let bad = after.as_ref().is_some_and(|(phase, ..)| {
                 use crossfade_api::analysis_run::AnalysisPhase::{Error, Failed, Inconclusive};
                 matches!(phase, Failed | Error | Inconclusive)
             });
             if bad {
-                self.wake(Subject::Rollout(rollout), Priority::Abort);
+                self.wake(owner, Priority::Abort);
             } else {
-                self.wake_rollout(rollout);
+                self.wake_subject(owner);
             }
         }
-        let subject = Subject::AnalysisRun(change.key.clone());
-        if change.after.is_some() {
-            self.wake(subject, Priority::Release);
-        } else {
-            self.own_writes.forget(&subject);
-            self.runs.forget(&subject);
-            self.metrics.forget(&subject);
+        self.wake_or_forget(
+            Subject::AnalysisRun(change.key.clone()),
+            change.after.is_some(),
+        );
+    }
+
+    pub(crate) fn experiment_changed(&self, change: &Change<ReadExperiment>) {
+        let told = |read: &ReadExperiment| {
+            let experiment = &read.experiment;
+            (experiment.status.clone(), experiment.spec.terminate)
+        };
+        let before = change.before.as_ref().map(|before| told(&before.view));
+        let after = change.after.as_ref().map(|after| told(&after.view));
+        if before != after
+            && let Some(known) = change.after.as_ref().or(change.before.as_ref())
+            && let Some((owner, _)) = controller_of(&known.view.experiment.metadata)
+        {
+            self.wake_subject(owner);
         }
+        self.wake_or_forget(
+            Subject::Experiment(change.key.clone()),
+            change.after.is_some(),
+        );
+    }
+
+    /// A subject has changed, or is gone.
+    fn wake_or_forget(&self, subject: Subject, is_there: bool) {
+        if is_there {
+            self.wake_subject(subject);
+            return;
+        }
+        self.own_writes.forget(&subject);
+        self.stuck.forget(&subject);
+        self.queue(&subject).forget(&subject);
+        self.metrics.forget(&subject);
+        self.names(&subject, BTreeSet::new());
     }
 
     pub(crate) fn replica_set_changed(&self, change: &Change<ReplicaSet>) {
@@ -198,38 +253,38 @@ impl Context {
                 for (key, _) in self.caches.rollouts.of_namespace(namespace) {
                     self.wake_rollout(key);
                 }
-            } else if let Some(key) = self.rollout_of(namespace, owner) {
-                self.wake_rollout(key);
+            } else if let Some(subject) = self.subject_of(namespace, owner) {
+                self.wake_subject(subject);
             }
         }
     }
 
-    /// The Rollout of this uid, if it is known.
-    fn rollout_of(&self, namespace: &str, uid: &str) -> Option<Key> {
-        self.caches
-            .rollouts
-            .owned(namespace, uid)
-            .first()
-            .map(|entry| {
-                let rollout = &entry.view.rollout.metadata;
-                (
-                    namespace.to_owned(),
-                    rollout.name.clone().unwrap_or_default(),
-                )
-            })
+    /// The Rollout or the Experiment of this uid, if it is known.
+    fn subject_of(&self, namespace: &str, uid: &str) -> Option<Subject> {
+        let key = |name: &str| (namespace.to_owned(), name.to_owned());
+        let rollouts = self.caches.rollouts.owned(namespace, uid);
+        if let Some(entry) = rollouts.first() {
+            return Some(Subject::Rollout(key(entry.view.rollout.name())));
+        }
+        let found = self.caches.experiments.owned(namespace, uid);
+        let experiment = found.iter().find(|entry| entry.uid == uid)?;
+        Some(Subject::Experiment(key(experiment.view.experiment.name())))
     }
 
-    pub(crate) fn service_changed(&self, change: &Change<Service>) {
+    pub(crate) fn service_changed(&self, change: &Change<ReadService>) {
         self.wake_referrers(&Kind::Service, &change.key);
         let after = change.after.as_ref();
-        if after.is_some_and(|after| is_managed(&after.view)) {
+        if after.is_some_and(|after| after.view.is_managed()) {
             let key = change.key.clone();
             self.wake(Subject::Service(key), Priority::Ordinary);
         }
-    }
-
-    pub(crate) fn template_changed(&self, kind: &Kind, change: &Change<ReadTemplate>) {
-        self.wake_referrers(kind, &change.key);
+        let known = after.or(change.before.as_ref());
+        let own = known.and_then(|known| known.view.of_experiment.as_ref());
+        if let Some(owner) = own.and_then(|own| own.controller.as_deref())
+            && let Some(subject) = self.subject_of(&change.key.0, owner)
+        {
+            self.wake_subject(subject);
+        }
     }
 
     pub(crate) fn job_changed(&self, change: &Change<Job>) {
@@ -251,15 +306,36 @@ impl Context {
     }
 
     fn wake_run(&self, namespace: &str, uid: &str) {
-        for (key, run) in self.caches.runs.of_namespace(namespace) {
-            if run.uid == uid {
-                self.wake(Subject::AnalysisRun(key), Priority::Release);
+        let runs = self.caches.runs.owned(namespace, uid);
+        if let Some(run) = runs.iter().find(|run| run.uid == uid) {
+            let key = (namespace.to_owned(), run.view.run.name().to_owned());
+            self.wake(Subject::AnalysisRun(key), Priority::Release);
+        }
+    }
+
+    /// From now on a subject names these objects; those that it has let go are looked at.
+    pub(crate) fn names(&self, subject: &Subject, names: BTreeSet<Named>) {
+        for (kind, key) in self.referrers.set(subject, names) {
+            match kind {
+                Kind::Service => self.wake_subject(Subject::Service(key)),
+                Kind::Routed(_) => self.wake_subject(Subject::Routed(kind, key)),
+                _ => {}
             }
         }
     }
 
+    /// Something that only some subjects name has changed.
+    pub(crate) fn named_changed<T>(&self, kind: &Kind, change: &Change<T>) {
+        self.wake_referrers(kind, &change.key);
+    }
+
+    /// An object of a router has changed.
     pub(crate) fn routed_changed(&self, kind: &Kind, change: &Change<Routed>) {
         self.wake_referrers(kind, &change.key);
+        let after = change.after.as_ref();
+        if after.is_some_and(|after| after.view.manager().is_some()) {
+            self.wake_subject(Subject::Routed(kind.clone(), change.key.clone()));
+        }
     }
 
     /// The most pods that a Rollout has had since its present step began.
@@ -276,15 +352,23 @@ impl Context {
 
     /// A Rollout is gone.
     fn forget(&self, key: &Key, uid: &str) {
-        let subject = Subject::Rollout(key.clone());
-        self.own_writes.forget(&subject);
-        self.releases.forget(&subject);
-        self.metrics.forget(&subject);
-        self.referrers.set(key, BTreeSet::new());
+        self.wake_or_forget(Subject::Rollout(key.clone()), false);
+        self.workloads.forget(key);
         self.peaks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);
+    }
+
+    /// Whether a subject may be decided on: only when its caches show all that was written for it.
+    pub(crate) fn standing(&self, subject: &Subject) -> Standing {
+        match self.own_writes.unseen(&self.caches, subject) {
+            Some(unseen) => {
+                tracing::debug!(?subject, "waits to see its own write of {unseen}");
+                Standing::Stale
+            }
+            None => Standing::Sound,
+        }
     }
 
     /// Tells people about a Rollout or an AnalysisRun.
@@ -334,16 +418,21 @@ fn priority(status: &RolloutStatus) -> Priority {
     }
 }
 
-/// A Rollout has put its version into the selector, or its name on it.
-fn is_managed(service: &Service) -> bool {
-    !service.selected().is_empty() || service.managed_by.is_some()
-}
-
-/// The Rollout that owns a run.
-fn controlling_rollout(read: &ReadRun, namespace: &str) -> Option<Key> {
-    let owners = read.run.metadata.owner_references.iter().flatten();
-    let mut rollouts =
-        owners.filter(|owner| owner.controller == Some(true) && owner.kind == "Rollout");
-    let owner = rollouts.next()?;
-    Some((namespace.to_owned(), owner.name.clone()))
+/// Who controls an object, if it is a Rollout or an Experiment; and which object that is.
+pub(crate) fn controller_of(metadata: &ObjectMeta) -> Option<(Subject, Target)> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    let target = Target {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        resource_version: String::new(),
+    };
+    let key = (target.namespace.clone(), target.name.clone());
+    let subject = match owner.kind.as_str() {
+        Rollout::KIND => Subject::Rollout(key),
+        Experiment::KIND => Subject::Experiment(key),
+        _ => return None,
+    };
+    Some((subject, target))
 }

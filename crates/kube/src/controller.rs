@@ -14,7 +14,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Change, View};
-use crate::caches::Routed;
 use crate::context::{Context, Subject};
 use crate::doors::{self, Ready};
 use crate::events::events;
@@ -26,7 +25,7 @@ use crate::queue::Queue;
 use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::watch::watch;
-use crate::{rollouts, runs};
+use crate::{experiments, rollouts, routes, runs};
 
 /// Rollouts that are looked after at once.
 const RELEASES_AT_ONCE: usize = 32;
@@ -178,7 +177,7 @@ impl Life {
         let settled = Arc::new(Notify::new());
         let mut watches = JoinSet::new();
         watch_all(&mut watches, &context, &settled);
-        watches.spawn(watch_routes(Arc::clone(&context)));
+        watches.spawn(watch_named(Arc::clone(&context)));
         let renewing = async {
             match &candidate {
                 Some(candidate) => candidate.keep().await,
@@ -245,7 +244,8 @@ fn watch_all(watches: &mut JoinSet<()>, context: &Arc<Context>, settled: &Arc<No
     watch_kinds! {
         Rollout, rollouts, Context::rollout_changed;
         AnalysisRun, runs, Context::run_changed;
-        AnalysisTemplate, templates, |context, change| context.template_changed(&Kind::AnalysisTemplate, change);
+        Experiment, experiments, Context::experiment_changed;
+        AnalysisTemplate, templates, |context, change| context.named_changed(&Kind::AnalysisTemplate, change);
         ReplicaSet, replica_sets, Context::replica_set_changed;
         Service, services, Context::service_changed;
         Job, jobs, Context::job_changed;
@@ -254,40 +254,57 @@ fn watch_all(watches: &mut JoinSet<()>, context: &Arc<Context>, settled: &Arc<No
     if context.settings.sees_all() {
         watch_kinds! {
             ClusterAnalysisTemplate, cluster_templates,
-                |context, change| context.template_changed(&Kind::ClusterAnalysisTemplate, change);
+                |context, change| context.named_changed(&Kind::ClusterAnalysisTemplate, change);
         }
     }
 }
 
-/// Watches the objects of routers, as soon as somebody needs them.
-async fn watch_routes(context: Arc<Context>) {
+/// Watches what only some Rollouts name, as soon as one does.
+async fn watch_named(context: Arc<Context>) {
     let mut watches = JoinSet::new();
     loop {
         let kind = tokio::select! {
             kind = context.routes.next() => kind,
             Some(_) = watches.join_next() => continue,
         };
-        let cache = context.caches.routed(&kind);
-        for scope in context.settings.scopes() {
-            cache.add_scope(&scope);
-            let (context, kind, cache) = (Arc::clone(&context), kind.clone(), Arc::clone(&cache));
-            watches.spawn(async move {
-                watch::<Routed>(
-                    context.requests.clone(),
-                    kind.clone(),
-                    scope,
-                    None,
-                    &cache,
-                    |change| context.routed_changed(&kind, change),
-                    || {
-                        for rollout in context.referrers.of_kind(&kind) {
-                            context.wake_rollout(rollout);
-                        }
-                    },
-                )
-                .await;
-            });
+        if let Kind::Workload(_) = kind {
+            let cache = context.caches.workloads(&kind);
+            let changed = Context::named_changed;
+            watch_one(&mut watches, &context, &kind, &cache, changed);
+        } else {
+            let cache = context.caches.routed(&kind);
+            let changed = Context::routed_changed;
+            watch_one(&mut watches, &context, &kind, &cache, changed);
         }
+    }
+}
+
+fn watch_one<T: View>(
+    watches: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    kind: &Kind,
+    cache: &Arc<Cache<T>>,
+    changed: fn(&Context, &Kind, &Change<T>),
+) {
+    for scope in context.settings.scopes() {
+        cache.add_scope(&scope);
+        let (context, kind, cache) = (Arc::clone(context), kind.clone(), Arc::clone(cache));
+        watches.spawn(async move {
+            watch(
+                context.requests.clone(),
+                kind.clone(),
+                scope,
+                None,
+                &cache,
+                |change| changed(&context, &kind, change),
+                || {
+                    for subject in context.referrers.of_kind(&kind) {
+                        context.wake_subject(subject);
+                    }
+                },
+            )
+            .await;
+        });
     }
 }
 
@@ -303,6 +320,7 @@ async fn begin(
         context.settings.scopes().iter().all(|scope| {
             caches.rollouts.is_settled(scope)
                 && caches.runs.is_settled(scope)
+                && caches.experiments.is_settled(scope)
                 && caches.templates.is_settled(scope)
                 && caches.replica_sets.is_settled(scope)
                 && caches.services.is_settled(scope)
@@ -375,9 +393,11 @@ async fn look_after(context: &Context, subject: &Subject) -> Result<Option<Durat
     match subject {
         Subject::Rollout(key) => rollouts::pass(context, key).await,
         Subject::AnalysisRun(key) => runs::pass(context, key).await,
+        Subject::Experiment(key) => experiments::pass(context, key).await,
         Subject::Service(key) => perform::look_after_service(context, key)
             .await
             .map(|()| None),
+        Subject::Routed(kind, key) => routes::look_after(context, kind, key).await.map(|()| None),
     }
 }
 

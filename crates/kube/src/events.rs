@@ -2,13 +2,14 @@
 //!
 //! Telling holds nothing up: a task of its own writes, and what it cannot keep up with is only logged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use crossfade_api::{resource, time};
 use crossfade_engine::action::Target;
 use crossfade_engine::decision::Event;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -23,6 +24,10 @@ const COMPONENT: &str = "rollouts-controller";
 const WAITING: usize = 4096;
 /// Events that are remembered, so that another one of the kind is counted.
 const REMEMBERED: usize = 4096;
+/// So many different texts of one kind about one object are told one by one; what comes after them within [`TOGETHER`] is one event.
+const APART: usize = 10;
+/// How long events of one kind about one object belong together.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 /// The longest text that the API server takes, in bytes.
 const LONGEST: usize = 1024;
 
@@ -46,12 +51,19 @@ struct Told {
     count: u32,
 }
 
+/// Events of one kind about one object, whatever they say.
+struct Similar {
+    since: Timestamp,
+    texts: BTreeSet<[u8; 16]>,
+}
+
 /// Writes what [`Events`] are told.
 pub(crate) struct Teller {
     told: mpsc::Receiver<Telling>,
     closing: CancellationToken,
     known: BTreeMap<[u8; 16], Told>,
     order: VecDeque<[u8; 16]>,
+    similar: BTreeMap<[u8; 16], Similar>,
 }
 
 /// Both ends.
@@ -63,6 +75,7 @@ pub(crate) fn events() -> (Events, Teller) {
         closing: closing.clone(),
         known: BTreeMap::new(),
         order: VecDeque::new(),
+        similar: BTreeMap::new(),
     };
     (Events { sender, closing }, teller)
 }
@@ -125,8 +138,8 @@ impl Teller {
             event,
             at,
         } = telling;
-        let message = cut(&event.message);
-        let identity = identity(&target.uid, &event, message);
+        let (identity, message) = self.combined(&target.uid, &event, at);
+        let message = cut(&message);
         let now = time::text(at);
         if let Some(told) = self.known.get_mut(&identity) {
             told.count += 1;
@@ -135,7 +148,7 @@ impl Teller {
                 name: told.name.clone(),
                 ..Target::default()
             };
-            let patch = json!({"count": told.count, "lastTimestamp": now});
+            let patch = json!({"count": told.count, "lastTimestamp": now, "message": message});
             match requests.merge(&Kind::Event, &known, patch).await {
                 // It has expired.
                 Err(Refusal::NotFound(_)) => {}
@@ -193,6 +206,40 @@ impl Teller {
     }
 }
 
+impl Teller {
+    /// What an event counts as, and what it says: of many similar ones the last stands for all.
+    fn combined<'e>(
+        &mut self,
+        uid: &str,
+        event: &'e Event,
+        at: Timestamp,
+    ) -> ([u8; 16], Cow<'e, str>) {
+        let text = event.message.as_str();
+        let identity = identity(uid, event, text);
+        let all = self::identity(uid, event, "");
+        if self.similar.len() >= REMEMBERED {
+            self.similar
+                .retain(|_, similar| at.duration_since(similar.since) < TOGETHER);
+        }
+        let new = || Similar {
+            since: at,
+            texts: BTreeSet::new(),
+        };
+        let similar = self.similar.entry(all).or_insert_with(new);
+        if at.duration_since(similar.since) >= TOGETHER {
+            *similar = new();
+        }
+        if similar.texts.len() < APART {
+            similar.texts.insert(identity);
+        }
+        if similar.texts.contains(&identity) {
+            return (identity, Cow::Borrowed(text));
+        }
+        let text = format!("(combined from similar events): {text}");
+        (all, Cow::Owned(text))
+    }
+}
+
 /// What makes two events the same.
 fn identity(uid: &str, event: &Event, message: &str) -> [u8; 16] {
     let mut digest = Sha256::new();
@@ -216,4 +263,42 @@ fn cut(text: &str) -> &str {
         .rev()
         .find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_similar_events_the_last_stands_for_all() {
+        let (_, mut teller) = events();
+        let now = Timestamp::UNIX_EPOCH;
+        let event = |reason: &str, text: String| Event {
+            warning: false,
+            reason: reason.to_owned(),
+            message: text,
+            done: true,
+            for_owner: false,
+        };
+        let mut told = BTreeSet::new();
+        for number in 0..APART {
+            let scaled = event("Scaled", format!("to {number}"));
+            told.insert(teller.combined("uid", &scaled, now).0);
+        }
+        assert_eq!(told.len(), APART, "each is told");
+        for number in [20, 21] {
+            let scaled = event("Scaled", format!("to {number}"));
+            let (identity, text) = teller.combined("uid", &scaled, now);
+            assert_eq!(text, format!("(combined from similar events): to {number}"));
+            told.insert(identity);
+        }
+        assert_eq!(told.len(), APART + 1, "the others are one");
+        let again = event("Scaled", "to 3".to_owned());
+        assert_eq!(teller.combined("uid", &again, now).1, "to 3");
+        let other = event("Paused", "now".to_owned());
+        assert_eq!(teller.combined("uid", &other, now).1, "now");
+        let scaled = event("Scaled", "to 22".to_owned());
+        assert_eq!(teller.combined("other", &scaled, now).1, "to 22");
+        assert_eq!(teller.combined("uid", &scaled, now + TOGETHER).1, "to 22");
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossfade_api::names::label;
 use crossfade_api::resource::GROUP;
+use crossfade_engine::rollout::workload;
 use kube::core::ApiResource;
 
 /// A kind of objects.
@@ -11,6 +12,7 @@ use kube::core::ApiResource;
 pub(crate) enum Kind {
     Rollout,
     AnalysisRun,
+    Experiment,
     AnalysisTemplate,
     ClusterAnalysisTemplate,
     ReplicaSet,
@@ -20,6 +22,8 @@ pub(crate) enum Kind {
     Secret,
     Event,
     Lease,
+    /// What a Rollout may take its template from.
+    Workload(workload::Kind),
     /// Whatever a router splits traffic with.
     Routed(Arc<crossfade_traffic::Kind>),
 }
@@ -30,6 +34,7 @@ impl Kind {
         let (group, version, kind, plural) = match self {
             Self::Rollout => (GROUP, "v1alpha1", "Rollout", "rollouts"),
             Self::AnalysisRun => (GROUP, "v1alpha1", "AnalysisRun", "analysisruns"),
+            Self::Experiment => (GROUP, "v1alpha1", "Experiment", "experiments"),
             Self::AnalysisTemplate => (GROUP, "v1alpha1", "AnalysisTemplate", "analysistemplates"),
             Self::ClusterAnalysisTemplate => {
                 let plural = "clusteranalysistemplates";
@@ -42,6 +47,15 @@ impl Kind {
             Self::Secret => ("", "v1", "Secret", "secrets"),
             Self::Event => ("", "v1", "Event", "events"),
             Self::Lease => ("coordination.k8s.io", "v1", "Lease", "leases"),
+            Self::Workload(workload::Kind::Deployment) => {
+                ("apps", "v1", "Deployment", "deployments")
+            }
+            Self::Workload(workload::Kind::ReplicaSet) => {
+                ("apps", "v1", "ReplicaSet", "replicasets")
+            }
+            Self::Workload(workload::Kind::PodTemplate) => {
+                ("", "v1", "PodTemplate", "podtemplates")
+            }
             Self::Routed(kind) => (
                 kind.group.as_str(),
                 kind.version.as_str(),
@@ -66,10 +80,12 @@ impl Kind {
     /// Which of all objects of the kind are watched; `instance` is the controller's own id, empty if it has none.
     pub(crate) fn selector(&self, instance: &str) -> Option<String> {
         match self {
-            Self::Rollout | Self::AnalysisRun if instance.is_empty() => {
+            Self::Rollout | Self::AnalysisRun | Self::Experiment if instance.is_empty() => {
                 Some(format!("!{}", label::INSTANCE_ID))
             }
-            Self::Rollout | Self::AnalysisRun => Some(format!("{}={instance}", label::INSTANCE_ID)),
+            Self::Rollout | Self::AnalysisRun | Self::Experiment => {
+                Some(format!("{}={instance}", label::INSTANCE_ID))
+            }
             Self::ReplicaSet => Some(label::POD_HASH.to_owned()),
             Self::Job | Self::Pod => Some(label::ANALYSIS_RUN_UID.to_owned()),
             Self::AnalysisTemplate
@@ -78,6 +94,7 @@ impl Kind {
             | Self::Secret
             | Self::Event
             | Self::Lease
+            | Self::Workload(_)
             | Self::Routed(_) => None,
         }
     }

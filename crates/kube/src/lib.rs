@@ -11,6 +11,7 @@ mod context;
 mod controller;
 mod doors;
 mod events;
+mod experiments;
 mod kind;
 mod lease;
 mod measuring;
@@ -25,7 +26,10 @@ mod rollouts;
 mod routes;
 mod runs;
 mod settings;
+mod stuck;
 mod watch;
+mod workloads;
+mod writes;
 
 pub use controller::{Controller, StartError, client};
 pub use lease::Election;

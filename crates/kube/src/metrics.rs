@@ -52,6 +52,7 @@ type Told = (String, String, &'static str, String);
 pub(crate) struct Metrics {
     rollouts: Mutex<BTreeMap<Key, OfSubject>>,
     runs: Mutex<BTreeMap<Key, OfSubject>>,
+    experiments: Mutex<BTreeMap<Key, OfSubject>>,
     events: Mutex<BTreeMap<Told, u64>>,
     passes: AtomicU64,
     failures: AtomicU64,
@@ -69,7 +70,8 @@ impl Metrics {
         let (of_kind, key) = match subject {
             Subject::Rollout(key) => (&self.rollouts, key),
             Subject::AnalysisRun(key) => (&self.runs, key),
-            Subject::Service(_) => return,
+            Subject::Experiment(key) => (&self.experiments, key),
+            Subject::Service(_) | Subject::Routed(..) => return,
         };
         let mut of_kind = of_kind.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = of_kind.entry(key.clone()).or_default();
@@ -92,7 +94,8 @@ impl Metrics {
                 events.retain(|(namespace, name, ..), _| (namespace, name) != (&key.0, &key.1));
             }
             Subject::AnalysisRun(key) => lock(&self.runs, key),
-            Subject::Service(_) => {}
+            Subject::Experiment(key) => lock(&self.experiments, key),
+            Subject::Service(_) | Subject::Routed(..) => {}
         }
     }
 
@@ -139,6 +142,7 @@ impl Metrics {
         };
         of_kind(&mut page, "rollout", &self.rollouts);
         of_kind(&mut page, "analysis_run", &self.runs);
+        of_kind(&mut page, "experiment", &self.experiments);
         page.head(
             "rollout_events_total",
             "counter",

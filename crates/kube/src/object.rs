@@ -10,7 +10,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::borrow::Cow;
 
+use crossfade_engine::action::Target;
 use crossfade_engine::views;
+
+/// Which object this is, and in which version.
+pub(crate) fn target(metadata: &ObjectMeta) -> Target {
+    Target {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
 
 /// An object of any kind.
 #[derive(Clone, Debug, Default)]

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crossfade_api::names::{annotation, label};
-use crossfade_api::{AnalysisRun, Resource as _, Rollout};
-use crossfade_engine::action::{
-    Action, Done, Failure, FailureKind, NewReplicaSet, Outcome, Target,
-};
+use crossfade_api::{Resource as _, Rollout};
+use crossfade_engine::action::{Action, Done, Failure, FailureKind, Outcome, Target};
+use crossfade_engine::rollout::workload;
 use crossfade_engine::{views, written};
 use kube::api::PropagationPolicy;
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use crate::context::{Context, Subject};
 use crate::kind::Kind;
 use crate::requests::{Refusal, version_of};
 use crate::routes::Routing;
+use crate::writes::Writes;
 
 /// Carries out the actions of one pass.
 pub(crate) struct Performing<'p> {
@@ -48,14 +48,14 @@ impl<'p> Performing<'p> {
 
     /// Performs one action.
     pub(crate) async fn perform(&mut self, action: &Action) -> Outcome {
+        let writes = Writes::new(self.context, self.subject);
+        let delete = |kind, target| writes.delete(kind, target, PropagationPolicy::Background);
         match action {
-            Action::CreateReplicaSet(new) => self.create_replica_set(new).await,
+            Action::CreateReplicaSet(new) => writes.create_replica_set(new).await,
             Action::UpdateReplicaSet { target, change } => {
-                let patch = written::replica_set_change(change);
-                let object = self.merge(&Kind::ReplicaSet, target, patch).await?;
-                Ok(Done::ReplicaSet(Box::new(views::replica_set(&object))))
+                writes.update_replica_set(target, change).await
             }
-            Action::DeleteReplicaSet { target } => self.delete(&Kind::ReplicaSet, target).await,
+            Action::DeleteReplicaSet { target } => delete(&Kind::ReplicaSet, target).await,
             Action::AdoptReplicaSet { target, owner_uid } => {
                 self.is_still_there(&target.namespace, owner_uid).await?;
                 let owner = written::owner_reference("Rollout", self.rollout.name(), owner_uid);
@@ -71,7 +71,7 @@ impl<'p> Performing<'p> {
                 replicas,
             } => {
                 let patch = written::rollout_change(annotations, *replicas);
-                self.write(&Kind::Rollout, target, patch).await
+                writes.write(&Kind::Rollout, target, patch).await
             }
             Action::SwitchService {
                 target,
@@ -79,7 +79,7 @@ impl<'p> Performing<'p> {
                 managed_by,
             } => {
                 let patch = written::service_switch(hash, managed_by.as_deref());
-                self.write(&Kind::Service, target, patch).await
+                writes.write(&Kind::Service, target, patch).await
             }
             Action::ReleaseService { target } => release_service(self.context, target)
                 .await
@@ -104,49 +104,23 @@ impl<'p> Performing<'p> {
                 let object = requests.merge(&Kind::Pod, target, patch).await?;
                 Ok(Done::Written(version_of(&object)))
             }
-            Action::CreateAnalysisRun(run) => self.create_run(run).await,
+            Action::CreateAnalysisRun(run) => writes.create_run(run).await,
             Action::TerminateAnalysisRun { target } => {
-                let patch = json!({"spec": {"terminate": true}});
-                self.write(&Kind::AnalysisRun, target, patch).await
+                writes.terminate(&Kind::AnalysisRun, target).await
             }
-            Action::DeleteAnalysisRun { target } => self.delete(&Kind::AnalysisRun, target).await,
+            Action::DeleteAnalysisRun { target } => delete(&Kind::AnalysisRun, target).await,
+            Action::ScaleDeployment { target, replicas } => {
+                let deployment = Kind::Workload(workload::Kind::Deployment);
+                let patch = json!({"spec": {"replicas": replicas}});
+                writes.write(&deployment, target, patch).await
+            }
+            Action::CreateExperiment(experiment) => writes.create_experiment(experiment).await,
+            Action::TerminateExperiment { target } => {
+                writes.terminate(&Kind::Experiment, target).await
+            }
+            Action::DeleteExperiment { target } => delete(&Kind::Experiment, target).await,
             _ => Err(other("a Rollout does not do that")),
         }
-    }
-
-    /// Merges a patch into an object; the caches have to show it before the next decision.
-    async fn merge(&self, kind: &Kind, target: &Target, patch: Value) -> Result<Value, Refusal> {
-        let object = self.context.requests.merge(kind, target, patch).await?;
-        self.wrote(kind, &object);
-        Ok(object)
-    }
-
-    async fn write(&self, kind: &Kind, target: &Target, patch: Value) -> Outcome {
-        let object = self.merge(kind, target, patch).await?;
-        Ok(Done::Written(version_of(&object)))
-    }
-
-    fn wrote(&self, kind: &Kind, object: &Value) {
-        let target = views::target(object);
-        let key = (target.namespace, target.name);
-        let version = &target.resource_version;
-        let caches = &self.context.caches;
-        self.context
-            .own_writes
-            .wrote(caches, self.subject, kind, key, version);
-    }
-
-    async fn delete(&self, kind: &Kind, target: &Target) -> Outcome {
-        let requests = &self.context.requests;
-        requests
-            .delete(kind, target, PropagationPolicy::Background)
-            .await?;
-        let key = (target.namespace.clone(), target.name.clone());
-        let caches = &self.context.caches;
-        self.context
-            .own_writes
-            .deleted(caches, self.subject, kind, key, &target.uid);
-        Ok(Done::Written(String::new()))
     }
 
     /// The Rollout still exists, by a live read.
@@ -173,58 +147,8 @@ impl<'p> Performing<'p> {
         let object = requests
             .merge_lists(&Kind::ReplicaSet, target, patch)
             .await?;
-        self.wrote(&Kind::ReplicaSet, &object);
+        Writes::new(self.context, self.subject).wrote(&Kind::ReplicaSet, &object);
         Ok(Done::Written(version_of(&object)))
-    }
-
-    async fn create_replica_set(&self, new: &NewReplicaSet) -> Outcome {
-        let requests = &self.context.requests;
-        let object = written::replica_set(new);
-        match requests
-            .create(&Kind::ReplicaSet, &new.namespace, object)
-            .await
-        {
-            Ok(object) => {
-                self.wrote(&Kind::ReplicaSet, &object);
-                Ok(Done::ReplicaSet(Box::new(views::replica_set(&object))))
-            }
-            Err(Refusal::Exists(message)) => {
-                let found = requests
-                    .get(&Kind::ReplicaSet, &new.namespace, &new.name)
-                    .await;
-                let found = found.ok().flatten();
-                let found = found.map(|object| Box::new(views::replica_set(&object)));
-                Err(Failure {
-                    kind: FailureKind::ReplicaSetExists(found),
-                    message,
-                })
-            }
-            Err(refusal) => Err(refusal.into()),
-        }
-    }
-
-    async fn create_run(&self, run: &AnalysisRun) -> Outcome {
-        let decoded = |object: Value| Box::new(AnalysisRun::from_json(object).0);
-        let requests = &self.context.requests;
-        match requests
-            .create(&Kind::AnalysisRun, run.namespace(), run.to_json())
-            .await
-        {
-            Ok(object) => {
-                self.wrote(&Kind::AnalysisRun, &object);
-                Ok(Done::AnalysisRun(decoded(object)))
-            }
-            Err(Refusal::Exists(message)) => {
-                let found = requests
-                    .get(&Kind::AnalysisRun, run.namespace(), run.name())
-                    .await;
-                Err(Failure {
-                    kind: FailureKind::AnalysisRunExists(found.ok().flatten().map(decoded)),
-                    message,
-                })
-            }
-            Err(refusal) => Err(refusal.into()),
-        }
     }
 }
 
@@ -256,7 +180,7 @@ pub(crate) async fn look_after_service(
     };
     let named_by = |rollouts: &[Arc<Rollout>]| {
         let rollouts = rollouts.iter().map(AsRef::as_ref);
-        crossfade_engine::rollout::release(&service.view, rollouts).is_none()
+        crossfade_engine::rollout::release(&service.view.service, rollouts).is_none()
     };
     let known = rollouts.of_namespace(&key.0).into_iter();
     let known: Vec<_> = known
@@ -274,7 +198,7 @@ pub(crate) async fn look_after_service(
     if named_by(&live) {
         return Ok(());
     }
-    let target = service.view.target.clone();
+    let target = service.view.service.target.clone();
     match release_service(context, &target).await {
         // It has changed, and is looked at again for that.
         Ok(_) | Err(Refusal::NotFound(_) | Refusal::Conflict(_)) => Ok(()),

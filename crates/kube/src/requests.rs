@@ -39,6 +39,9 @@ pub(crate) enum Refusal {
     /// Too many requests, or a disruption budget.
     #[error("{0}")]
     TooMany(String),
+    /// Understood, and not allowed or not valid.
+    #[error("{0}")]
+    Refused(String),
     /// Somebody else leads, or might.
     #[error("this controller does not lead any more")]
     NotLeading,
@@ -57,6 +60,7 @@ impl From<kube::Error> for Refusal {
             409 if status.reason == "AlreadyExists" => Self::Exists(text),
             409 => Self::Conflict(text),
             429 => Self::TooMany(text),
+            400 | 403 | 405 | 413 | 422 => Self::Refused(text),
             _ => Self::Other(text),
         }
     }
@@ -67,6 +71,7 @@ impl From<Refusal> for Failure {
         let kind = match &refusal {
             Refusal::Conflict(_) => FailureKind::Conflict,
             Refusal::NotFound(_) => FailureKind::NotFound,
+            Refusal::Refused(_) => FailureKind::Refused,
             Refusal::Exists(_) | Refusal::TooMany(_) | Refusal::NotLeading | Refusal::Other(_) => {
                 FailureKind::Other
             }

@@ -1,76 +1,99 @@
 //! The world of a Rollout in a cluster: what is observed, and one pass over it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossfade_api::analysis::{AnalysisTemplateSpec, TemplateRef};
 use crossfade_api::names::label;
 use crossfade_api::rollout_status::RolloutStatus;
-use crossfade_api::validate::unsupported;
-use crossfade_api::{AnalysisRun, FieldError, Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, Experiment, FieldError, Resource as _, Rollout};
 use crossfade_engine::action::{Action, Done, Target};
 use crossfade_engine::decision::{Event, Found};
 use crossfade_engine::pass::{Need, Pass, Standing};
-use crossfade_engine::rollout::world::{Pod, ReplicaSet, Settings, TemplateKey, World};
+use crossfade_engine::rollout::world::{Body, Pod, ReplicaSet, Settings, TemplateKey, World};
 use crossfade_engine::rollout::{self, RolloutSubject};
 use crossfade_engine::{views, written};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::cache::Key;
+use crate::caches::ReadRollout;
 use crate::context::{Context, Subject};
 use crate::kind::Kind;
+use crate::object::target;
 use crate::perform::Performing;
-use crate::referrers::Named;
-use crate::requests::version_of;
-use crate::routes;
+use crate::referrers::Looked;
+use crate::requests::Refusal;
+use crate::stuck::Passed;
+use crate::writes::Writes;
+use crate::{routes, stuck, workloads};
 
 /// Looks after a Rollout once; tells when to look again, or why that failed.
 pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration>, String> {
-    let subject = Subject::Rollout(key.clone());
-    if let Some(trouble) = context.caches.trouble(&key.0) {
-        return Err(format!("cannot be decided on: {trouble}"));
-    }
-    let standing = match context.own_writes.unseen(&context.caches, &subject) {
-        Some(unseen) => {
-            tracing::debug!(
-                namespace = key.0,
-                name = key.1,
-                "waits to see its own write of {unseen}"
-            );
-            Standing::Stale
-        }
-        None => Standing::Sound,
-    };
     let Some(entry) = context.caches.rollouts.get(&key.0, &key.1) else {
         return Ok(None);
     };
-    let (rollout, prepared) = (&entry.view.rollout, &entry.view.prepared);
-    let mut names = BTreeSet::new();
-    if !routes::are_read(context, rollout, &mut names) {
-        context.referrers.set(key, names);
+    let read = &entry.view;
+    let subject = Subject::Rollout(key.clone());
+    let mut course = Course {
+        target: target(&read.rollout.metadata),
+        status: None,
+        refused: None,
+    };
+    let outcome = look_after(context, &subject, read, &mut course).await;
+    let status = course.status.as_ref().unwrap_or(&read.rollout.status);
+    let passed = Passed {
+        kind: Kind::Rollout,
+        target: &course.target,
+        conditions: Some(&status.conditions),
+        refused: course.refused.as_deref(),
+        failed: outcome.is_err(),
+    };
+    stuck::tell(context, &subject, passed).await;
+    outcome
+}
+
+/// What a pass has come to so far.
+struct Course {
+    /// The Rollout, in the version that was written last.
+    target: Target,
+    /// The status that was recorded, if one was.
+    status: Option<RolloutStatus>,
+    /// What the API server has refused.
+    refused: Option<String>,
+}
+
+async fn look_after(
+    context: &Context,
+    subject: &Subject,
+    read: &ReadRollout,
+    course: &mut Course,
+) -> Result<Option<Duration>, String> {
+    let rollout = &read.rollout;
+    if let Some(trouble) = context.caches.trouble(rollout.namespace()) {
+        course.refused = trouble.denied.then(|| trouble.why.clone());
+        return Err(format!("cannot be decided on: {}", trouble.why));
+    }
+    let standing = context.standing(subject);
+    let mut looked = Looked::default();
+    let workload_is_read = workloads::is_read(context, rollout, &mut looked);
+    if !routes::are_read(context, rollout, &mut looked.names) || !workload_is_read {
+        context.names(subject, looked.names);
         // Whoever reads them wakes the Rollout.
         return Ok(None);
     }
-    let Some(world) = observe(context, rollout, prepared, &mut names).await? else {
-        return Ok(None);
-    };
-    for (kind, key) in context.referrers.set(key, names) {
-        if kind == Kind::Service {
-            let service = Subject::Service(key);
-            context
-                .releases
-                .add(service, crate::queue::Priority::Ordinary);
-        }
-    }
-    let now = Timestamp::now();
-    let target = target(rollout);
+    let world = observe(context, read, &mut looked).await;
+    course.refused = looked.denied;
+    context.names(subject, looked.names);
+    let world = world?;
+    let seen_as = course.target.clone();
     if rollout.status == RolloutStatus::default() && standing == Standing::Sound {
-        context.tell(&Kind::Rollout, &target, vec![first_seen(&target)]);
+        context.tell(&Kind::Rollout, &seen_as, vec![first_seen(&seen_as)]);
     }
-    let mut performing = Performing::new(context, &subject, rollout);
-    let mut pass = Pass::<RolloutSubject>::start(world, standing, now);
-    let mut recorded_on = target.clone();
+    let mut performing = Performing::new(context, subject, rollout);
+    let mut pass = Pass::<RolloutSubject>::start(world, standing, Timestamp::now());
     while let Some(need) = pass.need() {
         match need {
             Need::Perform(actions) => {
@@ -84,38 +107,70 @@ pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration
                     if let (Action::UpdateRollout { .. }, Ok(Done::Written(version))) =
                         (action, &outcome)
                     {
-                        recorded_on.resource_version.clone_from(version);
+                        course.target.resource_version.clone_from(version);
                     }
                     outcomes.push(outcome);
                 }
                 pass.performed(outcomes);
             }
             Need::Record(status, events) => {
-                let stored = match &status {
-                    Some(status) => {
-                        record(context, &subject, &recorded_on, &rollout.status, status).await
-                    }
-                    None => Ok(()),
-                };
+                let stored = record(context, subject, rollout, course, status).await;
                 if stored.is_ok() {
-                    context.follow(&target.uid, status.as_ref().unwrap_or(&rollout.status));
-                    context.tell(&Kind::Rollout, &target, events);
+                    let status = course.status.as_ref().unwrap_or(&rollout.status);
+                    context.follow(&seen_as.uid, status);
+                    context.tell(&Kind::Rollout, &seen_as, events);
                 }
                 pass.recorded(stored);
             }
         }
     }
-    context.settle(&subject, pass.ended())
+    if course.refused.is_none() {
+        course.refused = stuck::refused(pass.evidence());
+    }
+    context.settle(subject, pass.ended())
+}
+
+/// Stores a status, as the difference to the one that was observed.
+async fn record(
+    context: &Context,
+    subject: &Subject,
+    rollout: &Rollout,
+    course: &mut Course,
+    status: Option<RolloutStatus>,
+) -> Result<(), String> {
+    let patch = status
+        .as_ref()
+        .and_then(|status| written::rollout_status(&rollout.status, status));
+    let writes = Writes::new(context, subject);
+    match writes.record(&Kind::Rollout, &course.target, patch).await {
+        Ok(version) => {
+            course.target.resource_version = version;
+            course.status = status;
+            Ok(())
+        }
+        Err(refusal) => {
+            if let Refusal::Refused(why) = &refusal {
+                course.refused = Some(why.clone());
+            }
+            Err(unwritten(&refusal))
+        }
+    }
+}
+
+/// Why a status is not stored.
+pub(crate) fn unwritten(refusal: &Refusal) -> String {
+    format!("the status could not be written: {refusal}")
 }
 
 /// A Rollout with what is around it, as far as the caches know. Nothing is asked of the API server but pods, for the few Rollouts whose pods are
-/// looked at one by one. The names of all that was looked at are added to `names`.
+/// looked at one by one. What it was looked at is added to `looked`.
 async fn observe(
     context: &Context,
-    rollout: &Arc<Rollout>,
-    prepared: &Arc<rollout::prepared::Prepared>,
-    names: &mut BTreeSet<Named>,
-) -> Result<Option<World>, String> {
+    read: &ReadRollout,
+    looked: &mut Looked,
+) -> Result<World, String> {
+    let (rollout, workload, prepared) = workloads::resolve(context, read, looked).await?;
+    let rollout = &rollout;
     let caches = &context.caches;
     let namespace = rollout.namespace();
     let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
@@ -123,14 +178,17 @@ async fn observe(
     let mut services = BTreeMap::new();
     for service in rollout::named_services(rollout) {
         let key = (namespace.to_owned(), service.to_owned());
-        names.insert((Kind::Service, key));
-        let found = match caches.services.get(namespace, service) {
-            Some(entry) => Found::Found(entry.view.clone()),
-            None => absent("services", caches.services.trouble(namespace)),
+        looked.names.insert((Kind::Service, key));
+        let found = if let Some(entry) = caches.services.get(namespace, service) {
+            Found::Found(entry.view.service.clone())
+        } else {
+            let trouble = caches.services.trouble(namespace);
+            looked.absent(trouble.map(|trouble| trouble.of("services")))
         };
         services.insert(service.to_owned(), found);
     }
-    let (templates, unread) = templates(context, rollout, names);
+    let named = rollout::named_templates(rollout);
+    let (templates, unread) = templates(context, namespace, named, looked);
     let mut runs: Vec<Arc<AnalysisRun>> = caches
         .runs
         .owned(namespace, uid)
@@ -144,30 +202,45 @@ async fn observe(
         };
         key(right).cmp(&key(left))
     });
+    if has_experiments(rollout)
+        && let Some(trouble) = caches.experiments.trouble(namespace)
+    {
+        let trouble = trouble.of("experiments");
+        looked.absent::<()>(Some(trouble.clone()));
+        return Err(trouble.why);
+    }
+    let mut experiments: Vec<Arc<Experiment>> = caches
+        .experiments
+        .owned(namespace, uid)
+        .iter()
+        .map(|entry| Arc::clone(&entry.view.experiment))
+        .collect();
+    experiments.sort_by_key(|experiment| {
+        let created = experiment.metadata.creation_timestamp.as_ref();
+        Reverse((created.map(|time| time.0), experiment.name().to_owned()))
+    });
+    let bodies = if needs_bodies(rollout, &experiments) {
+        bodies(context, namespace, uid, &replica_sets).await?
+    } else {
+        BTreeMap::new()
+    };
     let pods = if rollout::needs_pods(rollout, &replica_sets) {
         pods(context, namespace, uid, &replica_sets).await?
     } else {
         Vec::new()
     };
     let mut world = World {
-        references: routes::references(context, rollout),
+        references: routes::references(context, rollout, looked),
         rollout: Arc::clone(rollout),
-        // A clear fault, until the objects that are referred to are watched.
-        workload: rollout::workload::resolve(rollout, |_, _| {
-            Found::Unreadable(
-                "workloadRef is not supported on a cluster yet; put the template under spec.template"
-                    .to_owned(),
-            )
-        })
-        .1,
-        prepared: Arc::clone(prepared),
+        workload,
+        prepared,
         replica_sets,
         services,
         templates,
         unread,
         runs,
-        experiments: Vec::new(),
-        bodies: BTreeMap::new(),
+        experiments,
+        bodies,
         routers: routes::routers(context, rollout),
         pods,
         faults: Arc::new([]),
@@ -175,32 +248,23 @@ async fn observe(
         gates: Vec::new(),
         settings: Settings::default(),
     };
-    let mut faults = world.find_faults().to_vec();
-    faults.extend(unsupported::experiments(rollout));
-    world.faults = faults.into();
-    Ok(Some(world))
-}
-
-/// What is not in a cache is missing, unless the cache has not been read.
-fn absent<T>(what: &str, trouble: Option<String>) -> Found<T> {
-    trouble.map_or(Found::Missing, |trouble| {
-        Found::Unreadable(format!("{what}: {trouble}"))
-    })
+    world.faults = world.find_faults();
+    Ok(world)
 }
 
 type Templates = BTreeMap<TemplateKey, Found<Arc<AnalysisTemplateSpec>>>;
 
-/// The templates that a Rollout names, and those that they name in turn; and what could not be read of them.
-fn templates(
+/// The templates that are named, and those that they name in turn; and what could not be read of them.
+pub(crate) fn templates(
     context: &Context,
-    rollout: &Rollout,
-    names: &mut BTreeSet<Named>,
+    namespace: &str,
+    mut open: Vec<TemplateKey>,
+    looked: &mut Looked,
 ) -> (Templates, BTreeMap<TemplateKey, Vec<FieldError>>) {
     let key = |reference: &TemplateRef| TemplateKey {
         cluster_scope: reference.is_cluster_scope(),
         name: reference.template_name.clone(),
     };
-    let mut open: Vec<TemplateKey> = rollout::named_templates(rollout);
     let (mut found, mut unread) = (BTreeMap::new(), BTreeMap::new());
     while let Some(wanted) = open.pop() {
         if found.contains_key(&wanted) {
@@ -213,16 +277,15 @@ fn templates(
                 "",
             )
         } else {
-            (
-                Kind::AnalysisTemplate,
-                &context.caches.templates,
-                rollout.namespace(),
-            )
+            (Kind::AnalysisTemplate, &context.caches.templates, namespace)
         };
         let plural = kind.resource().plural;
-        names.insert((kind, (namespace.to_owned(), wanted.name.clone())));
+        let name = (namespace.to_owned(), wanted.name.clone());
+        looked.names.insert((kind, name));
         let Some(entry) = cache.get(namespace, &wanted.name) else {
-            found.insert(wanted, absent(&plural, cache.trouble(namespace)));
+            let trouble = cache.trouble(namespace);
+            let trouble = trouble.map(|trouble| trouble.of(&plural));
+            found.insert(wanted, looked.absent(trouble));
             continue;
         };
         let template = &entry.view;
@@ -235,6 +298,39 @@ fn templates(
     (found, unread)
 }
 
+/// Some step of a Rollout is an Experiment.
+fn has_experiments(rollout: &Rollout) -> bool {
+    let canary = rollout.spec.strategy.canary.iter();
+    let mut steps = canary.flat_map(|canary| &canary.steps);
+    steps.any(|step| step.experiment.is_some())
+}
+
+/// A Rollout is about to start an Experiment.
+fn needs_bodies(rollout: &Rollout, experiments: &[Arc<Experiment>]) -> bool {
+    let current = rollout.status.canary.current_experiment.as_str();
+    let mut known = experiments.iter();
+    rollout::needs_bodies(rollout) && !known.any(|experiment| experiment.name() == current)
+}
+
+/// What the versions of a Rollout are made of, by the names of their ReplicaSets.
+async fn bodies(
+    context: &Context,
+    namespace: &str,
+    uid: &str,
+    replica_sets: &[ReplicaSet],
+) -> Result<BTreeMap<String, Body>, String> {
+    let listed = of_versions(context, &Kind::ReplicaSet, namespace, uid, replica_sets).await?;
+    let body = |set: &Value| {
+        let part = |pointer| set.pointer(pointer).cloned().unwrap_or_default();
+        let body = Body {
+            selector: part("/spec/selector"),
+            template: part("/spec/template"),
+        };
+        (views::text(set, "/metadata/name").to_owned(), body)
+    };
+    Ok(listed.iter().map(body).collect())
+}
+
 /// The pods of a Rollout, as they are now.
 async fn pods(
     context: &Context,
@@ -242,68 +338,37 @@ async fn pods(
     uid: &str,
     replica_sets: &[ReplicaSet],
 ) -> Result<Vec<Pod>, String> {
-    let own: Vec<&ReplicaSet> = replica_sets
-        .iter()
-        .filter(|set| set.controller.as_deref() == Some(uid))
-        .collect();
+    let listed = of_versions(context, &Kind::Pod, namespace, uid, replica_sets).await?;
+    let own = |pod: &Pod| {
+        let mut sets = replica_sets.iter();
+        sets.any(|set| is_own(set, uid) && pod.controller.as_ref() == Some(&set.target.uid))
+    };
+    Ok(listed.iter().map(views::pod).filter(own).collect())
+}
+
+fn is_own(set: &ReplicaSet, uid: &str) -> bool {
+    set.controller.as_deref() == Some(uid)
+}
+
+/// The objects of a kind that carry the hash of one of a Rollout's versions, as they are now.
+async fn of_versions(
+    context: &Context,
+    kind: &Kind,
+    namespace: &str,
+    uid: &str,
+    replica_sets: &[ReplicaSet],
+) -> Result<Vec<Value>, String> {
+    let own = replica_sets.iter().filter(|set| is_own(set, uid));
     let hashes: Vec<&str> = own
-        .iter()
-        .map(|set| set.hash())
+        .map(ReplicaSet::hash)
         .filter(|hash| !hash.is_empty())
         .collect();
     if hashes.is_empty() {
         return Ok(Vec::new());
     }
     let selector = format!("{} in ({})", label::POD_HASH, hashes.join(","));
-    let listed = context
-        .requests
-        .list(&Kind::Pod, namespace, &selector)
-        .await;
-    let listed = listed.map_err(|why| format!("pods: {why}"))?;
-    let pods = listed.iter().map(views::pod);
-    let is_own = |pod: &Pod| {
-        own.iter()
-            .any(|set| pod.controller.as_ref() == Some(&set.target.uid))
-    };
-    Ok(pods.filter(is_own).collect())
-}
-
-/// Stores a status, as the difference to the one that was observed.
-async fn record(
-    context: &Context,
-    subject: &Subject,
-    target: &Target,
-    before: &RolloutStatus,
-    after: &RolloutStatus,
-) -> Result<(), String> {
-    let Some(patch) = written::rollout_status(before, after) else {
-        return Ok(());
-    };
-    let stored = context
-        .requests
-        .merge_status(&Kind::Rollout, target, patch)
-        .await;
-    let stored = stored.map_err(|why| format!("the status could not be written: {why}"))?;
-    let key = (target.namespace.clone(), target.name.clone());
-    let version = version_of(&stored);
-    context
-        .own_writes
-        .wrote(&context.caches, subject, &Kind::Rollout, key, &version);
-    Ok(())
-}
-
-/// Which Rollout this is, and in which version.
-pub(crate) fn target(rollout: &Rollout) -> Target {
-    Target {
-        namespace: rollout.namespace().to_owned(),
-        name: rollout.name().to_owned(),
-        uid: rollout.metadata.uid.clone().unwrap_or_default(),
-        resource_version: rollout
-            .metadata
-            .resource_version
-            .clone()
-            .unwrap_or_default(),
-    }
+    let listed = context.requests.list(kind, namespace, &selector).await;
+    listed.map_err(|why| format!("{}: {why}", kind.resource().plural))
 }
 
 /// What other tools wait for as the first word about a Rollout.

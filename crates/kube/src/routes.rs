@@ -10,7 +10,7 @@ use crossfade_api::split::Split;
 use crossfade_api::validate::references::RouterKind;
 use crossfade_api::words::PodHash;
 use crossfade_api::{FieldError, Resource as _, Rollout};
-use crossfade_engine::action::{Done, Failure, Outcome, Target};
+use crossfade_engine::action::{Done, Failure, FailureKind, Outcome, Target};
 use crossfade_engine::decision::{Event, Found};
 use crossfade_engine::rollout;
 use crossfade_engine::rollout::world::Router as Configured;
@@ -20,13 +20,14 @@ use crossfade_traffic::{
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::cache::Key;
 use crate::context::{Context, Subject};
 use crate::kind::Kind;
 use crate::perform::other;
-use crate::referrers::Named;
+use crate::referrers::{Looked, Named};
 use crate::requests::{Refusal, version_of};
 
-/// Which kinds of router objects are watched, and which should be.
+/// Which kinds are watched because some Rollout names one of them, and which should be.
 #[derive(Default)]
 pub(crate) struct Watched {
     state: Mutex<(BTreeSet<Kind>, Vec<Kind>)>,
@@ -35,7 +36,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// A Rollout needs this kind.
-    fn want(&self, kind: &Kind) {
+    pub(crate) fn want(&self, kind: &Kind) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.0.insert(kind.clone()) {
             state.1.push(kind.clone());
@@ -163,6 +164,7 @@ pub(crate) fn are_read(context: &Context, rollout: &Rollout, names: &mut BTreeSe
 pub(crate) fn references(
     context: &Context,
     rollout: &Rollout,
+    looked: &mut Looked,
 ) -> BTreeMap<(RouterKind, String, String), Found<Arc<Value>>> {
     let objects = needs(context, rollout)
         .into_iter()
@@ -179,11 +181,12 @@ pub(crate) fn references(
                 _ => return None,
             };
             let cache = context.caches.routed(&kind_of(&object.kind));
-            let found = match cache.get(&object.namespace, &object.name) {
-                Some(entry) => Found::Found(Arc::clone(&entry.view.0)),
-                None => cache
-                    .trouble(&object.namespace)
-                    .map_or(Found::Missing, Found::Unreadable),
+            let found = if let Some(entry) = cache.get(&object.namespace, &object.name) {
+                Found::Found(Arc::clone(&entry.view.0))
+            } else {
+                let trouble = cache.trouble(&object.namespace);
+                let plural = &object.kind.plural;
+                looked.absent(trouble.map(|trouble| trouble.of(plural)))
             };
             Some(((kind, object.namespace, object.name), found))
         })
@@ -206,6 +209,51 @@ pub(crate) fn routers(context: &Context, rollout: &Rollout) -> Vec<Configured> {
             kind,
         })
         .collect()
+}
+
+/// Whether a Rollout's routers use this object.
+fn uses(context: &Context, rollout: &Rollout, kind: &Kind, key: &Key) -> bool {
+    let is_going = rollout.metadata.deletion_timestamp.is_some();
+    let needs = needs(context, rollout);
+    let mut objects = needs.iter().filter(|need| matches!(need, Need::Object(_)));
+    !is_going && objects.any(|need| named(need) == (kind.clone(), key.clone()))
+}
+
+/// Looks after an object that names a Rollout as its manager: lets it go when that Rollout does not use it any more.
+pub(crate) async fn look_after(context: &Context, kind: &Kind, key: &Key) -> Result<(), String> {
+    let cache = context.caches.routed(kind);
+    let Some(entry) = cache.get(&key.0, &key.1) else {
+        return Ok(());
+    };
+    let Some(manager) = entry.view.manager() else {
+        return Ok(());
+    };
+    let rollouts = &context.caches.rollouts;
+    // Who is not known might use it.
+    if rollouts.trouble(&key.0).is_some() {
+        return Ok(());
+    }
+    let known = rollouts.get(&key.0, manager);
+    if known.is_some_and(|known| uses(context, &known.view.rollout, kind, key)) {
+        return Ok(());
+    }
+    // Another controller's Rollout is not in the cache, and just as good a reason.
+    let live = context.requests.get(&Kind::Rollout, &key.0, manager).await;
+    let live = live.map_err(|why| why.to_string())?;
+    let live = live.map(|live| Rollout::from_json(live).0);
+    if live.is_some_and(|live| uses(context, &live, kind, key)) {
+        return Ok(());
+    }
+    let Some(patch) = crossfade_traffic::release_destination_rule(&entry.view.0) else {
+        return Ok(());
+    };
+    let target = crossfade_engine::views::target(&entry.view.0);
+    let requests = &context.requests;
+    match requests.patch_by_pointers(kind, &target, patch).await {
+        // It has changed, and is looked at again for that.
+        Ok(_) | Err(Refusal::NotFound(_) | Refusal::Conflict(_)) => Ok(()),
+        Err(refusal) => Err(refusal.to_string()),
+    }
 }
 
 /// Carries out what a pass wants of its routers.
@@ -274,7 +322,10 @@ impl<'p> Routing<'p> {
         }
         match (failed, plan.waits) {
             (Some(failure), _) => Err(failure),
-            (None, Some(wait)) => Err(other(wait)),
+            (None, Some(message)) => Err(Failure {
+                kind: FailureKind::NotYet,
+                message,
+            }),
             (None, None) => Ok(Done::Written(String::new())),
         }
     }
@@ -392,7 +443,7 @@ impl<'p> Routing<'p> {
             done: true,
             for_owner: false,
         });
-        let target = crate::rollouts::target(self.rollout);
+        let target = crate::object::target(&self.rollout.metadata);
         self.context.tell(&Kind::Rollout, &target, events.collect());
     }
 }

@@ -1,69 +1,105 @@
 //! The world of an AnalysisRun in a cluster: what is observed, one pass over it, and its actions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossfade_api::analysis_run::AnalysisRunStatus;
 use crossfade_api::{AnalysisRun, Resource as _, substitute};
-use crossfade_engine::action::{Action, Done, Failure, FailureKind, NewJob, Outcome, Target};
+use crossfade_engine::action::{Action, Done, Failure, FailureKind, NewJob, Outcome};
 use crossfade_engine::analysis::AnalysisRunSubject;
 use crossfade_engine::analysis::world::World;
-use crossfade_engine::pass::{Need, Pass, Standing};
+use crossfade_engine::pass::{Need, Pass};
 use crossfade_engine::{views, written};
 use jiff::Timestamp;
 use kube::api::PropagationPolicy;
+use serde_json::Value;
 
 use crate::cache::Key;
 use crate::context::{Context, Subject};
 use crate::kind::Kind;
 use crate::measuring::{self, NoValues};
+use crate::object::target;
 use crate::perform::other;
 use crate::requests::{Refusal, version_of};
+use crate::rollouts::unwritten;
+use crate::stuck::{self, Passed};
+use crate::writes::Writes;
 
 /// Where a measurement keeps the name of its Job.
 const JOB_NAME: &str = "job-name";
 
 /// Looks after an AnalysisRun once; tells when to look again, or why that failed.
 pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration>, String> {
-    let subject = Subject::AnalysisRun(key.clone());
-    let standing = match context.own_writes.unseen(&context.caches, &subject) {
-        Some(_) => Standing::Stale,
-        None => Standing::Sound,
-    };
-    let Some(world) = observe(context, key).await? else {
+    let Some(entry) = context.caches.runs.get(&key.0, &key.1) else {
         return Ok(None);
     };
-    let run = std::sync::Arc::clone(&world.run);
-    let target = target(&run);
+    let run = &entry.view.run;
+    let subject = Subject::AnalysisRun(key.clone());
+    let mut refused = None;
+    let outcome = look_after(context, &subject, run, &mut refused).await;
+    let passed = Passed {
+        kind: Kind::AnalysisRun,
+        target: &target(&run.metadata),
+        conditions: None,
+        refused: refused.as_deref(),
+        failed: outcome.is_err(),
+    };
+    stuck::tell(context, &subject, passed).await;
+    outcome
+}
+
+async fn look_after(
+    context: &Context,
+    subject: &Subject,
+    run: &Arc<AnalysisRun>,
+    refused: &mut Option<String>,
+) -> Result<Option<Duration>, String> {
+    let namespace = run.namespace();
+    let measures_by_job = run
+        .spec
+        .metrics
+        .iter()
+        .any(|one| one.provider.job.is_some());
+    if let Some(trouble) = context.caches.jobs.trouble(namespace)
+        && measures_by_job
+    {
+        let trouble = trouble.of("jobs");
+        *refused = trouble.denied.then(|| trouble.why.clone());
+        return Err(format!("cannot be decided on: {}", trouble.why));
+    }
+    let standing = context.standing(subject);
+    let world = observe(context, run).await?;
+    let target = target(&run.metadata);
     let now = Timestamp::now();
     let mut pass = Pass::<AnalysisRunSubject>::start(world, standing, now);
     while let Some(need) = pass.need() {
         match need {
             Need::Perform(actions) => {
-                let outcomes = perform(context, &subject, &actions, now).await;
+                let outcomes = perform(context, subject, &actions, now).await;
                 pass.performed(outcomes);
             }
             Need::Record(status, events) => {
-                let stored = match &status {
-                    Some(status) => record(context, &subject, &target, &run.status, status).await,
-                    None => Ok(()),
-                };
+                let patch = status.and_then(|status| written::run_status(&run.status, &status));
+                let writes = Writes::new(context, subject);
+                let stored = writes.record(&Kind::AnalysisRun, &target, patch).await;
+                if let Err(Refusal::Refused(why)) = &stored {
+                    *refused = Some(why.clone());
+                }
                 if stored.is_ok() {
                     context.tell(&Kind::AnalysisRun, &target, events);
                 }
-                pass.recorded(stored);
+                pass.recorded(stored.map(drop).map_err(|refusal| unwritten(&refusal)));
             }
         }
     }
-    context.settle(&subject, pass.ended())
+    if refused.is_none() {
+        *refused = stuck::refused(pass.evidence());
+    }
+    context.settle(subject, pass.ended())
 }
 
 /// An AnalysisRun with its Jobs. A Job that a measurement waits for and no cache knows is looked for at the API server: that it is gone is an answer.
-async fn observe(context: &Context, key: &Key) -> Result<Option<World>, String> {
-    let (namespace, name) = (key.0.as_str(), key.1.as_str());
-    let Some(entry) = context.caches.runs.get(namespace, name) else {
-        return Ok(None);
-    };
-    let run = std::sync::Arc::clone(&entry.view.run);
+async fn observe(context: &Context, run: &Arc<AnalysisRun>) -> Result<World, String> {
+    let namespace = run.namespace();
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
     let mut jobs = context.caches.jobs_of(namespace, uid);
     let awaited = run.status.metric_results.iter().filter_map(|result| {
@@ -81,11 +117,11 @@ async fn observe(context: &Context, key: &Key) -> Result<Option<World>, String> 
             jobs.insert(job.clone(), views::job(&found, std::iter::empty()));
         }
     }
-    Ok(Some(World {
-        run,
+    Ok(World {
+        run: Arc::clone(run),
         jobs,
         job_namespace: None,
-    }))
+    })
 }
 
 /// Performs actions in order; measurements that stand next to one another are taken side by side.
@@ -115,6 +151,7 @@ async fn perform_one(
     action: &Action,
     now: Timestamp,
 ) -> Outcome {
+    let writes = Writes::new(context, subject);
     match action {
         Action::Measure(request) => {
             let measured = context
@@ -123,49 +160,22 @@ async fn perform_one(
                 .await;
             Ok(Done::Measured(Box::new(measured)))
         }
-        Action::CreateJob(job) => create_job(context, subject, job).await,
+        Action::CreateJob(job) => create_job(context, writes, job).await,
         // Nobody else's change of it makes a Job worth keeping.
         Action::DeleteJob { target } => {
-            delete(
-                context,
-                subject,
-                &Kind::Job,
-                target,
-                PropagationPolicy::Foreground,
-            )
-            .await
+            let pods_too = PropagationPolicy::Foreground;
+            writes.delete(&Kind::Job, target, pods_too).await
         }
         Action::DeleteAnalysisRun { target } => {
-            delete(
-                context,
-                subject,
-                &Kind::AnalysisRun,
-                target,
-                PropagationPolicy::Background,
-            )
-            .await
+            let jobs_later = PropagationPolicy::Background;
+            writes.delete(&Kind::AnalysisRun, target, jobs_later).await
         }
         _ => Err(other("an AnalysisRun does not do that")),
     }
 }
 
-async fn delete(
-    context: &Context,
-    subject: &Subject,
-    kind: &Kind,
-    target: &Target,
-    propagation: PropagationPolicy,
-) -> Outcome {
-    context.requests.delete(kind, target, propagation).await?;
-    let key = (target.namespace.clone(), target.name.clone());
-    context
-        .own_writes
-        .deleted(&context.caches, subject, kind, key, &target.uid);
-    Ok(Done::Written(String::new()))
-}
-
 /// Creates the Job of a measurement: its arguments put in, marked as belonging to its run.
-async fn create_job(context: &Context, subject: &Subject, new: &NewJob) -> Outcome {
+async fn create_job(context: &Context, writes: Writes<'_>, new: &NewJob) -> Outcome {
     let unresolved = |message: String| Failure {
         kind: FailureKind::Unresolved,
         message,
@@ -180,59 +190,12 @@ async fn create_job(context: &Context, subject: &Subject, new: &NewJob) -> Outco
     let Some(object) = written::job(new, &metric) else {
         return Err(other("the metric is no Job"));
     };
-    let requests = &context.requests;
-    match requests.create(&Kind::Job, &new.namespace, object).await {
-        Ok(object) => {
-            let key = (new.namespace.clone(), new.name.clone());
-            let version = version_of(&object);
-            context
-                .own_writes
-                .wrote(&context.caches, subject, &Kind::Job, key, &version);
-            Ok(Done::Written(version))
-        }
-        Err(Refusal::Exists(message)) => {
-            let found = requests.get(&Kind::Job, &new.namespace, &new.name).await;
-            let found = found.ok().flatten();
-            let view = found.map(|job| Box::new(views::job(&job, std::iter::empty())));
-            Err(Failure {
-                kind: FailureKind::JobExists(view),
-                message,
-            })
-        }
-        Err(refusal) => Err(other(redactor.message(&refusal.to_string()))),
-    }
-}
-
-/// Stores a status, as the difference to the one that was observed.
-async fn record(
-    context: &Context,
-    subject: &Subject,
-    target: &Target,
-    before: &AnalysisRunStatus,
-    after: &AnalysisRunStatus,
-) -> Result<(), String> {
-    let Some(patch) = written::run_status(before, after) else {
-        return Ok(());
-    };
-    let stored = context
-        .requests
-        .merge_status(&Kind::AnalysisRun, target, patch)
-        .await;
-    let stored = stored.map_err(|why| format!("the status could not be written: {why}"))?;
-    let key = (target.namespace.clone(), target.name.clone());
-    let version = version_of(&stored);
-    context
-        .own_writes
-        .wrote(&context.caches, subject, &Kind::AnalysisRun, key, &version);
-    Ok(())
-}
-
-/// Which AnalysisRun this is, and in which version.
-fn target(run: &AnalysisRun) -> Target {
-    Target {
-        namespace: run.namespace().to_owned(),
-        name: run.name().to_owned(),
-        uid: run.metadata.uid.clone().unwrap_or_default(),
-        resource_version: run.metadata.resource_version.clone().unwrap_or_default(),
-    }
+    let view = |job: Value| Box::new(views::job(&job, std::iter::empty()));
+    let exists = |there: Option<Value>| FailureKind::JobExists(there.map(view));
+    let made = writes.create(&Kind::Job, object, exists).await;
+    let made = made.map_err(|failure| Failure {
+        message: redactor.message(&failure.message),
+        ..failure
+    });
+    Ok(Done::Written(version_of(&made?)))
 }

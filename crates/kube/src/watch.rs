@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kube::runtime::watcher::{self, Event};
 
-use crate::cache::{Cache, Change, View};
+use crate::cache::{Cache, Change, Trouble, View};
 use crate::kind::Kind;
 use crate::requests::Requests;
 
@@ -34,51 +34,77 @@ pub(crate) async fn watch<T: View>(
         ..watcher::Config::default()
     };
     let mut wait = FIRST_WAIT;
-    let mut listed = Vec::new();
-    let mut events = pin!(watcher::watcher(requests.api(&kind, &scope), config));
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => {
-                cache.begin(&scope);
-                listed.clear();
+    let mut troubled = false;
+    loop {
+        let mut listed = Vec::new();
+        let mut events = pin!(watcher::watcher(
+            requests.api(&kind, &scope),
+            config.clone()
+        ));
+        while let Some(event) = events.next().await {
+            if troubled && matches!(event, Ok(Event::Apply(_) | Event::Delete(_))) {
+                cache.recover(&scope);
+                troubled = false;
             }
-            Ok(Event::InitApply(object)) => listed.push(cache.listed(&scope, object)),
-            Ok(Event::InitDone) => {
-                let gone = cache.complete(&scope);
-                settled();
-                listed
-                    .drain(..)
-                    .chain(gone)
-                    .for_each(|change| changed(&change));
-                wait = FIRST_WAIT;
-            }
-            Ok(Event::Apply(object)) => {
-                changed(&cache.put(object));
-                wait = FIRST_WAIT;
-            }
-            Ok(Event::Delete(object)) => changed(&cache.remove(&object)),
-            Err(error) => {
-                let plural = kind.resource().plural;
-                tracing::warn!(kind = plural, namespace = scope, "cannot watch: {error}");
-                if is_unknown(&error) {
-                    // Nobody can have such objects.
-                    cache.complete(&scope).iter().for_each(&changed);
-                } else {
-                    cache.fail(&scope, error.to_string());
+            match event {
+                Ok(Event::Init) => {
+                    cache.begin(&scope);
+                    listed.clear();
                 }
-                settled();
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
+                Ok(Event::InitApply(object)) => listed.push(cache.listed(&scope, object)),
+                Ok(Event::InitDone) => {
+                    let gone = cache.complete(&scope);
+                    settled();
+                    listed
+                        .drain(..)
+                        .chain(gone)
+                        .for_each(|change| changed(&change));
+                    wait = FIRST_WAIT;
+                }
+                Ok(Event::Apply(object)) => {
+                    changed(&cache.put(object));
+                    wait = FIRST_WAIT;
+                }
+                Ok(Event::Delete(object)) => changed(&cache.remove(&object)),
+                Err(error) => {
+                    let code = refused_with(&error);
+                    let trouble = Trouble {
+                        why: error.to_string(),
+                        denied: matches!(code, Some(401 | 403)),
+                    };
+                    let denied = trouble.denied;
+                    troubled = true;
+                    let is_news = cache.fail(&scope, trouble);
+                    if is_news {
+                        let plural = kind.resource().plural;
+                        tracing::warn!(kind = plural, namespace = scope, "cannot watch: {error}");
+                    }
+                    if code == Some(404) {
+                        // The API server knows no such kind, so nobody has such objects.
+                        cache.lack(&scope).iter().for_each(&changed);
+                    }
+                    if is_news {
+                        settled();
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                    if denied {
+                        // What may be read again one day is listed anew then.
+                        break;
+                    }
+                }
             }
         }
     }
 }
 
-/// The API server knows no such kind.
-fn is_unknown(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchStartFailed};
-    let (InitialListFailed(cause) | WatchStartFailed(cause)) = error else {
-        return false;
-    };
-    matches!(cause, kube::Error::Api(status) if status.code == 404)
+/// The status with which the API server refuses a list or a watch.
+fn refused_with(error: &watcher::Error) -> Option<u16> {
+    use watcher::Error::{InitialListFailed, WatchError, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        WatchError(status) => Some(status.code),
+        _ => None,
+    }
 }

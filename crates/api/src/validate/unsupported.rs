@@ -29,20 +29,6 @@ pub fn rollout(rollout: &Rollout) -> Vec<FieldError> {
     errors
 }
 
-/// Steps that run Experiments, for worlds that cannot run them.
-pub fn experiments(rollout: &Rollout) -> Vec<FieldError> {
-    let canary = rollout.spec.strategy.canary.iter();
-    let steps = canary.flat_map(|canary| &canary.steps).enumerate();
-    let with_experiments = steps.filter(|(_, step)| step.experiment.is_some());
-    with_experiments
-        .map(|(index, _)| {
-            let path = format!("spec.strategy.canary.steps[{index}].experiment");
-            let detail = "experiment steps cannot be run on a cluster yet; remove the step";
-            FieldError::forbidden(path, detail)
-        })
-        .collect()
-}
-
 /// What a template asks for that this version cannot do: metric providers other than prometheus, web and job.
 pub fn template(template: &AnalysisTemplateSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();

@@ -536,7 +536,10 @@ pub(super) async fn release_services(context: &Context) -> Result<(), String> {
     for object in context.objects.list(Kind::Service, None) {
         let service = views::service(&object);
         let carries_split = views::map(&object, "/metadata/annotations").contains_key(SPLIT);
-        if service.selected().is_empty() && !carries_split {
+        // The Service of an Experiment's template selects pods that no Rollout names.
+        let of_experiment =
+            views::controller(&object).is_some_and(|(kind, ..)| kind == Experiment::KIND);
+        if of_experiment || (service.selected().is_empty() && !carries_split) {
             continue;
         }
         let rollouts: Vec<Arc<Rollout>> = context

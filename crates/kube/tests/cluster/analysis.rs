@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::stage::{AnalysisRun, Stage};
 
 /// A server that answers every request with this JSON, for as long as the test runs.
-async fn server(answer: &'static str) -> SocketAddr {
+pub(crate) async fn server(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

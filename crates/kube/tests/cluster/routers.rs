@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::stage::Stage;
 
-const SERVICES: &str = "apiVersion: v1
+pub(crate) const SERVICES: &str = "apiVersion: v1
 kind: Service
 metadata: {name: stable}
 spec: {selector: {app: shop}, ports: [{port: 80}]}
@@ -143,7 +143,7 @@ fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
 }
 
 /// The objects of a kind that is defined by then.
-async fn objects(
+pub(crate) async fn objects(
     stage: &Stage,
     group: &str,
     version: &str,
@@ -164,14 +164,19 @@ async fn objects(
 }
 
 /// Waits until these weights stand at this place of an object, stable first.
-async fn until_weights(objects: &Api<DynamicObject>, name: &str, place: &str, wanted: [i64; 2]) {
+pub(crate) async fn until_weights(
+    objects: &Api<DynamicObject>,
+    name: &str,
+    place: &str,
+    wanted: &[i64],
+) {
     let stand = |object: Option<&DynamicObject>| {
         let sides = object.and_then(|object| object.data.pointer(place)?.as_array());
         let weights = sides
             .into_iter()
             .flatten()
             .map(|side| side["weight"].as_i64());
-        weights.eq(wanted.map(Some))
+        weights.eq(wanted.iter().map(|weight| Some(*weight)))
     };
     let waiting = await_condition(objects.clone(), name, stand);
     let limit = std::time::Duration::from_mins(2);
@@ -212,12 +217,12 @@ spec:
             rollout.is_paused_at(1)
         })
         .await?;
-    until_weights(&services, "web", "/spec/http/0/route", [60, 40]).await;
+    until_weights(&services, "web", "/spec/http/0/route", &[60, 40]).await;
     stage
         .change_status("shop", json!({"pauseConditions": null}))
         .await;
     stage.until_healthy("shop").await?;
-    until_weights(&services, "web", "/spec/http/0/route", [100, 0]).await;
+    until_weights(&services, "web", "/spec/http/0/route", &[100, 0]).await;
     let route = services.get("web").await.unwrap();
     assert_eq!(
         route.data["spec"]["http"][0]["timeout"], "5s",
@@ -256,11 +261,11 @@ spec:
             rollout.is_paused_at(1)
         })
         .await?;
-    until_weights(&routes, "web", "/spec/rules/0/backendRefs", [60, 40]).await;
+    until_weights(&routes, "web", "/spec/rules/0/backendRefs", &[60, 40]).await;
     stage
         .change_status("shop", json!({"pauseConditions": null}))
         .await;
     stage.until_healthy("shop").await?;
-    until_weights(&routes, "web", "/spec/rules/0/backendRefs", [100, 0]).await;
+    until_weights(&routes, "web", "/spec/rules/0/backendRefs", &[100, 0]).await;
     Ok(())
 }

@@ -65,6 +65,8 @@ kinds! {
     Rollout, "rollouts";
     /// An AnalysisRun as the API server shows it.
     AnalysisRun, "analysisruns";
+    /// An Experiment as the API server shows it.
+    Experiment, "experiments";
 }
 
 impl Rollout {
@@ -232,6 +234,16 @@ impl Stage {
             .into_iter()
             .filter(|event| event.involved_object.kind.as_deref() == Some("Rollout"));
         of_rollouts.filter_map(|event| event.reason).collect()
+    }
+
+    /// Texts of the Events about objects of a kind.
+    pub(crate) async fn told(&self, kind: &str) -> Vec<String> {
+        let events = self.namespace.api::<Event>();
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let of_kind = events
+            .into_iter()
+            .filter(|event| event.involved_object.kind.as_deref() == Some(kind));
+        of_kind.filter_map(|event| event.message).collect()
     }
 
     /// The writes that Crossfade has asked for, Events apart: verb, resource, status code.
