@@ -5,7 +5,8 @@
 //! long after a weight command the first request obeys it, under light load.
 //!
 //! Fails if the data plane passes fewer than 0.9 times HAProxy's requests, if its 99th percentile is above 1.1 times
-//! HAProxy's, or if a weight takes longer than 5 ms to be obeyed. The first two are medians of the rounds, the delay is the 95th percentile.
+//! HAProxy's, or if a weight takes longer than 5 ms to be obeyed. The first two are medians of the ratios within a round, since
+//! a machine may change its pace from one round to the next; the delay is the 95th percentile.
 //!
 //! `bench_proxy serve SOCKET STATE` is the data plane itself, built as in a release.
 
@@ -142,6 +143,9 @@ struct Report {
     /// Medians: requests a second and 99th percentile in milliseconds, in the order of the proxies.
     rates: [f64; 3],
     p99s: [f64; 3],
+    /// Medians of what a round gave, in relation to HAProxy in the same round.
+    rate_ratios: [f64; 3],
+    p99_ratios: [f64; 3],
     errors: u64,
     delay_median: Duration,
     delay_p95: Duration,
@@ -150,7 +154,13 @@ struct Report {
 
 impl Report {
     fn new(runs: &[Vec<Run>; 3], delays: &[Duration]) -> Self {
-        let [ours, ..] = runs;
+        let [ours, haproxy, _] = runs;
+        let ratios = |of: fn(&Run) -> f64| {
+            runs.each_ref().map(|runs| {
+                let rounds = runs.iter().zip(haproxy);
+                median(rounds.map(|(run, peer)| of(run) / of(peer)))
+            })
+        };
         Self {
             rates: runs
                 .each_ref()
@@ -158,6 +168,8 @@ impl Report {
             p99s: runs
                 .each_ref()
                 .map(|runs| median(runs.iter().map(|run| run.p99_ms))),
+            rate_ratios: ratios(|run| run.rate),
+            p99_ratios: ratios(|run| run.p99_ms),
             errors: ours.iter().map(|run| run.errors).sum(),
             delay_median: percentile(delays, 50),
             delay_p95: percentile(delays, 95),
@@ -166,13 +178,11 @@ impl Report {
     }
 
     fn rate_ratio(&self) -> f64 {
-        let [ours, haproxy, _] = self.rates;
-        ours / haproxy
+        self.rate_ratios[0]
     }
 
     fn p99_ratio(&self) -> f64 {
-        let [ours, haproxy, _] = self.p99s;
-        ours / haproxy
+        self.p99_ratios[0]
     }
 
     fn misses(&self) -> Vec<String> {
@@ -206,13 +216,10 @@ impl Report {
             "{:<12}{:>12}{:>10}{:>12}{:>10}",
             "", "requests/s", "ratio", "p99 ms", "ratio"
         );
-        let [_, rate, _] = self.rates;
-        let [_, p99, _] = self.p99s;
-        for (name, (rates, p99s)) in names.iter().zip(self.rates.iter().zip(&self.p99s)) {
+        for (at, name) in names.iter().enumerate() {
             println!(
-                "{name:<12}{rates:>12.0}{:>10.2}{p99s:>12.2}{:>10.2}",
-                rates / rate,
-                p99s / p99
+                "{name:<12}{:>12.0}{:>10.2}{:>12.2}{:>10.2}",
+                self.rates[at], self.rate_ratios[at], self.p99s[at], self.p99_ratios[at]
             );
         }
         println!(

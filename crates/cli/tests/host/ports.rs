@@ -148,3 +148,42 @@ async fn an_address_of_the_host_that_is_taken_is_told_with_what_to_do() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_host_that_waits_for_a_port_leaves_it_to_the_data_plane_that_was_killed_with_it() {
+    let first = Rig::started().await;
+    first.apply(&shop(&sample("v1"), CANARY, "")).await;
+    first.healthy("shop", "v1").await;
+    let own = format!("127.0.0.1:{}", service_port());
+    let second = Rig::started().await;
+    second.apply(&shop(&sample("v1"), CANARY, "")).await;
+    second.healthy("shop", "v1").await;
+    second
+        .until("the second host waits for the port", async || {
+            let events = second.events("shop").await;
+            let told = |event: &String| event.starts_with("PortTaken") && event.contains(&own);
+            events.iter().any(told).then_some(())
+        })
+        .await;
+    for _ in 0..5 {
+        let proxy = first.proxy().await.expect("it runs");
+        crate::rig::signal(proxy, rustix::process::Signal::KILL);
+        first
+            .until("the first host has its port again", async || {
+                let now = first.proxy().await.filter(|now| *now != proxy);
+                let info = first.client.info().await.ok()?;
+                let mut open = info.listeners.iter();
+                now.filter(|_| open.any(|open| open.address == own))
+            })
+            .await;
+    }
+    first.end().await;
+    second
+        .until("the second host has the port in the end", async || {
+            let info = second.client.info().await.ok()?;
+            let mut open = info.listeners.iter();
+            open.any(|open| open.address == own).then_some(())
+        })
+        .await;
+    second.end().await;
+}

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Limits,
     config::ProxyConfig,
+    pods::Pod,
     shared::Shared,
     state::Saved,
     stats::{BUCKETS, ListenerStats, PodStats, Stats},
@@ -302,8 +303,13 @@ impl Control {
         loop {
             tick.tick().await;
             let mut inner = self.inner.lock().await;
-            for pod in inner.maker.pods() {
-                pod.sweep();
+            for (number, worker) in self.shared.workers.iter().enumerate() {
+                let pods: Vec<Arc<Pod>> = inner.maker.pods().map(Arc::clone).collect();
+                worker.handle.spawn(async move {
+                    for pod in pods {
+                        pod.sweep(number);
+                    }
+                });
             }
             if !inner.failed.is_empty() {
                 self.open(&mut inner);

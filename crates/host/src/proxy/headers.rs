@@ -3,7 +3,8 @@
 //! No `Via` is added: some servers stop compressing for requests that carry one.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
+    header::{self, Entry},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -68,21 +69,20 @@ pub(super) fn take_in(head: &mut Parts, client: &Client) -> Result<Option<Header
         head.headers
             .insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let forwarded_for = if head.headers.contains_key(X_FORWARDED_FOR) {
-        let before = head.headers.get_all(X_FORWARDED_FOR).iter();
-        joined(before.chain([&client.ip]), b", ").unwrap_or_else(|| client.ip.clone())
-    } else {
-        client.ip.clone()
-    };
-    head.headers.insert(X_FORWARDED_FOR, forwarded_for);
+    match head.headers.entry(X_FORWARDED_FOR) {
+        Entry::Vacant(none) => drop(none.insert(client.ip.clone())),
+        Entry::Occupied(mut before) => {
+            let all = joined(before.iter().chain([&client.ip]), b", ");
+            before.insert(all.unwrap_or_else(|| client.ip.clone()));
+        }
+    }
     // A gateway in front of us knows better.
-    if !head.headers.contains_key(X_FORWARDED_PROTO) {
-        head.headers
-            .insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if !head.headers.contains_key(X_FORWARDED_HOST) {
-        head.headers.insert(X_FORWARDED_HOST, host.clone());
-    }
+    head.headers
+        .entry(X_FORWARDED_PROTO)
+        .or_insert(HeaderValue::from_static("http"));
+    head.headers
+        .entry(X_FORWARDED_HOST)
+        .or_insert_with(|| host.clone());
     head.headers.insert(header::HOST, host);
     Ok(upgrade)
 }
@@ -198,18 +198,18 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(tokens)
-            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .collect();
-        for name in named {
-            // A client must not take off what says where the message ends or whom it is for.
-            if name != header::CONTENT_LENGTH && name != header::HOST {
-                headers.remove(name);
-            }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        // What nearly everybody says; it names no field that is left.
+        .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .collect();
+    for name in named {
+        // A client must not take off what says where the message ends or whom it is for.
+        if name != header::CONTENT_LENGTH && name != header::HOST {
+            headers.remove(name);
         }
     }
     for name in &HOP_BY_HOP {

@@ -5,6 +5,7 @@
 //! value as long as pod name and address stay. The order that makes draining exact is in [`Lease::take`].
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -60,11 +61,8 @@ pub(super) struct Pod {
 
 #[derive(Default)]
 struct PerWorker {
-    #[expect(
-        clippy::vec_box,
-        reason = "a connection is large and moves from hand to hand with each request"
-    )]
-    idle: Mutex<Vec<Box<H1>>>,
+    /// The one that was used last stands last. In boxes, since each moves from hand to hand with a request.
+    idle: Mutex<VecDeque<Box<H1>>>,
     h2: Mutex<Option<H2Sender>>,
 }
 
@@ -149,9 +147,15 @@ impl Pod {
         }
     }
 
-    /// The idle connection that was used last.
+    /// The idle connection that has rested longest. Taken in turns they spread requests over all threads or processes of a pod
+    /// that share its port; the same few again and again would let some of these wait while others are busy.
     pub(super) fn take_idle(&self, worker: usize) -> Option<Box<H1>> {
-        lock(&self.workers.get(worker)?.idle).pop()
+        lock(&self.workers.get(worker)?.idle).pop_front()
+    }
+
+    /// The idle connection that was used last.
+    pub(super) fn take_latest_idle(&self, worker: usize) -> Option<Box<H1>> {
+        lock(&self.workers.get(worker)?.idle).pop_back()
     }
 
     /// Keeps a connection for the next request, unless the pod goes away.
@@ -162,7 +166,7 @@ impl Pod {
         let mut idle = lock(&worker.idle);
         // Asked under the lock: `drain` sets the mark before it empties the list.
         if !self.is_draining() && idle.len() < IDLE_KEPT {
-            idle.push(h1);
+            idle.push_back(h1);
         }
     }
 
@@ -183,10 +187,11 @@ impl Pod {
         }
     }
 
-    /// Closes connections that have been idle for too long or that the pod has closed.
-    pub(super) fn sweep(&self) {
+    /// Closes a worker's connections that have been idle for too long or that the pod has closed. Called by that worker: any
+    /// other thread would let it wait at the lock for as long as this takes.
+    pub(super) fn sweep(&self, worker: usize) {
         let now = now_ms();
-        for worker in &self.workers {
+        if let Some(worker) = self.workers.get(worker) {
             lock(&worker.idle).retain_mut(|h1| h1.idle_since + IDLE_MS > now && h1.is_open());
         }
     }

@@ -349,11 +349,12 @@ pub(super) fn idle_h1(
     reuse: Reuse,
     cx: &mut Context<'_>,
 ) -> Option<Box<H1>> {
-    if reuse == Reuse::Never {
-        return None;
-    }
     loop {
-        let mut h1 = pod.take_idle(worker)?;
+        let mut h1 = match reuse {
+            Reuse::Any => pod.take_idle(worker)?,
+            Reuse::Fresh => pod.take_latest_idle(worker)?,
+            Reuse::Never => return None,
+        };
         if reuse == Reuse::Fresh {
             if h1.idle_since + FRESH_MS < super::pods::now_ms() {
                 // The others are older still.

@@ -182,9 +182,12 @@ impl Door {
         };
         let limits = self.shared.limits;
         let watch = Arc::new(Watch::default());
+        // Its own: each look at a token takes the token's lock, and a worker that is not running must never hold one that
+        // another worker needs.
+        let closing = self.closing.child_token();
         let first = tokio::select! {
             first = timeout(limits.idle, first_bytes(&mut stream)) => first,
-            () = self.closing.cancelled() => return,
+            () = closing.cancelled() => return,
         };
         let Ok(Ok(Some((is_http2, first)))) = first else {
             return;
@@ -219,7 +222,7 @@ impl Door {
             tokio::select! {
                 biased;
                 _ = connection.as_mut() => return,
-                () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
+                () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
             }
             // How a client's connection ended concerns nobody but the client.
             let _ = connection.await;
@@ -232,20 +235,20 @@ impl Door {
             let mut look =
                 interval((limits.head.min(limits.idle) / 3).clamp(SHORTEST_LOOK, LONGEST_LOOK));
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut closing = false;
+            let mut ending = false;
             loop {
                 tokio::select! {
                     biased;
                     _ = connection.as_mut() => break,
-                    () = self.closing.cancelled(), if !closing => closing = true,
+                    () = closing.cancelled(), if !ending => ending = true,
                     _ = look.tick() => {
                         if watch.is_slow(limits.head) {
                             return;
                         }
-                        closing |= watch.is_idle(limits.idle);
+                        ending |= watch.is_idle(limits.idle);
                     }
                 }
-                if closing {
+                if ending {
                     connection.as_mut().graceful_shutdown();
                 }
             }
