@@ -11,8 +11,8 @@ use crossfade_engine::written;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::host::Context;
 use super::objects::ObjectError;
+use super::subjects::Context;
 use super::views;
 use crate::store::Kind;
 use crate::wire::Part;

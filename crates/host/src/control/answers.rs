@@ -12,7 +12,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use jiff::{SignedDuration, Timestamp};
 
-use super::host::Context;
+use super::subjects::Context;
 use super::{analysis_runs, experiments, rollouts, views};
 use crate::server::{Backend, LogStream};
 use crate::store::Kind;

@@ -15,9 +15,9 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::host::Context;
 use super::objects::Stored;
 use super::routes::{self, Entry, Port};
+use super::subjects::Context;
 use super::{entries, views};
 use crate::proxy::{Applied, ClientError, ProxyClient, ProxyConfig, Stats};
 use crate::store::Kind;

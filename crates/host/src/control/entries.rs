@@ -14,10 +14,10 @@ use crossfade_api::{Resource as _, Rollout};
 use crossfade_engine::action::Target;
 use serde_json::{Value, json};
 
-use super::host::Context;
 use super::nginx::Choices;
 use super::objects::ObjectError;
 use super::routes::{Combination, Entry, Port};
+use super::subjects::Context;
 use super::{rollouts, views};
 use crate::store::Kind;
 use crate::supervisor::quiet_ports;

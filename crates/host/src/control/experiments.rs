@@ -14,8 +14,8 @@ use crossfade_engine::experiment::world::{Service, World};
 use crossfade_engine::written;
 use serde_json::Value;
 
-use super::host::Context;
 use super::objects::ObjectError;
+use super::subjects::Context;
 use super::{rollouts, views};
 use crate::store::Kind;
 use crate::wire::Part;

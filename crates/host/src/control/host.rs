@@ -1,70 +1,32 @@
 //! The control plane: what changes becomes a subject to look at, and each subject is looked at until nothing is left to do.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossfade_api::rollout_status::RolloutStatus;
-use crossfade_engine::action::Target;
-use crossfade_engine::analysis::AnalysisRunSubject;
-use crossfade_engine::decision::Event;
-use crossfade_engine::experiment::ExperimentSubject;
-use crossfade_engine::pass::{Ended, Need, Pass, Standing};
-use crossfade_engine::rollout::RolloutSubject;
 use crossfade_metrics::Defaults;
 use crossfade_metrics::transport::Transport;
-use futures_util::FutureExt as _;
-use jiff::Timestamp;
-use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
 use super::data_plane::DataPlane;
 use super::measuring::Measuring;
-use super::objects::{ObjectError, Objects};
+use super::metering;
+use super::objects::Objects;
 use super::prepared::PreparedRollouts;
 use super::queue::Queue;
-use super::{analysis_runs, experiments, metering, pods, rollouts, views};
+use super::subjects::{Context, work};
+use super::waking::{resync, watch_objects, watch_pods};
 use crate::server::{self, Doors};
-use crate::store::{Interest, Kind, Options, Store};
+use crate::store::{Options, Store};
 use crate::supervisor::Supervisor;
 use crate::telemetry::samples::Store as Samples;
-use crate::wire::WatchChange;
-
-/// How often every Rollout is looked at without a reason.
-const RESYNC: Duration = Duration::from_mins(15);
 
 /// The longest path of a state folder, in bytes: a socket's address has room for 107, and the longest name of one is
 /// `/proxy.sock.new`.
 const LONGEST_FOLDER: usize = 107 - 15;
-
-/// Something that is looked after.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Subject {
-    Rollout(String, String),
-    AnalysisRun(String, String),
-    Experiment(String, String),
-    ReplicaSet(String, String),
-    Job(String, String),
-    Pod(String, String),
-    /// The data plane's configuration, and Services that nobody manages any more.
-    Services,
-}
-
-/// What all subjects share.
-pub(super) struct Context {
-    pub(super) objects: Objects,
-    pub(super) supervisor: Supervisor,
-    pub(super) data_plane: Arc<DataPlane>,
-    pub(super) measuring: Measuring,
-    pub(super) prepared: PreparedRollouts,
-    pub(super) queue: Queue<Subject>,
-    /// What each Rollout and AnalysisRun waited for at its last pass.
-    pub(super) ended: Mutex<BTreeMap<Subject, Ended>>,
-}
 
 /// How a host is set up.
 #[derive(Clone, Debug)]
@@ -112,404 +74,6 @@ impl Settings {
             ephemeral: false,
         })
     }
-}
-
-impl Context {
-    /// Looks after a subject once; tells when to look again, or why it failed.
-    async fn look_after(&self, subject: &Subject) -> Result<Option<Duration>, String> {
-        let text = |error: ObjectError| error.to_string();
-        match subject {
-            Subject::Rollout(namespace, name) => self.rollout(subject, namespace, name).await,
-            Subject::AnalysisRun(namespace, name) => {
-                self.analysis_run(subject, namespace, name).await
-            }
-            Subject::Experiment(namespace, name) => self.experiment(subject, namespace, name).await,
-            Subject::ReplicaSet(namespace, name) => {
-                pods::replica_set(self, namespace, name).await.map_err(text)
-            }
-            Subject::Job(namespace, name) => pods::job(self, namespace, name).await.map_err(text),
-            Subject::Pod(namespace, name) => pods::pod(self, namespace, name).await.map_err(text),
-            Subject::Services => {
-                rollouts::release_services(self).await?;
-                self.data_plane.bring_up_to_date(self).await.map(|()| None)
-            }
-        }
-    }
-
-    async fn rollout(
-        &self,
-        subject: &Subject,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Duration>, String> {
-        let text = |error: ObjectError| error.to_string();
-        let Some(world) = rollouts::observe(self, namespace, name) else {
-            self.forget(subject);
-            return Ok(None);
-        };
-        let rollout = Arc::clone(&world.rollout);
-        let target = rollouts::target(&rollout);
-        if rollout.status == RolloutStatus::default() {
-            self.publish(Kind::Rollout, &target, &[first_seen(&target)])
-                .await;
-        }
-        // What is read here is the store itself, not a copy of it: it always holds our own last write.
-        let mut pass = Pass::<RolloutSubject>::start(world, Standing::Sound, Timestamp::now());
-        let mut recorded_on = target.clone();
-        while let Some(need) = pass.need() {
-            match need {
-                Need::Perform(actions) => {
-                    let mut outcomes = Vec::with_capacity(actions.len());
-                    for action in &actions {
-                        let outcome = rollouts::perform(self, &rollout, action).await;
-                        if let (
-                            crossfade_engine::action::Action::UpdateRollout { .. },
-                            Ok(crossfade_engine::action::Done::Written(version)),
-                        ) = (action, &outcome)
-                        {
-                            recorded_on.resource_version.clone_from(version);
-                        }
-                        outcomes.push(outcome);
-                    }
-                    pass.performed(outcomes);
-                }
-                Need::Record(status, events) => {
-                    let stored = match &status {
-                        Some(status) => {
-                            rollouts::record(self, &recorded_on, &rollout.status, status)
-                                .await
-                                .map_err(text)
-                        }
-                        None => Ok(()),
-                    };
-                    if stored.is_ok() {
-                        self.prepared
-                            .follow(&target.uid, status.as_ref().unwrap_or(&rollout.status));
-                        self.publish(Kind::Rollout, &target, &events).await;
-                    }
-                    pass.recorded(stored);
-                }
-            }
-        }
-        self.settle(subject, pass.ended())
-    }
-
-    async fn analysis_run(
-        &self,
-        subject: &Subject,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Duration>, String> {
-        let text = |error: ObjectError| error.to_string();
-        let Some(world) = analysis_runs::observe(self, namespace, name) else {
-            self.forget(subject);
-            return Ok(None);
-        };
-        let run = Arc::clone(&world.run);
-        let target = analysis_runs::target(&run);
-        let now = Timestamp::now();
-        let mut pass = Pass::<AnalysisRunSubject>::start(world, Standing::Sound, now);
-        while let Some(need) = pass.need() {
-            match need {
-                Need::Perform(actions) => {
-                    let outcomes = analysis_runs::perform(self, &run, &actions, now).await;
-                    pass.performed(outcomes);
-                }
-                Need::Record(status, events) => {
-                    let stored = match &status {
-                        Some(status) => analysis_runs::record(self, &target, &run.status, status)
-                            .await
-                            .map_err(text),
-                        None => Ok(()),
-                    };
-                    if stored.is_ok() {
-                        self.publish(Kind::AnalysisRun, &target, &events).await;
-                    }
-                    pass.recorded(stored);
-                }
-            }
-        }
-        self.settle(subject, pass.ended())
-    }
-
-    async fn experiment(
-        &self,
-        subject: &Subject,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Duration>, String> {
-        let text = |error: ObjectError| error.to_string();
-        let Some(world) = experiments::observe(self, namespace, name) else {
-            self.forget(subject);
-            return Ok(None);
-        };
-        let experiment = Arc::clone(&world.experiment);
-        let target = experiments::target(&experiment);
-        let mut pass = Pass::<ExperimentSubject>::start(world, Standing::Sound, Timestamp::now());
-        while let Some(need) = pass.need() {
-            match need {
-                Need::Perform(actions) => {
-                    let mut outcomes = Vec::with_capacity(actions.len());
-                    for action in &actions {
-                        outcomes.push(experiments::perform(self, action).await);
-                    }
-                    pass.performed(outcomes);
-                }
-                Need::Record(status, events) => {
-                    let stored = match &status {
-                        Some(status) => {
-                            experiments::record(self, &target, &experiment.status, status)
-                                .await
-                                .map_err(text)
-                        }
-                        None => Ok(()),
-                    };
-                    if stored.is_ok() {
-                        self.publish(Kind::Experiment, &target, &events).await;
-                    }
-                    pass.recorded(stored);
-                }
-            }
-        }
-        self.settle(subject, pass.ended())
-    }
-
-    /// The Rollout that controls an object.
-    fn rollout_above(&self, kind: Kind, target: &Target) -> Option<Target> {
-        let object = self.objects.get(kind, &target.namespace, &target.name)?;
-        let (_, name, uid) =
-            views::controller(&object).filter(|(kind, _, _)| *kind == "Rollout")?;
-        Some(Target {
-            namespace: target.namespace.clone(),
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-            resource_version: String::new(),
-        })
-    }
-
-    async fn publish(&self, kind: Kind, target: &Target, events: &[Event]) {
-        for event in events {
-            tracing::info!(
-                kind = kind.name(),
-                namespace = target.namespace,
-                name = target.name,
-                reason = event.reason,
-                "{}",
-                event.message
-            );
-            self.objects
-                .event(kind, target, event.warning, &event.reason, &event.message)
-                .await;
-            self.objects
-                .audit(kind, target, &event.reason, &event.message)
-                .await;
-            let above = event.for_owner.then(|| self.rollout_above(kind, target));
-            if let Some(rollout) = above.flatten() {
-                let (reason, message) = (&event.reason, &event.message);
-                self.objects
-                    .event(Kind::Rollout, &rollout, event.warning, reason, message)
-                    .await;
-            }
-        }
-    }
-
-    fn forget(&self, subject: &Subject) {
-        self.ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(subject);
-    }
-
-    fn settle(&self, subject: &Subject, ended: Ended) -> Result<Option<Duration>, String> {
-        let look_again = ended
-            .look_again
-            .map(|delay| Duration::try_from(delay).unwrap_or_default());
-        let failed = ended.failed.clone();
-        self.ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(subject.clone(), ended);
-        match failed {
-            // A failed pass keeps its timer, too: whichever comes first.
-            Some(why) => {
-                if let Some(delay) = look_again {
-                    self.queue.add_after(subject.clone(), delay);
-                }
-                Err(why)
-            }
-            None => Ok(look_again),
-        }
-    }
-
-    /// Everything that a change of an object is a reason to look after.
-    fn wake(&self, kind: Kind, object: &Value, gone: bool) {
-        let namespace = views::text(object, "/metadata/namespace").to_owned();
-        let name = views::text(object, "/metadata/name").to_owned();
-        let owner =
-            views::controller(object).map(|(kind, name, _)| (kind.to_owned(), name.to_owned()));
-        let owned_by = |wanted: &str| {
-            owner
-                .as_ref()
-                .filter(|(kind, _)| kind == wanted)
-                .map(|(_, name)| name.clone())
-        };
-        match kind {
-            Kind::Rollout => {
-                if gone {
-                    self.prepared.forget(views::text(object, "/metadata/uid"));
-                }
-                self.queue.add(Subject::Rollout(namespace, name));
-                self.queue.add(Subject::Services);
-            }
-            Kind::AnalysisRun => {
-                if let Some(rollout) = owned_by("Rollout") {
-                    self.queue.add(Subject::Rollout(namespace.clone(), rollout));
-                }
-                if let Some(experiment) = owned_by("Experiment") {
-                    self.queue
-                        .add(Subject::Experiment(namespace.clone(), experiment));
-                }
-                self.queue.add(Subject::AnalysisRun(namespace, name));
-            }
-            Kind::Experiment => {
-                if let Some(rollout) = owned_by("Rollout") {
-                    self.queue.add(Subject::Rollout(namespace.clone(), rollout));
-                }
-                self.queue.add(Subject::Experiment(namespace, name));
-            }
-            Kind::ReplicaSet => {
-                if let Some(experiment) = owned_by("Experiment") {
-                    self.queue
-                        .add(Subject::Experiment(namespace.clone(), experiment));
-                }
-                match owned_by("Rollout") {
-                    Some(rollout) => self.queue.add(Subject::Rollout(namespace.clone(), rollout)),
-                    None => self.wake_rollouts(Some(&namespace)),
-                }
-                self.queue.add(Subject::ReplicaSet(namespace, name));
-            }
-            Kind::Job => {
-                if let Some(run) = owned_by("AnalysisRun") {
-                    self.queue.add(Subject::AnalysisRun(namespace.clone(), run));
-                }
-                self.queue.add(Subject::Job(namespace, name));
-            }
-            Kind::Pod => {
-                if let Some(owner) = pods::owner_of(object) {
-                    self.queue.add(owner);
-                }
-                self.queue.add(Subject::Pod(namespace, name));
-            }
-            Kind::Service => {
-                if let Some(experiment) = owned_by("Experiment") {
-                    self.queue
-                        .add(Subject::Experiment(namespace.clone(), experiment));
-                }
-                self.queue.add(Subject::Services);
-                self.wake_rollouts(Some(&namespace));
-            }
-            Kind::Ingress => {
-                self.queue.add(Subject::Services);
-                self.wake_rollouts(Some(&namespace));
-            }
-            Kind::AnalysisTemplate => {
-                self.wake_rollouts(Some(&namespace));
-                self.wake_experiments(Some(&namespace));
-            }
-            Kind::Deployment | Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute => {
-                self.wake_rollouts(Some(&namespace));
-            }
-            Kind::ClusterAnalysisTemplate => {
-                self.wake_rollouts(None);
-                self.wake_experiments(None);
-            }
-            Kind::ConfigMap | Kind::Secret | Kind::Namespace | Kind::Event | Kind::IngressClass => {
-            }
-        }
-    }
-
-    fn wake_rollouts(&self, namespace: Option<&str>) {
-        for rollout in self.objects.list(Kind::Rollout, namespace) {
-            let namespace = views::text(&rollout, "/metadata/namespace").to_owned();
-            self.queue.add(Subject::Rollout(
-                namespace,
-                views::text(&rollout, "/metadata/name").to_owned(),
-            ));
-        }
-    }
-
-    fn wake_experiments(&self, namespace: Option<&str>) {
-        for experiment in self.objects.list(Kind::Experiment, namespace) {
-            let target = views::target(&experiment);
-            self.queue
-                .add(Subject::Experiment(target.namespace, target.name));
-        }
-    }
-
-    /// Looks at everything there is.
-    fn wake_all(&self) {
-        for kind in [
-            Kind::Rollout,
-            Kind::AnalysisRun,
-            Kind::Experiment,
-            Kind::ReplicaSet,
-            Kind::Job,
-            Kind::Pod,
-        ] {
-            self.wake_kind(kind);
-        }
-        self.queue.add(Subject::Services);
-    }
-
-    fn wake_kind(&self, kind: Kind) {
-        for object in self.objects.list(kind, None) {
-            self.wake(kind, &object, false);
-        }
-    }
-}
-
-/// Gives subjects out of the queue to tasks of their own, until the queue is closed.
-async fn work(context: Arc<Context>) {
-    let mut tasks = JoinSet::new();
-    loop {
-        let subject = tokio::select! {
-            subject = context.queue.next() => subject,
-            Some(_) = tasks.join_next() => continue,
-        };
-        let Some(subject) = subject else { break };
-        let context = Arc::clone(&context);
-        tasks.spawn(async move {
-            let outcome = guarded(context.look_after(&subject)).await;
-            if let Err(why) = &outcome {
-                tracing::warn!(subject = ?subject, "{why}");
-            }
-            if let Ok(Some(delay)) = &outcome {
-                context.queue.add_after(subject.clone(), *delay);
-            }
-            context.queue.done(&subject, outcome.is_err());
-        });
-    }
-    while tasks.join_next().await.is_some() {}
-}
-
-/// What other tools wait for as the first word about a Rollout.
-fn first_seen(target: &Target) -> Event {
-    Event {
-        warning: false,
-        reason: "RolloutAddedToInformer".to_owned(),
-        message: format!(
-            "Rollout resource added to informer: {}/{}",
-            target.namespace, target.name
-        ),
-        done: true,
-        for_owner: false,
-    }
-}
-
-/// A mistake of ours about one subject is a failure of that subject, to be tried again with growing delays, and of nothing else.
-async fn guarded<T>(looking: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let outcome = std::panic::AssertUnwindSafe(looking).catch_unwind().await;
-    outcome.unwrap_or_else(|_| Err("an assertion failed; this is a defect of crossfade".to_owned()))
 }
 
 /// A running control plane.
@@ -775,54 +339,9 @@ fn is_name_of(host: &str, service: &str) -> bool {
             .is_some_and(|namespace| !namespace.is_empty() && !namespace.contains('.'))
 }
 
-/// Wakes subjects whenever an object changes.
-async fn watch_objects(context: Arc<Context>, store: Store) {
-    loop {
-        let mut watch = store.watch(Interest::default(), store.revision());
-        // Whatever changed before the watch began is seen here.
-        context.wake_all();
-        while let Ok(sighting) = watch.next().await {
-            let object = sighting.object();
-            context.wake(
-                object.kind(),
-                object.value(),
-                sighting.what == WatchChange::Deleted,
-            );
-        }
-    }
-}
-
-/// Wakes a pod's object, its owner and the data plane whenever its processes change.
-async fn watch_pods(context: Arc<Context>) {
-    let mut changes = context.supervisor.changes();
-    loop {
-        match changes.recv().await {
-            Ok(change) => match context.supervisor.status(&change.uid) {
-                Some(pod) => context
-                    .queue
-                    .add(Subject::Pod(pod.identity.namespace, pod.identity.name)),
-                None => context.wake_kind(Kind::Pod),
-            },
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                context.wake_kind(Kind::Pod);
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-        }
-        context.queue.add(Subject::Services);
-    }
-}
-
-/// Looks at everything every so often.
-async fn resync(context: Arc<Context>) {
-    loop {
-        tokio::time::sleep(RESYNC).await;
-        context.wake_all();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{guarded, is_name_of};
+    use super::is_name_of;
 
     #[test]
     fn an_alias_is_the_name_of_a_service_and_of_nothing_else() {
@@ -843,16 +362,5 @@ mod tests {
         ] {
             assert!(!is_name_of(host, "prometheus"), "{host}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_panic_about_one_subject_is_a_failure_like_any_other() {
-        assert_eq!(guarded(async { Ok(1) }).await, Ok(1));
-        let panics = async {
-            assert!(std::env::args().count() > 1000, "a mistake");
-            Ok(1)
-        };
-        let failed = guarded(panics).await;
-        assert!(failed.is_err_and(|why| why.contains("defect")));
     }
 }

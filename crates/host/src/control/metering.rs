@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::belonging::{self, Belonging, role};
-use super::host::Context;
+use super::subjects::Context;
 use crate::proxy::Stats;
 use crate::store::Kind;
 use crate::supervisor::PodSnapshot;

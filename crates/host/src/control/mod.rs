@@ -1,6 +1,6 @@
 //! The control plane of one machine: it turns what users applied into processes and routes, by the engine's decisions.
 //!
-//! Start at `host`: what changes wakes subjects, each is looked after by a function of its own. Rollouts, AnalysisRuns and Experiments go
+//! Start at `host`: what changes wakes subjects (`waking`), each is looked after by a function of its own (`subjects`). Rollouts, AnalysisRuns and Experiments go
 //! through the engine's passes; ReplicaSets, Jobs and pods through plain functions (`workloads`); Services through `routes`.
 
 mod analysis_runs;
@@ -21,6 +21,8 @@ mod queue;
 mod rollouts;
 mod routes;
 mod schemas;
+mod subjects;
+mod waking;
 mod workloads;
 
 use crossfade_engine::views;

@@ -8,8 +8,8 @@ use crossfade_engine::written::owner_reference;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::host::{Context, Subject};
 use super::objects::{ObjectError, Stored};
+use super::subjects::{Context, Subject};
 use super::views;
 use super::workloads::{self, JobStep};
 use crate::store::Kind;

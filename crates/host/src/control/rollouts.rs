@@ -19,8 +19,8 @@ use crossfade_engine::rollout::world::{Body, ReplicaSet, Router, Settings, Templ
 use crossfade_engine::written;
 use serde_json::{Value, json};
 
-use super::host::Context;
 use super::objects::ObjectError;
+use super::subjects::Context;
 use super::views;
 use crate::store::Kind;
 use crate::wire::Part;
