@@ -32,6 +32,8 @@ struct Stage {
     /// Times at which a measurement was started, by metric.
     started: Vec<(String, i64)>,
     deleted_jobs: Vec<String>,
+    /// The next Job is created, but nobody is told so.
+    unanswered: bool,
     error_text: String,
     /// How long the provider wants to be left alone after an error.
     pause_asked_for: Option<SignedDuration>,
@@ -57,6 +59,7 @@ impl Stage {
             script: BTreeMap::new(),
             started: Vec::new(),
             deleted_jobs: Vec::new(),
+            unanswered: false,
             error_text: "provider is down".to_owned(),
             pause_asked_for: None,
             events: Vec::new(),
@@ -163,6 +166,12 @@ impl Stage {
                     ..Job::default()
                 };
                 self.jobs.insert(job.name.clone(), view);
+                if std::mem::take(&mut self.unanswered) {
+                    return Err(Failure {
+                        kind: FailureKind::Other,
+                        message: "the answer did not arrive".to_owned(),
+                    });
+                }
                 Ok(Done::Written(String::new()))
             }
             Action::DeleteJob { target } => {
@@ -648,6 +657,39 @@ fn a_job_created_before_its_status_was_recorded_is_adopted() {
     stage.pass();
     assert_eq!(stage.jobs.len(), 1, "one Job for one attempt");
     assert_eq!(stage.result("job").measurements.len(), 1);
+}
+
+#[test]
+fn a_job_that_nobody_knew_was_created_ends_before_the_next_one_begins() {
+    let mut stage = job_run(json!({}));
+    stage.unanswered = true;
+    stage.pass();
+    assert_eq!(stage.result("job").error, 1);
+    stage.wait(11);
+    assert_eq!(stage.deleted_jobs, [format!("{UID}.job.1")]);
+    let left: Vec<&String> = stage.jobs.keys().collect();
+    assert_eq!(left, [&format!("{UID}.job.2")]);
+}
+
+#[test]
+fn a_job_that_nobody_knew_was_created_ends_with_its_run() {
+    let mut stage = job_run(json!({"consecutiveErrorLimit": 0}));
+    stage.unanswered = true;
+    stage.pass();
+    assert_eq!(stage.run.status.phase, AnalysisPhase::Error);
+    stage.pass();
+    assert_eq!(stage.deleted_jobs, [format!("{UID}.job.1")]);
+}
+
+#[test]
+fn a_job_that_was_created_before_a_crash_ends_with_a_run_that_is_stopped() {
+    let mut stage = job_run(json!({}));
+    stage.pass();
+    stage.run.status = crossfade_api::analysis_run::AnalysisRunStatus::default();
+    stage.run.spec.terminate = true;
+    stage.pass();
+    assert!(stage.run.status.phase.is_completed());
+    assert_eq!(stage.deleted_jobs, [format!("{UID}.job.1")]);
 }
 
 #[test]

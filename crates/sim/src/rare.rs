@@ -203,6 +203,8 @@ fn stable_lost_in_the_moment_of_the_way_back(random: &mut Random) -> Scenario {
         "postPromotionAnalysis": {"templates": [{"templateName": "watch"}]},
     }});
     let mut scenario = release(random, 1, &strategy);
+    // Somebody looks a while after something has happened, so that the way back is not tried again at once.
+    scenario.surroundings.notice = 700;
     let aborted = at(30, random, Act::Abort);
     let lost = Act::PodCrash(1, random.pick(&[20_000, 60_000]));
     scenario.faults = vec![Fault {
@@ -213,7 +215,7 @@ fn stable_lost_in_the_moment_of_the_way_back(random: &mut Random) -> Scenario {
     scenario.happenings = vec![
         at(15, random, Act::Deploy(2)),
         Happening {
-            at: aborted.at + 200,
+            at: aborted.at + 900,
             act: lost,
         },
         aborted,

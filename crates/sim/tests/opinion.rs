@@ -28,6 +28,7 @@ fn begun_on(strategy: &Value, facts: &Facts) -> (Opinion, Look) {
         aborted: false,
         full: false,
         pauses: Vec::new(),
+        held: false,
         runs: Vec::new(),
         phase: RolloutPhase::Healthy,
         message: String::new(),
@@ -163,6 +164,7 @@ fn a_pause_is_over_when_time_is_or_somebody_says_so() {
     let (mut opinion, look) = canary(&steps);
     let paused = Look {
         pauses: vec![PauseReason::CanaryPauseStep],
+        held: true,
         phase: RolloutPhase::Paused,
         ..look.clone()
     };

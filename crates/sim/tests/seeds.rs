@@ -140,6 +140,33 @@ const REACHED: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Seeds beyond those that are always lived in which the engine was wrong once, and how.
+const FOUND: &[(u64, &str)] = &[
+    (
+        156_609,
+        "full promotion asked for one version promoted the next",
+    ),
+    (
+        163_640,
+        "full promotion asked for one version promoted the next",
+    ),
+    (50_104, "a Job went on whose creation had not been answered"),
+    (
+        63_683,
+        "a held canary grew beyond its surge when it was scaled",
+    ),
+    (192_201, "a revision was given twice"),
+    (79_715, "the version that served was forgotten"),
+];
+
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    for (seed, story) in FOUND {
+        let report = run(&Arc::new(generate::scenario(*seed)), Options::default());
+        assert_eq!(report.broken, None, "seed {seed}: {story}");
+    }
+}
+
 #[test]
 fn a_seed_always_gives_the_same_run() {
     for seed in 0..20 {

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::measure::{Call, Measured};
 use super::world::{Job, World};
-use super::{Order, target_of};
+use super::{Order, attempt, target_of};
 use crate::action::{Action, Failure, FailureKind, NewJob};
 use crate::decision::{Halt, Plan};
 use crate::mutant::{Mutant, wrong};
@@ -99,11 +99,7 @@ fn start(world: &World, plan: &mut Plan, order: &Order, now: Timestamp) -> Optio
         .into(),
         ..Measurement::default()
     };
-    let ours = |job: &Job| {
-        job.controller
-            .as_ref()
-            .map_or(job.run_uid == run.uid, |owner| *owner == run.uid)
-    };
+    let ours = |job: &Job| is_ours(job, &run.uid);
     // Created by an earlier pass whose status was never recorded.
     if world.jobs.get(&name).is_some_and(ours) {
         return Some(taken(running));
@@ -121,7 +117,7 @@ fn start(world: &World, plan: &mut Plan, order: &Order, now: Timestamp) -> Optio
         Err(Failure {
             kind: FailureKind::JobExists(Some(job)),
             ..
-        }) if ours(job) => Some(taken(running)),
+        }) if ours(job.as_ref()) => Some(taken(running)),
         Err(Failure {
             kind: FailureKind::Unresolved,
             message,
@@ -224,6 +220,51 @@ pub(super) fn stop(world: &World, plan: &mut Plan, last: &Measurement) -> Result
         })?;
     }
     Ok(())
+}
+
+/// Deletes Jobs that go on although no measurement is theirs: the answer to their creation, or to their deletion, was lost. A Job of the
+/// attempt that comes next is not among them, as its measurement may begin with it.
+pub(super) fn clear_strays(
+    world: &World,
+    plan: &mut Plan,
+    metrics: &[Metric],
+    terminating: bool,
+) -> Result<(), Halt> {
+    if world.jobs.values().all(Job::finished) {
+        return Ok(());
+    }
+    let (run, status) = (target_of(world), &world.run.status);
+    let is_used = |job: &Job| {
+        metrics.iter().any(|metric| {
+            let mut results = status.metric_results.iter();
+            let result = results.find(|result| result.name == metric.name);
+            let last = result.and_then(|result| result.measurements.last());
+            let in_flight = last.filter(|last| last.finished_at.is_none());
+            match in_flight {
+                Some(last) => last.metadata.get(JOB_NAME) == Some(&job.target.name),
+                None => {
+                    !terminating
+                        && result.is_none_or(|result| !result.phase.is_completed())
+                        && name(&run.uid, &metric.name, attempt(status, &metric.name))
+                            == job.target.name
+                }
+            }
+        })
+    };
+    for job in world.jobs.values() {
+        if !job.finished() && is_ours(job, &run.uid) && !is_used(job) {
+            plan.must(Action::DeleteJob {
+                target: job.target.clone(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a Job belongs to this run.
+fn is_ours(job: &Job, run_uid: &str) -> bool {
+    let owner = job.controller.as_ref().unwrap_or(&job.run_uid);
+    owner == run_uid
 }
 
 /// Deletes finished Jobs of a metric beyond the newest `keep`.

@@ -60,12 +60,13 @@ pub fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<An
     }))
 }
 
-/// Deletes a finished run when its time to live is over.
+/// A finished run: Jobs that it lost sight of end, and it is deleted when its time to live is over.
 fn expire(
     world: &World,
     plan: &mut Plan,
     now: Timestamp,
 ) -> Result<Option<AnalysisRunStatus>, Halt> {
+    job::clear_strays(world, plan, &[], true)?;
     let status = &world.run.status;
     let Some((seconds, completed)) =
         retention::seconds_to_live(&world.run.spec, status.phase).zip(status.completed_at)
@@ -147,6 +148,8 @@ fn go_on(
     };
 
     let mut status = world.run.status.clone();
+    let ending = terminating(world, &status);
+    job::clear_strays(world, plan, &metrics, ending)?;
     match measure_due(world, plan, now, &sources, &metrics, &rules, &mut status)? {
         Measuring::Done => {}
         Measuring::Unresolved(why) => {

@@ -565,7 +565,8 @@ fn promotion(
     if draft.active_selector != draft.current_pod_hash && !wrong(Mutant::PromoteBeforeSwitch) {
         return None;
     }
-    let (why, proved) = if facts.status.promote_full {
+    // What was asked for the version before is not asked for this one.
+    let (why, proved) = if draft.promote_full {
         ("Full promotion requested", Answer::Go)
     } else if facts.is_within_rollback_window() {
         ("Rollback within window", Answer::Go)

@@ -411,6 +411,10 @@ fn tell_revision(facts: &mut Facts<'_>, plan: &mut Plan<'_>, revision: u64) -> R
 /// Deletes idle ReplicaSets beyond `revisionHistoryLimit`, and with each the finished business of its version. Says which
 /// analysis runs go with them.
 pub(super) fn forget_old(facts: &Facts<'_>, plan: &mut Plan<'_>) {
+    // A number that could not be raised above that of a version which goes would be given once more.
+    if plan.has_failed() {
+        return;
+    }
     let limit = usize::try_from(facts.spec.revision_history_limit()).unwrap_or(0);
     let candidates = || {
         facts
@@ -431,7 +435,11 @@ pub(super) fn forget_old(facts: &Facts<'_>, plan: &mut Plan<'_>) {
     };
     for id in candidates().skip(left).take(most) {
         let set = facts.set(id).observed;
-        let idle = set.current == 0 && set.replicas == 0 && set.observed;
+        // Where no pods are wanted, the version that a release is switched back from has none either.
+        let serves = facts
+            .blue_green()
+            .is_some_and(|strategy| facts.selected(&strategy.active_service) == Some(set.hash()));
+        let idle = set.current == 0 && set.replicas == 0 && set.observed && !serves;
         if !idle && !wrong(Mutant::ForgetWithPods) {
             continue;
         }

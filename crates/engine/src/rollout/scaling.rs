@@ -540,11 +540,25 @@ fn service_names<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a str> {
     names.into_iter().filter(|name| !name.is_empty())
 }
 
-/// Follows a change of `spec.replicas` while a person holds the release: each version keeps its part of the pods.
+/// Follows a change of `spec.replicas` while a person holds the release: each version keeps its part of the pods, as far as the surge of a
+/// canary without a router allows.
 pub(super) fn hold_split(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
     let stable = facts.stable_id().filter(|id| Some(*id) != facts.new_id());
-    for id in [stable, facts.new_id()].into_iter().flatten() {
-        let size = held_size(facts, id);
+    let held = [stable, facts.new_id()].into_iter().flatten();
+    let mut held: Vec<_> = held.map(|id| (id, held_size(facts, id))).collect();
+    let present = |facts: &Facts<'_>, id| facts.set(id).observed.replicas;
+    let most = facts.replicas.saturating_add(facts.prepared.fence.surge);
+    let mut room = most.saturating_sub(facts.sum(|set| set.replicas));
+    // What shrinks makes room for what grows.
+    held.sort_by_key(|(id, size)| *size > present(facts, *id));
+    for (id, size) in held {
+        let before = present(facts, id);
+        let size = if facts.is_routed() || size <= before {
+            size
+        } else {
+            size.min(before.saturating_add(room.max(0)))
+        };
+        room = room.saturating_sub(size.saturating_sub(before));
         resize(facts, plan, id, size, AbortDelay::None)?;
     }
     Ok(())

@@ -480,3 +480,35 @@ fn a_version_that_is_tried_again_is_previewed_and_judged_anew() {
         .settle();
     assert_eq!(cluster.phase(), "Healthy");
 }
+
+#[test]
+fn a_full_promotion_that_was_asked_for_one_version_does_not_promote_the_next() {
+    let mut cluster = settled(2, &json!({"postPromotionAnalysis": analysis()}));
+    cluster.set_image("web:2").settle();
+    assert_eq!(cluster.selected("active"), "web:2");
+    cluster.broken.insert("web:3".to_owned());
+    cluster.set_image("web:3").settle();
+    cluster.promote_full().set_image("web:2").settle();
+    assert_eq!(cluster.selected("active"), "web:2");
+    assert!(!cluster.status().promote_full);
+    assert_eq!(
+        cluster.status().stable_rs.as_str(),
+        cluster.hash("web:1"),
+        "it was not judged after its switch"
+    );
+}
+
+#[test]
+fn the_version_that_serves_is_not_forgotten_although_no_pods_are_wanted() {
+    let mut cluster = settled(
+        0,
+        &json!({"autoPromotionEnabled": false, "postPromotionAnalysis": analysis()}),
+    );
+    cluster.patch(&json!({"spec": {"revisionHistoryLimit": 0}}));
+    cluster.set_image("web:2").settle().resume().settle();
+    assert_eq!(cluster.selected("active"), "web:2");
+    cluster.set_image("web:3").settle();
+    assert_eq!(cluster.phase(), "Paused: BlueGreenPause");
+    assert_eq!(cluster.selected("active"), "web:2");
+    assert_eq!(cluster.set("web:2").seen.replicas, 0);
+}

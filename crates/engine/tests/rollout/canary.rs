@@ -256,7 +256,7 @@ fn behaviour_12_a_persons_pause_stops_steps_but_not_sizes() {
 fn a_persons_pause_keeps_a_split_that_was_not_yet_reached() {
     let mut cluster = settled(
         10,
-        &json!({"maxSurge": 1, "maxUnavailable": 0, "steps": [{"setWeight": 50}, {"pause": {}}]}),
+        &json!({"maxSurge": "10%", "maxUnavailable": 0, "steps": [{"setWeight": 50}, {"pause": {}}]}),
     );
     cluster.pods_become_ready = false;
     cluster.set_image("web:2").settle();
@@ -286,6 +286,21 @@ fn a_canary_made_while_paused_waits_without_pods() {
     assert_eq!(cluster.phase(), "Paused: manually paused");
     cluster.patch(&json!({"spec": {"paused": false}})).settle();
     assert_eq!(cluster.phase(), "Healthy");
+}
+
+#[test]
+fn a_held_canary_that_is_scaled_keeps_to_its_surge() {
+    let mut cluster = settled(
+        3,
+        &json!({"maxSurge": 0, "maxUnavailable": 1, "steps": [{"setWeight": 50}, {"pause": {}}]}),
+    );
+    cluster.broken.insert("web:2".to_owned());
+    cluster.set_image("web:2").settle();
+    assert_eq!(sizes(&cluster), (1, 2));
+    cluster
+        .patch(&json!({"spec": {"paused": true, "replicas": 4}}))
+        .settle();
+    assert_eq!(sizes(&cluster), (1, 3));
 }
 
 #[test]

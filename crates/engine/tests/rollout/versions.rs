@@ -4,6 +4,7 @@ use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::canonical_json::Form;
 use crossfade_api::hash;
 use crossfade_api::names::{annotation, label};
+use crossfade_engine::action::{Failure, FailureKind};
 use crossfade_engine::rollout::world::ReplicaSet;
 use serde_json::{Value, json};
 
@@ -561,4 +562,24 @@ fn a_service_is_let_go_when_no_rollout_names_it_any_more() {
     );
     cluster.patch(&json!({"spec": {"strategy": {"canary": {"stableService": "other"}}}}));
     assert!(release(&service, [&cluster.rollout]).is_some());
+}
+
+#[test]
+fn a_revision_that_could_not_be_raised_at_once_is_not_given_twice() {
+    let mut cluster = settled(&json!({}));
+    cluster.patch(&json!({"spec": {"revisionHistoryLimit": 0}}));
+    cluster.broken.insert("web:2".to_owned());
+    cluster.set_image("web:2").settle().abort().settle();
+    assert_eq!(cluster.size("web:2"), 0);
+    cluster.failing.push((
+        "rollout.argoproj.io/revision\": Some(\"3\")".to_owned(),
+        Failure {
+            kind: FailureKind::Conflict,
+            message: "the object has been modified".to_owned(),
+        },
+    ));
+    cluster.set_image("web:1").settle_failing();
+    cluster.failing.clear();
+    cluster.settle();
+    assert_eq!(cluster.revision("web:1"), "3");
 }

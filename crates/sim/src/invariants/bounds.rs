@@ -295,6 +295,11 @@ impl Check for TrafficKeepsPods {
         if after > 0 || before == 0 || !status.abort || hash != status.current_pod_hash.as_str() {
             return Ok(());
         }
+        // What is fully promoted cannot be taken back (rollout-behaviour 11.1), and where no pods are wanted all sizes are 0 and Services
+        // stay where they are (17.2).
+        if status.stable_rs == status.current_pod_hash || replicas(&world.rollout) == 0 {
+            return Ok(());
+        }
         let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
         let active = blue_green.and_then(|strategy| world.services.get(&strategy.active_service));
         let active = active.and_then(|service| service.found());
@@ -314,7 +319,7 @@ impl Check for TrafficKeepsPods {
             .as_ref()
             .filter(|split| split.canary.hash.as_str() == hash);
         let carried = split.map_or(0, |split| split.canary.weight.0);
-        if recorded > 0 && carried > 0 && replicas(&world.rollout) > 0 {
+        if recorded > 0 && carried > 0 {
             return Err(format!("it goes with a weight of {carried}"));
         }
         Ok(())
@@ -731,7 +736,7 @@ pub(super) struct OldestGoFirst;
 impl Check for OldestGoFirst {
     named!(
         "the-oldest-go-first",
-        "A former version is deleted only when it has no pods and enough newer ones are kept."
+        "A former version is deleted only when it has no pods, does not serve, and enough newer ones are kept."
     );
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
@@ -747,6 +752,12 @@ impl Check for OldestGoFirst {
         let pods = there.map_or(0, |there| there.view.replicas.max(there.view.current));
         if pods > 0 && set.replicas.max(set.current) > 0 {
             return Err(format!("{} is deleted with {pods} pods", target.name));
+        }
+        let blue_green = world.rollout.spec.strategy.blue_green.as_ref();
+        let active = blue_green.and_then(|strategy| world.services.get(&strategy.active_service));
+        let active = active.and_then(|service| service.found());
+        if active.is_some_and(|active| active.selected() == set.hash()) {
+            return Err(format!("{} is deleted while it serves", target.name));
         }
         let newer = world.replica_sets.iter().filter(|other| {
             is_former(world, other.hash()) && !other.deleting && other.created > set.created

@@ -1,5 +1,7 @@
 //! Evidence: what was measured decides, when it was asked for, about the version that it was measured of.
 
+use std::collections::BTreeSet;
+
 use crossfade_api::analysis::Metric;
 use crossfade_api::analysis_run::{AnalysisPhase, MetricResult};
 use crossfade_api::names::label;
@@ -12,6 +14,7 @@ use jiff::SignedDuration;
 use super::traffic::{replicas, set_of};
 use super::{Check, named};
 use crate::cluster::Cluster;
+use crate::run::Outcome;
 use crate::scenario::{Act, FaultKind};
 use crate::watch::{Seen, What};
 
@@ -515,22 +518,51 @@ fn is_way_back(world: &World) -> bool {
     created(status.current_pod_hash.as_str()) < created(status.stable_rs.as_str())
 }
 
-/// Whether a controller that leads no longer may have acted.
+/// What a pass cannot know of Jobs.
 #[derive(Default)]
 pub(super) struct JobsAreOne {
     usurped: bool,
+    /// The answer to the next action is lost.
+    unheard: bool,
+    /// Jobs of which a pass was not told that they were created: the next one sees them.
+    unknown: BTreeSet<String>,
+}
+
+impl JobsAreOne {
+    /// No Job of a run goes on, but those that no pass knows of.
+    fn none_left(&self, cluster: &Cluster, run: &AnalysisRun) -> Result<(), String> {
+        let mut jobs = cluster.jobs.iter();
+        let left = jobs.find(|(name, job)| {
+            Some(&job.run_uid) == run.metadata.uid.as_ref()
+                && !job.finished()
+                && !self.unknown.contains(*name)
+        });
+        left.map_or(Ok(()), |(name, _)| {
+            Err(format!("{name} goes on after {} has ended", run.name()))
+        })
+    }
 }
 
 impl Check for JobsAreOne {
     named!(
         "one-job-a-measurement",
-        "A measurement has one Job under way, and none goes on after its run has ended."
+        "A measurement has one Job under way, and none goes on after its run has ended and the controller has looked at it."
     );
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        if let What::Fault(kind) = what {
+            self.usurped |= matches!(kind, FaultKind::Usurped(_));
+            self.unheard = *kind == FaultKind::LostReply;
+        }
         match what {
-            What::Fault(FaultKind::Usurped(_)) => self.usurped = true,
-            What::Performed(Action::CreateJob(new), Ok(_), _) => {
+            What::Performed(action, outcome, _) => {
+                let unheard = std::mem::take(&mut self.unheard);
+                let Action::CreateJob(new) = action else {
+                    return Ok(());
+                };
+                if outcome.is_err() {
+                    return Ok(());
+                }
                 let goes_on = cluster.jobs.iter().find(|(name, job)| {
                     **name != new.name
                         && job.run_uid == new.run_uid
@@ -540,22 +572,43 @@ impl Check for JobsAreOne {
                 if let Some((name, _)) = goes_on {
                     return Err(format!("{} is started while {name} goes on", new.name));
                 }
+                if unheard {
+                    self.unknown.insert(new.name.clone());
+                }
             }
             What::RunRecorded(_) if !self.usurped => {
-                let Some(run) =
-                    recorded(cluster, what).filter(|run| run.status.phase.is_completed())
-                else {
-                    return Ok(());
-                };
-                let mut jobs = cluster.jobs.iter();
-                let left = jobs.find(|(_, job)| {
-                    Some(&job.run_uid) == run.metadata.uid.as_ref() && !job.finished()
-                });
-                if let Some((name, _)) = left {
-                    return Err(format!("{name} goes on after {} has ended", run.name()));
+                if let Some(run) = recorded(cluster, what)
+                    && run.status.phase.is_completed()
+                {
+                    return self.none_left(cluster, run);
+                }
+            }
+            What::Ended(ended, Seen::Run(world)) if ended.failed.is_none() => {
+                self.unknown
+                    .retain(|name| !world.jobs.contains_key(name.as_str()));
+                let run = cluster.runs.get(world.run.name());
+                if let Some(run) =
+                    run.filter(|run| run.status.phase.is_completed() && !self.usurped)
+                {
+                    return self.none_left(cluster, run);
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
+        for run in cluster.runs.values().filter(|_| outcome.at_rest) {
+            let mut jobs = cluster.jobs.iter();
+            let left = jobs.find(|(_, job)| {
+                run.status.phase.is_completed()
+                    && Some(&job.run_uid) == run.metadata.uid.as_ref()
+                    && !job.finished()
+            });
+            if let Some((name, _)) = left {
+                return Err(format!("{name} goes on after {} has ended", run.name()));
+            }
         }
         Ok(())
     }

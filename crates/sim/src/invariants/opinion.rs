@@ -89,6 +89,7 @@ impl SecondOpinion {
                 .iter()
                 .map(|pause| pause.reason)
                 .collect(),
+            held: status.controller_pause,
             runs: names.collect(),
             phase: status.phase,
             message: status.message.clone(),

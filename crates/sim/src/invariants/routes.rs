@@ -102,7 +102,7 @@ impl Check for WeightByStep {
         let Some(canary) = canary(world).filter(|canary| canary.traffic_routing.is_some()) else {
             return Ok(());
         };
-        // Where no pods are wanted there is no traffic to move.
+        // Where no pods are wanted weight steps end at once, and there is no traffic to move (rollout-behaviour 17.2).
         if rollout.spec.replicas == Some(0) {
             return Ok(());
         }
@@ -190,7 +190,7 @@ impl Check for RoutersAreBelieved {
                 }
                 let step = ended_step(cluster, what)
                     .and_then(|(index, ..)| canary(world)?.steps.get(index)?.set_weight);
-                // Where no pods are wanted there is no traffic to move.
+                // Where no pods are wanted weight steps end at once, and there is no traffic to move (rollout-behaviour 17.2).
                 if denied.is_some() && step == denied && replicas(&world.rollout) > 0 {
                     return Err(format!("a step ends on a denied weight of {denied:?}"));
                 }
@@ -270,7 +270,7 @@ impl Check for TrafficComesHome {
             return Ok(());
         };
         let carried = split.canary.weight.0;
-        if carried != weights.canary.weight && replicas(rollout) > 0 {
+        if carried != weights.canary.weight {
             return Err(format!(
                 "{} is recorded, {carried} is carried",
                 weights.canary.weight

@@ -25,6 +25,10 @@ use plan::{Plan, Strategy};
 
 /// What stands in a Rollout: what people wrote, and what the controller says.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of a Rollout of its own"
+)]
 pub struct Look {
     /// What was asked for.
     pub plan: Arc<Plan>,
@@ -50,6 +54,8 @@ pub struct Look {
     pub full: bool,
     /// Why it waits.
     pub pauses: Vec<PauseReason>,
+    /// It waits, or somebody has just said that it need not any more.
+    pub held: bool,
     /// Runs that decide now.
     pub runs: Vec<String>,
     /// Phase.
@@ -166,6 +172,10 @@ impl Opinion {
         self.order += 1;
         self.people_wrote(before, facts);
         let verdict = self.judge(before, after, facts);
+        // Somebody's word to a canary counts for the next look at it, not for a pause that comes later (rollout-behaviour 10.2).
+        if matches!(after.plan.strategy, Strategy::Canary(_)) && !after.held {
+            self.update.let_go = false;
+        }
         self.last = Some(after.clone());
         verdict
     }
@@ -175,7 +185,10 @@ impl Opinion {
         if let Some(last) = &self.last {
             let retried = last.aborted && !before.aborted;
             let waits = |pauses: &[PauseReason]| pauses.iter().any(|pause| is_wait(*pause));
-            let resumed = waits(&last.pauses) && !waits(&before.pauses);
+            // A canary's pause step is let go by whoever ends all pauses, whatever they were for (rollout-behaviour 9, 10.2).
+            let canary = matches!(before.plan.strategy, Strategy::Canary(_));
+            let ended = !last.pauses.is_empty() && before.pauses.is_empty();
+            let resumed = (canary && ended) || (waits(&last.pauses) && !waits(&before.pauses));
             let jumped = last.step != before.step;
             if retried {
                 self.begin(before, facts);
@@ -279,11 +292,11 @@ impl Opinion {
     }
 
     fn is_late(&self, look: &Look, facts: &Facts) -> bool {
-        // Times in a status are whole seconds, so a deadline may pass that much early.
-        const GRAIN: i64 = 1_000;
         let limit = look.plan.deadline.map_or(i64::MAX, signed);
-        let since = facts.clock.saturating_sub(self.update.earliest);
-        since.saturating_add(GRAIN) >= limit
+        // The time of the last progress is recorded in whole seconds, cut.
+        let earliest = self.update.earliest;
+        let recorded = earliest - earliest.rem_euclid(1000);
+        facts.clock.saturating_sub(recorded) > limit
     }
 
     /// A run of this update that has come to this or worse, if it matters now.
