@@ -13,7 +13,7 @@ use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
 use crossfade_engine::rollout::world::{self as observed, ReplicaSet, TemplateKey};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::observe::View;
 use crate::passes::Controller;
@@ -316,11 +316,29 @@ impl Cluster {
                 );
             }
             kind => {
+                let mut object = object.clone();
+                object["metadata"]["generation"] = json!(1);
                 self.references
-                    .insert((kind.to_owned(), name), Arc::new(object.clone()));
+                    .insert((kind.to_owned(), name), Arc::new(object));
             }
         }
         self.wake(Subject::Rollout);
+    }
+
+    /// Merges a change into the spec of an object that the Rollout refers to. False if there is none.
+    pub(crate) fn patch_reference(&mut self, kind: &str, name: &str, spec: &Value) -> bool {
+        let key = (kind.to_owned(), name.to_owned());
+        let Some(object) = self.references.get_mut(&key) else {
+            return false;
+        };
+        let object = Arc::make_mut(object);
+        crossfade_api::merge_patch::apply(object, &json!({"spec": spec}));
+        let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
+        object["metadata"]["generation"] = json!(generation + 1);
+        self.references_version += 1;
+        self.see();
+        self.wake(Subject::Rollout);
+        true
     }
 
     fn apply_rollout(&mut self, object: &Value) {

@@ -10,6 +10,7 @@ use crossfade_engine::action::Target;
 use crossfade_engine::analysis;
 use crossfade_engine::decision::Found;
 use crossfade_engine::rollout::prepared::prepare;
+use crossfade_engine::rollout::workload;
 use crossfade_engine::rollout::world::{
     Peaks, Pod, ReplicaSet, Router, Settings, TemplateKey, World,
 };
@@ -34,8 +35,8 @@ pub(crate) fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
 #[derive(Default)]
 pub(crate) struct View {
     world: Option<Arc<World>>,
-    /// Generation and collision count of the Rollout.
-    prepared: (Option<i64>, Option<i32>),
+    /// Generation and collision count of the Rollout, and generation of what it takes its template from.
+    prepared: (Option<i64>, Option<i32>, Option<i64>),
     /// Generation of the Rollout and version of all that it may name.
     named: (Option<i64>, u64),
     /// Generation of the Rollout and version of the routers' objects.
@@ -68,14 +69,27 @@ fn nothing() -> World {
 impl Cluster {
     /// The Rollout and everything around it.
     pub(crate) fn observe_rollout(&mut self) -> Option<Arc<World>> {
-        let rollout = Arc::clone(self.rollout.as_ref()?);
+        let (rollout, workload) = workload::resolve(self.rollout.as_ref()?, |kind, name| {
+            let kind = match kind {
+                workload::Kind::Deployment => "Deployment",
+                workload::Kind::ReplicaSet => "ReplicaSet",
+                workload::Kind::PodTemplate => "PodTemplate",
+            };
+            let there = self.references.get(&(kind.to_owned(), name.to_owned()));
+            there.map_or(Found::Missing, |object| Found::Found(Arc::clone(object)))
+        });
         let generation = rollout.metadata.generation;
         let mut view = std::mem::take(&mut self.view);
         let is_new = view.world.is_none();
         let shared = view.world.get_or_insert_with(|| Arc::new(nothing()));
         let world = Arc::make_mut(shared);
 
-        let prepared = (generation, rollout.status.collision_count);
+        let workload_generation = workload.as_ref().map(|workload| workload.generation);
+        let prepared = (
+            generation,
+            rollout.status.collision_count,
+            workload_generation,
+        );
         if is_new || view.prepared != prepared {
             world.prepared = Arc::new(prepare(&rollout));
             view.prepared = prepared;
@@ -106,6 +120,7 @@ impl Cluster {
             world.peaks.clone_from(&self.controller.peaks);
         }
         world.rollout = rollout;
+        world.workload = workload;
         let named = (generation, self.references_version);
         if is_new || view.named != named {
             self.see_named(world);

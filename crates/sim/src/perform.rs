@@ -17,7 +17,7 @@ use crossfade_engine::analysis::measure::{ArgumentSource, MeasureRequest, Measur
 use crossfade_engine::analysis::world::Job;
 use crossfade_engine::rollout::stored;
 use crossfade_engine::rollout::world::ReplicaSet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::{Answer, Cluster, Set, Subject};
 
@@ -192,8 +192,14 @@ impl Cluster {
                 self.services.remove(&target.name);
                 Ok(Done::Written(String::new()))
             }
-            Action::ScaleDeployment { .. } => {
-                refused(FailureKind::NotFound, "there are no Deployments here")
+            Action::ScaleDeployment { target, replicas } => {
+                let spec = json!({"replicas": replicas});
+                if self.patch_reference("Deployment", &target.name, &spec) {
+                    Ok(Done::Written(self.next_version()))
+                } else {
+                    let text = format!("deployments.apps \"{}\" not found", target.name);
+                    refused(FailureKind::NotFound, &text)
+                }
             }
             Action::Measure(request) => Ok(Done::Measured(Box::new(self.measure(request)))),
             Action::CreateJob(job) => self.create_job(job),

@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::cluster::Report;
 use crate::compare::{History, Told};
 use crate::visible::{
-    NOTHING, ROLLOUT, Versions, by_version, experiment, replica_set, rollout_status, version,
+    NOTHING, ROLLOUT, Versions, by_version, deployment, experiment, replica_set, rollout_status,
+    version,
 };
 
 /// Reasons of events about router objects, which this cluster does not have.
@@ -51,8 +52,13 @@ impl Recording {
         let lines = text("trace.jsonl")?
             .lines()
             .map(serde_json::from_str)
-            .collect::<Result<_, _>>()
+            .collect::<Result<Vec<Value>, _>>()
             .map_err(|why| why.to_string())?;
+        // A Deployment's own ReplicaSets are none of a Rollout's business.
+        let is_foreign = |line: &Value| {
+            line["kind"] == "ReplicaSet" && line["labels"][label::POD_HASH].is_null()
+        };
+        let lines = lines.into_iter().filter(|line| !is_foreign(line)).collect();
         Ok(Self { manifests, lines })
     }
 
@@ -196,6 +202,7 @@ impl Recording {
                     };
                     (thing, replica_set(replicas, revision.unwrap_or_default()))
                 }
+                "Deployment" => (format!("deployment {name}"), deployment(&line["replicas"])),
                 "Service" => {
                     let selected = version(&versions, &hash(&line["selector"][label::POD_HASH]));
                     (format!("service {name}"), selected)

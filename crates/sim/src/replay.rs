@@ -61,7 +61,10 @@ pub fn replay_struck(
     recorded: &History,
     strike: Strike,
 ) -> (Visible, usize) {
-    let cluster = play(recording, recorded, Some(strike), |_, _, _| {});
+    /// Longer than all delays of recordings: what goes wrong begins one anew.
+    const REST: SignedDuration = SignedDuration::from_secs(30);
+    let mut cluster = play(recording, recorded, Some(strike), |_, _, _| {});
+    cluster.advance(cluster.now + REST);
     let moments = cluster.strike.as_ref().map_or(0, Pending::moments);
     (Visible::of(&cluster), moments)
 }
@@ -173,6 +176,10 @@ fn act(cluster: &mut Cluster, words: &str) {
     } else if let Some(patch) = words.strip_prefix("patch rollouts ") {
         if let Ok(patch) = serde_json::from_str(patch) {
             cluster.patch_rollout(&patch);
+        }
+    } else if let Some(patch) = words.strip_prefix("patch deployments ") {
+        if let Ok(patch) = serde_json::from_str::<Value>(patch) {
+            cluster.patch_reference("Deployment", "app", &patch["spec"]);
         }
     } else if let Some(command) = words.strip_prefix("kubectl argo rollouts ") {
         kubectl(cluster, command);

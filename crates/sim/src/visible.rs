@@ -39,6 +39,14 @@ impl Visible {
             let version = version(versions, hash.map_or("", String::as_str));
             seen.insert(format!("service {name}"), version);
         }
+        for ((kind, name), object) in &cluster.references {
+            if kind == "Deployment" {
+                seen.insert(
+                    format!("deployment {name}"),
+                    deployment(&object["spec"]["replicas"]),
+                );
+            }
+        }
         for set in cluster.sets.values() {
             let annotations = &set.view.annotations;
             let revision = annotations.get(annotation::REVISION);
@@ -78,6 +86,11 @@ pub fn experiment(phase: &str, message: &str) -> String {
     format!("{phase}: {message}")
 }
 
+/// What is seen of a Deployment whose template a Rollout takes.
+pub fn deployment(replicas: &Value) -> String {
+    format!("{replicas} wanted")
+}
+
 /// What is seen of a ReplicaSet.
 pub fn replica_set(replicas: i32, revision: &str) -> String {
     format!("{replicas} wanted, revision {revision}")
@@ -106,12 +119,19 @@ pub fn rollout_status(status: &Value, versions: &Versions) -> String {
         text("/stableRS")
     ));
     let weights = &status["canary"]["weights"];
-    let sides = [&weights["canary"], &weights["stable"]].into_iter();
-    for side in sides.chain(weights["additional"].as_array().into_iter().flatten()) {
+    let hash = |side: &Value| {
+        let hash = side["podTemplateHash"].as_str().unwrap_or_default();
+        version(versions, hash)
+    };
+    for side in [&weights["canary"], &weights["stable"]] {
+        if let Some(weight) = side["weight"].as_i64() {
+            parts.push(format!("{weight} to {}", hash(side)));
+        }
+    }
+    for side in weights["additional"].as_array().into_iter().flatten() {
         if let Some(weight) = side["weight"].as_i64() {
             let service = side["serviceName"].as_str().unwrap_or_default();
-            let hash = side["podTemplateHash"].as_str().unwrap_or_default();
-            parts.push(format!("{weight} to {service}/{}", version(versions, hash)));
+            parts.push(format!("{weight} to {service}/{}", hash(side)));
         }
     }
     parts.join(", ")

@@ -104,6 +104,19 @@ recordings! {
     history_limits: "history-limits";
     invalid_specs: "invalid-specs", "lacks here: SpecInvalid: ";
     istio_header_and_mirror: "istio-header-and-mirror";
+    istio_ping_pong: "istio-ping-pong",
+        "waiting for all steps to complete, step 2, v",
+        r#"set v1 is seen as "0 wanted, revision 1" while"#,
+        r#"nowhere stands what lasted: {"rollout": "Progressing: more replicas need to be updated, step 0, v3"#,
+        r#"rollout is seen as "Healthy: , step 2, v3 of v3, 0 to v3"#,
+        r#"rollout ends as "Healthy: , step 2, v3 of v3, 0 to v3, 100 to v3""#,
+        r#"set v2 ends as "0 wanted"#,
+        "Scaled down ReplicaSet app-v1 (revision 1) from 2 to 0",
+        "RolloutUpdated: Rollout updated to revision 3",
+        r#"serviceName is "app-p"#,
+        "at promoted: ",
+        "at second-paused: Rollout/app.status.conditions[3]",
+        "at second-paused: Rollout/app.status.conditions[4]";
     nginx_abort_with_delay: "nginx-abort-with-delay";
     nginx_dynamic_stable_scale: "nginx-dynamic-stable-scale",
         "at at-80: Rollout/app.status.conditions[3]",
@@ -111,4 +124,7 @@ recordings! {
     nginx_routed: "nginx-routed";
     nginx_set_canary_scale: "nginx-set-canary-scale";
     strategy_change: "strategy-change";
+    workload_ref: "workload-ref",
+        r#"deployment app is seen as "0 wanted" while rollout is "Progressing: updated replicas are still becoming available"#,
+        r#"revision-history is nothing, not "1""#;
 }
