@@ -19,19 +19,46 @@ use crate::context::{Context, Subject};
 /// Upper bounds of the reference's histograms, in seconds.
 const BUCKETS: [f64; 5] = [0.01, 0.15, 0.25, 0.5, 1.0];
 
-/// Durations, counted.
-#[derive(Clone, Copy, Debug, Default)]
-struct Histogram {
-    counts: [u64; BUCKETS.len()],
+/// Upper bounds of the time that subjects wait for a look, in seconds.
+const WAITS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+
+/// Durations, counted by upper bounds.
+#[derive(Clone, Copy, Debug)]
+struct Histogram<const N: usize> {
+    bounds: &'static [f64; N],
+    counts: [u64; N],
     count: u64,
     sum: f64,
 }
 
-impl Histogram {
+impl Default for Histogram<{ BUCKETS.len() }> {
+    fn default() -> Self {
+        Self::new(&BUCKETS)
+    }
+}
+
+impl Default for Histogram<{ WAITS.len() }> {
+    fn default() -> Self {
+        Self::new(&WAITS)
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn new(bounds: &'static [f64; N]) -> Self {
+        Self {
+            bounds,
+            counts: [0; N],
+            count: 0,
+            sum: 0.0,
+        }
+    }
+
     fn add(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
-        for (count, bound) in self.counts.iter_mut().zip(BUCKETS) {
-            *count += u64::from(seconds <= bound);
+        for (count, bound) in self.counts.iter_mut().zip(self.bounds) {
+            *count += u64::from(seconds <= *bound);
         }
         self.count += 1;
         self.sum += seconds;
@@ -40,7 +67,7 @@ impl Histogram {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct OfSubject {
-    took: Histogram,
+    took: Histogram<{ BUCKETS.len() }>,
     failed: u64,
 }
 
@@ -56,7 +83,7 @@ pub(crate) struct Metrics {
     events: Mutex<BTreeMap<Told, u64>>,
     passes: AtomicU64,
     failures: AtomicU64,
-    waited_micros: AtomicU64,
+    waits: Mutex<Histogram<{ WAITS.len() }>>,
 }
 
 impl Metrics {
@@ -65,8 +92,10 @@ impl Metrics {
         self.passes.fetch_add(1, Ordering::Relaxed);
         self.failures
             .fetch_add(u64::from(failed), Ordering::Relaxed);
-        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        self.waited_micros.fetch_add(waited, Ordering::Relaxed);
+        self.waits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(waited);
         let (of_kind, key) = match subject {
             Subject::Rollout(key) => (&self.rollouts, key),
             Subject::AnalysisRun(key) => (&self.runs, key),
@@ -125,7 +154,7 @@ impl Metrics {
                 "Time that one look takes, in seconds.",
             );
             for (key, counted) in of_kind.iter() {
-                page.histogram(&format!("{name}_reconcile"), key, &counted.took);
+                page.histogram(&format!("{name}_reconcile"), &object(key), &counted.took);
             }
             page.head(
                 &format!("{name}_reconcile_error"),
@@ -165,16 +194,18 @@ impl Metrics {
                 "Looks that failed.",
                 &self.failures,
             ),
-            (
-                "crossfade_queue_wait_microseconds_total",
-                "Time that subjects have waited for a look.",
-                &self.waited_micros,
-            ),
         ];
         for (name, help, value) in own {
             page.head(name, "counter", help);
             page.line(name, &[], value.load(Ordering::Relaxed));
         }
+        page.head(
+            "crossfade_queue_wait_seconds",
+            "histogram",
+            "Time that subjects have waited for a look, in seconds.",
+        );
+        let waits = *self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        page.histogram("crossfade_queue_wait_seconds", &[], &waits);
         page.head(
             "crossfade_leading",
             "gauge",
@@ -313,23 +344,22 @@ impl Page {
         let _ = writeln!(self.0, "{closes} {value}");
     }
 
-    fn histogram(&mut self, name: &str, key: &Key, histogram: &Histogram) {
-        let [namespace, object] = object(key);
-        for (bound, count) in BUCKETS.iter().zip(histogram.counts) {
-            let bound = bound.to_string();
-            self.line(
-                &format!("{name}_bucket"),
-                &[namespace, object, ("le", &bound)],
-                count,
-            );
+    fn histogram<const N: usize>(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        histogram: &Histogram<N>,
+    ) {
+        let mut bucket = |bound: &str, count: u64| {
+            let mut labels = labels.to_vec();
+            labels.push(("le", bound));
+            self.line(&format!("{name}_bucket"), &labels, count);
+        };
+        for (bound, count) in histogram.bounds.iter().zip(histogram.counts) {
+            bucket(&bound.to_string(), count);
         }
-        let whole = [namespace, object, ("le", "+Inf")];
-        self.line(&format!("{name}_bucket"), &whole, histogram.count);
-        self.line(&format!("{name}_sum"), &[namespace, object], histogram.sum);
-        self.line(
-            &format!("{name}_count"),
-            &[namespace, object],
-            histogram.count,
-        );
+        bucket("+Inf", histogram.count);
+        self.line(&format!("{name}_sum"), labels, histogram.sum);
+        self.line(&format!("{name}_count"), labels, histogram.count);
     }
 }

@@ -15,6 +15,8 @@ pub struct Request {
     pub code: u16,
     /// The body of a write; null for others.
     pub body: serde_json::Value,
+    /// When it was answered, with microseconds, such that later times are greater texts.
+    pub at: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -26,6 +28,7 @@ struct Line {
     object_ref: Object,
     response_status: Status,
     request_object: serde_json::Value,
+    stage_timestamp: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,6 +73,7 @@ pub(crate) fn requests(log: &str, user: &str, namespace: &str) -> Vec<Request> {
             name: line.object_ref.name,
             code: line.response_status.code,
             body: line.request_object,
+            at: line.stage_timestamp,
         })
         .collect()
 }

@@ -1,5 +1,6 @@
 //! The command line against a real API server, found as kubectl finds it. No controller runs: what commands write is what counts.
 
+mod faults;
 mod install;
 
 use std::fs;

@@ -130,6 +130,16 @@ impl Stage {
         })
     }
 
+    /// In a namespace on a control plane of a test's own, in which nobody works yet.
+    pub(crate) async fn on(namespace: Namespace) -> Result<Self, Trouble> {
+        let client = namespace.cluster().client(Actor::Admin).await?;
+        install_once(client).await;
+        Ok(Self {
+            namespace,
+            controller: None,
+        })
+    }
+
     /// Teaches the API server a kind.
     pub(crate) async fn define(&self, definition: Value) -> Result<(), Trouble> {
         let client = self.namespace.cluster().client(Actor::Admin).await?;
