@@ -106,6 +106,13 @@ impl<'p> Writes<'p> {
                 let kind = exists(there.ok().flatten());
                 Err(Failure { kind, message })
             }
+            // Whether it was made is not known: one that is there now is looked at like one that was there before.
+            Err(Refusal::Other(message)) => {
+                let there = requests.get(kind, &target.namespace, &target.name).await;
+                let there = there.ok().flatten();
+                let kind = there.map_or(FailureKind::Other, |there| exists(Some(there)));
+                Err(Failure { kind, message })
+            }
             Err(refusal) => Err(refusal.into()),
         }
     }

@@ -76,7 +76,7 @@ pub async fn survive(fleet: &Fleet, of_each: usize, kills: usize) -> Outcome<Sur
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..900))).await;
             controller.kill().await?;
         }
-        Outcome::Ok(fleet.start(Actor::Crossfade, LEASE)?)
+        fleet.start(Actor::Crossfade, LEASE)
     };
     let over = std::sync::atomic::AtomicBool::new(false);
     let releasing = async {

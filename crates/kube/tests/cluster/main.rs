@@ -9,6 +9,7 @@ mod canary;
 mod experiments;
 mod faults;
 mod leading;
+mod manifests;
 mod proxy;
 mod routers;
 mod stage;

@@ -134,10 +134,15 @@ impl Stage {
     pub(crate) async fn on(namespace: Namespace) -> Result<Self, Trouble> {
         let client = namespace.cluster().client(Actor::Admin).await?;
         install_once(client).await;
-        Ok(Self {
+        Ok(Self::in_defined(namespace))
+    }
+
+    /// In a namespace on a control plane that knows our kinds already.
+    pub(crate) fn in_defined(namespace: Namespace) -> Self {
+        Self {
             namespace,
             controller: None,
-        })
+        }
     }
 
     /// Teaches the API server a kind.

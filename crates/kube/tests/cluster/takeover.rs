@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crossfade_test_cluster::{Actor, Trouble};
+use crossfade_test_cluster::{Actor, Request, Trouble};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, DynamicObject, PostParams};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::stage::{Rollout, Stage};
 
 /// A Rollout beside: once it is healthy, everything that was there before has been looked at.
-const OTHER: &str = "apiVersion: argoproj.io/v1alpha1
+pub(crate) const OTHER: &str = "apiVersion: argoproj.io/v1alpha1
 kind: Rollout
 metadata: {name: other}
 spec:
@@ -29,12 +29,16 @@ spec:
 async fn load(stage: &Stage, moment: &str) -> Result<(), Trouble> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/tests/takeover");
     let text = std::fs::read_to_string(path.join(format!("{moment}.json"))).unwrap();
-    let moment: Value = serde_json::from_str(&text).unwrap();
+    load_all(stage, &serde_json::from_str(&text).unwrap()).await
+}
+
+/// Puts objects into a namespace where nobody works yet, and waits until their pods are there.
+pub(crate) async fn load_all(stage: &Stage, moment: &Value) -> Result<(), Trouble> {
     let client = stage.namespace.cluster().client(Actor::Admin).await?;
     let name = stage.namespace.name();
     let mut objects: Vec<Value> = moment["items"].as_array().unwrap().clone();
     // What owns comes before what is owned.
-    objects.sort_by_key(|object| object["kind"] == "ReplicaSet");
+    objects.sort_by_key(|object| object["kind"] != "Rollout");
     let mut uid = Value::Null;
     for mut object in objects {
         let (group, version) = match object["apiVersion"].as_str().unwrap().split_once('/') {
@@ -45,9 +49,6 @@ async fn load(stage: &Stage, moment: &str) -> Result<(), Trouble> {
             ),
         };
         let kind = object["kind"].as_str().unwrap().to_owned();
-        if !["Rollout", "ReplicaSet", "Service"].contains(&kind.as_str()) {
-            continue;
-        }
         let metadata = object["metadata"].as_object_mut().unwrap();
         for member in [
             "uid",
@@ -62,7 +63,11 @@ async fn load(stage: &Stage, moment: &str) -> Result<(), Trouble> {
         if let Some(owners) = metadata.get_mut("ownerReferences") {
             owners[0]["uid"] = uid.clone();
         }
-        let status = object.as_object_mut().unwrap().remove("status");
+        // A run keeps its status with everything else.
+        let status = match kind.as_str() {
+            "AnalysisRun" => None,
+            _ => object.as_object_mut().unwrap().remove("status"),
+        };
         if kind == "Service" {
             for member in ["clusterIP", "clusterIPs"] {
                 object["spec"].as_object_mut().unwrap().remove(member);
@@ -106,11 +111,7 @@ fn writes(stage: &Stage) -> Vec<(String, Value)> {
     let requests = cluster
         .requests(Actor::Crossfade, stage.namespace.name())
         .unwrap();
-    let writes = requests.unwrap_or_default().into_iter().filter(|request| {
-        request.name.starts_with("app")
-            && request.resource != "events"
-            && !["get", "list", "watch"].contains(&request.verb.as_str())
-    });
+    let writes = requests.unwrap_or_default().into_iter().filter(writes_to);
     writes
         .map(|request| {
             (
@@ -121,7 +122,14 @@ fn writes(stage: &Stage) -> Vec<(String, Value)> {
         .collect()
 }
 
-async fn set_names(stage: &Stage) -> Vec<String> {
+/// A write that changes the Rollout or what it owns.
+pub(crate) fn writes_to(request: &Request) -> bool {
+    request.name.starts_with("app")
+        && request.resource != "events"
+        && !["get", "list", "watch"].contains(&request.verb.as_str())
+}
+
+pub(crate) async fn set_names(stage: &Stage) -> Vec<String> {
     let sets = stage.namespace.api::<ReplicaSet>();
     let sets = sets.list(&kube::api::ListParams::default()).await.unwrap();
     let names = sets.into_iter().filter_map(|set| set.metadata.name);

@@ -117,8 +117,8 @@ async fn measure(ground: &Ground, arguments: &Arguments) -> Outcome<Report> {
     );
     report.figure("memory at its peak", mebibytes(own.peak_rss), "MiB");
     let most = match arguments.rollouts {
-        ..=500 => 50.0,
-        ..=1000 => 75.0,
+        0..=500 => 50.0,
+        501..=1000 => 75.0,
         _ => 300.0,
     };
     report.bounded("memory, settled", mebibytes(own.rss), "MiB", Bound(most));
