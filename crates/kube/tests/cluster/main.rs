@@ -10,6 +10,7 @@ mod experiments;
 mod faults;
 mod leading;
 mod manifests;
+mod moments;
 mod proxy;
 mod routers;
 mod stage;
