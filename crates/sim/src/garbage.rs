@@ -141,8 +141,23 @@ impl Cluster {
         }
     }
 
-    /// The garbage collector takes one thing whose owner is gone or going.
+    fn is_run(&self, uid: &str) -> bool {
+        let mut runs = self.runs.values();
+        runs.any(|run| run.metadata.uid.as_deref() == Some(uid))
+    }
+
+    /// A Job was made for this run, which may be gone by then.
+    pub(crate) fn job_made(&mut self, run_uid: &str) {
+        if !self.is_run(run_uid) {
+            self.schedule(NOTICED, Due::Collect);
+        }
+    }
+
+    /// The garbage collector takes one thing whose owner is gone or going, and every Job whose run is gone.
     pub(crate) fn collect(&mut self) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        jobs.retain(|_, job| self.is_run(&job.run_uid));
+        self.jobs = jobs;
         let live = if self.is_going() {
             ""
         } else {

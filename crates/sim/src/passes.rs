@@ -452,6 +452,8 @@ impl Cluster {
                     self.own_write(Kind::Services);
                 }
                 Action::Route { .. } => {
+                    // What was seen of routers before this is older.
+                    self.version += 1;
                     observed.routes = self.routes.0;
                     self.own_write(Kind::Routers);
                 }

@@ -134,6 +134,11 @@ impl Cluster {
                 }
                 service.target.resource_version.clone_from(&version);
                 self.wake(Subject::Rollout);
+                if self.rollout.is_none() {
+                    // The controller of Services looks at each that selects a version (rollout-behaviour 2).
+                    let moment = jiff::SignedDuration::from_millis(1);
+                    self.schedule(moment, crate::cluster::Due::ReleaseServices);
+                }
                 Ok(Done::Written(version))
             }
             Action::ReleaseService { target } => {
@@ -491,6 +496,7 @@ impl Cluster {
         };
         self.jobs.insert(new.name.clone(), job);
         self.job_starts(&new.name);
+        self.job_made(&new.run_uid);
         Ok(Done::Written(String::new()))
     }
 }

@@ -75,6 +75,7 @@ fn facts(seconds: i64) -> Facts {
     Facts {
         clock: seconds * 1000,
         runs_are_fresh: true,
+        overtaken: false,
         sides: vec![side(1, 0), side(2, 1)],
     }
 }

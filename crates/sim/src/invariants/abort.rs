@@ -1,8 +1,10 @@
 //! Taking back: at once, all the way, and never forward again.
 
+use crossfade_api::Rollout;
 use crossfade_api::names::label;
 use crossfade_engine::action::Action;
-use crossfade_engine::rollout::world::World;
+use crossfade_engine::rollout::prepared::prepare;
+use crossfade_engine::rollout::world::{ReplicaSet, World};
 
 use super::sizes::resized;
 use super::traffic::{replicas, set_of};
@@ -25,6 +27,24 @@ fn is_taken_back(world: &World) -> bool {
         && world.prepared.hash == status.current_pod_hash
         && world.prepared.errors.is_empty()
         && world.faults.is_empty()
+}
+
+/// A canary without a router that has as many pods as its surge allows, too few of them available to take any away: it goes back as soon as
+/// stable pods become available, as every step of it does (rollout-behaviour 7.4, rules 1, 2 and 5).
+fn is_fenced_in(cluster: &Cluster, rollout: &Rollout, stable: &ReplicaSet) -> bool {
+    let canary = rollout.spec.strategy.canary.as_ref();
+    if canary.is_none_or(|canary| canary.traffic_routing.is_some()) {
+        return false;
+    }
+    let fence = prepare(rollout).fence;
+    let wanted = replicas(rollout);
+    let sets = || cluster.own_sets().map(|set| &set.view);
+    let all: i32 = sets().map(|set| set.replicas).sum();
+    let failed = rollout.status.current_pod_hash.as_str();
+    let drained = sets().find(|set| set.hash() == failed);
+    let drained = drained.map_or(0, |set| set.replicas);
+    all >= wanted + fence.surge
+        && stable.available.min(stable.replicas) + drained <= wanted - fence.unavailable
 }
 
 #[derive(Default)]
@@ -96,7 +116,7 @@ impl Check for ComesBack {
             return Ok(());
         };
         let wanted = replicas(rollout);
-        if stable.view.replicas < wanted {
+        if stable.view.replicas < wanted && !is_fenced_in(cluster, rollout, &stable.view) {
             return Err(format!(
                 "the stable version is left with {} of {wanted} pods",
                 stable.view.replicas

@@ -25,7 +25,13 @@ fn deadline(set: &ReplicaSet) -> Option<Timestamp> {
 
 fn is_former(world: &World, hash: &str) -> bool {
     let status = &world.rollout.status;
-    hash != status.stable_rs.as_str() && hash != status.current_pod_hash.as_str()
+    // A Rollout that was just made says nothing of its version yet.
+    let present = [
+        &status.stable_rs,
+        &status.current_pod_hash,
+        &world.prepared.hash,
+    ];
+    present.iter().all(|one| one.as_str() != hash)
 }
 
 /// The present version is newer than the stable one.

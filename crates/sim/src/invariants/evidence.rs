@@ -501,7 +501,9 @@ impl Check for RetryIsJudged {
                 let status = &world.rollout.status;
                 let forward =
                     active && *hash == status.current_pod_hash && *hash != status.stable_rs;
-                if self.waits && forward && !is_way_back(world) {
+                // Full promotion asks for no run (rollout-behaviour 11.4).
+                let asked = status.promote_full;
+                if self.waits && forward && !asked && !is_way_back(world) {
                     return Err("it is switched on the run of the try before".to_owned());
                 }
             }

@@ -7,10 +7,15 @@ use crossfade_engine::action::Action;
 
 use super::{Check, named};
 use crate::cluster::Cluster;
+use crate::scenario::FaultKind;
 use crate::watch::{Seen, What};
 
 #[derive(Default)]
-pub(super) struct RevisionsRise(BTreeMap<String, u64>);
+pub(super) struct RevisionsRise {
+    revisions: BTreeMap<String, u64>,
+    /// A controller that leads no longer may make a ReplicaSet with a number that was given since.
+    usurped: bool,
+}
 
 impl Check for RevisionsRise {
     named!(
@@ -19,6 +24,9 @@ impl Check for RevisionsRise {
     );
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
+        if let What::Fault(FaultKind::Usurped(_)) = what {
+            self.usurped = true;
+        }
         let What::Performed(
             Action::CreateReplicaSet(_) | Action::UpdateReplicaSet { .. },
             Ok(_),
@@ -34,11 +42,11 @@ impl Check for RevisionsRise {
             let Some(revision) = text.and_then(|text| text.parse::<u64>().ok()) else {
                 continue;
             };
-            let before = self.0.insert(name.clone(), revision).unwrap_or(0);
+            let before = self.revisions.insert(name.clone(), revision).unwrap_or(0);
             if revision < before {
                 return Err(format!("revision {before} becomes {revision}"));
             }
-            if !seen.insert(revision) {
+            if !seen.insert(revision) && !self.usurped {
                 return Err(format!("two ReplicaSets have revision {revision}"));
             }
         }

@@ -17,13 +17,13 @@ use crate::run::Outcome;
 use crate::scenario::{Fate, FaultKind, Kind, Scenario, Version};
 use crate::watch::What;
 
-/// Generation and collision count of a Rollout, what was asked for in it, and the number of its template.
-type Asked = (Option<i64>, Option<i32>, Arc<Plan>, Version);
+/// Generation and collision count of a Rollout, what was asked for in it, and the numbers that its template may have.
+type Asked = (Option<i64>, Option<i32>, Arc<Plan>, Vec<Version>);
 
 pub(super) struct SecondOpinion {
     scenario: Arc<Scenario>,
     opinion: Opinion,
-    /// What was asked for in this generation of the Rollout, and the number of its template, by generation and collision count.
+    /// What was asked for in this generation of the Rollout, and the numbers that its template may have, by generation and collision count.
     plan: Option<Asked>,
     /// Templates by their hashes, numbered as they came; an image may come in two.
     versions: BTreeMap<String, Version>,
@@ -32,6 +32,7 @@ pub(super) struct SecondOpinion {
     /// Measurements that were taken in, by run and metric: the last one, and how many there were to be seen.
     taken: BTreeMap<(String, String), (usize, Measurement)>,
     stale_until: jiff::Timestamp,
+    overtaken: bool,
 }
 
 impl SecondOpinion {
@@ -44,6 +45,7 @@ impl SecondOpinion {
             runs: BTreeMap::new(),
             taken: BTreeMap::new(),
             stale_until: jiff::Timestamp::MIN,
+            overtaken: false,
         }
     }
 
@@ -52,17 +54,26 @@ impl SecondOpinion {
         let collisions = rollout.status.collision_count;
         let known = self.plan.as_ref();
         let known = known.filter(|(of, count, ..)| (*of, *count) == (generation, collisions));
-        let (plan, template) = if let Some((_, _, plan, template)) = known {
-            (Arc::clone(plan), *template)
+        let (plan, templates) = if let Some((_, _, plan, templates)) = known {
+            (Arc::clone(plan), templates.clone())
         } else {
             let spec = serde_json::json!(rollout.spec);
             let plan = Arc::new(Plan::read(&spec));
-            let hash = hash::pod_template_hash(&rollout.spec.template, collisions, Form::Current);
-            let template = self.number(hash.as_str());
-            self.plan = Some((generation, collisions, Arc::clone(&plan), template));
-            (plan, template)
+            // A ReplicaSet from before a collision keeps its hash (rollout-behaviour 4.2).
+            let counts = (1..=collisions.unwrap_or(0)).map(Some);
+            let templates = std::iter::once(None).chain(counts).map(|count| {
+                let template = &rollout.spec.template;
+                self.number(hash::pod_template_hash(template, count, Form::Current).as_str())
+            });
+            let templates: Vec<Version> = templates.collect();
+            let known = (generation, collisions, Arc::clone(&plan), templates.clone());
+            self.plan = Some(known);
+            (plan, templates)
         };
         let status = &rollout.status;
+        let current = self.versions.get(status.current_pod_hash.as_str()).copied();
+        let newest = templates.last().copied().unwrap_or_default();
+        let template = current.filter(|current| templates.contains(current));
         let version = |hash: &str| self.versions.get(hash).copied();
         let (canary, blue_green) = (&status.canary, &status.blue_green);
         let slots = [
@@ -74,7 +85,7 @@ impl SecondOpinion {
         let names = slots.into_iter().flatten().map(|slot| slot.name.clone());
         Look {
             plan,
-            version: template,
+            version: template.unwrap_or(newest),
             replicas: rollout.spec.replicas.unwrap_or(1),
             paused: rollout.spec.paused,
             current: version(status.current_pod_hash.as_str()),
@@ -116,6 +127,7 @@ impl SecondOpinion {
         Facts {
             clock: cluster.clock().as_millisecond(),
             runs_are_fresh: cluster.now >= self.stale_until,
+            overtaken: self.overtaken,
             sides: sides.collect(),
         }
     }
@@ -225,6 +237,10 @@ impl Check for SecondOpinion {
                 self.stale_until = self.stale_until.max(until);
                 Ok(())
             }
+            What::Fault(FaultKind::Usurped(_)) => {
+                self.overtaken = true;
+                Ok(())
+            }
             What::Life => {
                 let facts = self.facts(cluster);
                 if let Some(rollout) = cluster.rollout() {
@@ -244,8 +260,9 @@ impl Check for SecondOpinion {
                 let Some(rollout) = cluster.rollout() else {
                     return Ok(());
                 };
-                let facts = self.facts(cluster);
+                // A look gives numbers to versions that come for the first time.
                 let (before, after) = (self.look(before), self.look(rollout));
+                let facts = self.facts(cluster);
                 self.opinion.recorded(&before, &after, &facts)
             }
             What::Act(_)

@@ -13,7 +13,7 @@ use crossfade_engine::rollout::world::World;
 use super::traffic::set_of;
 use super::{Check, named};
 use crate::cluster::Cluster;
-use crate::scenario::Act;
+use crate::scenario::{Act, FaultKind};
 use crate::watch::{Seen, What};
 
 pub(super) struct OneStable;
@@ -289,6 +289,8 @@ impl Check for PausesAreKept {
 #[derive(Default)]
 pub(super) struct SwitchIsEarned {
     successful: bool,
+    /// A controller that leads no longer may do late what was earned by a version before.
+    overtaken: bool,
     /// The present version has been taken back before.
     failed: bool,
 }
@@ -301,6 +303,7 @@ impl Check for SwitchIsEarned {
 
     fn see(&mut self, cluster: &Cluster, what: &What<'_>) -> Result<(), String> {
         match what {
+            What::Fault(FaultKind::Usurped(_)) => self.overtaken = true,
             What::RunRecorded(before) => {
                 let name = before.metadata.name.as_deref().unwrap_or_default();
                 let Some(run) = cluster.runs.get(name) else {
@@ -334,8 +337,14 @@ impl Check for SwitchIsEarned {
                 else {
                     return Ok(());
                 };
+                let present = cluster
+                    .rollout()
+                    .map(|rollout| &rollout.status.current_pod_hash);
+                let is_late =
+                    self.overtaken && present != Some(&world.rollout.status.current_pod_hash);
                 if blue_green.pre_promotion_analysis.is_some()
                     && !self.successful
+                    && !is_late
                     && !goes_back(world, hash.as_str(), self.failed)
                     && !is_pardoned(world)
                 {

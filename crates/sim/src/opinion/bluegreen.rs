@@ -2,7 +2,7 @@
 
 use super::evidence::Purpose;
 use super::plan::Switch;
-use super::{Look, Opinion};
+use super::{Facts, Look, Opinion};
 
 impl Opinion {
     pub(super) fn blue_green(
@@ -10,6 +10,7 @@ impl Opinion {
         switch: Switch,
         before: &Look,
         after: &Look,
+        facts: &Facts,
     ) -> Result<(), String> {
         let free = before.full || self.update.goes_back;
         let unserved = before.active.is_none();
@@ -27,7 +28,7 @@ impl Opinion {
             }
             let known = after.active == after.current || after.active == after.stable;
             // A Service that was made anew selects nothing.
-            if !known && after.active.is_some() {
+            if !known && after.active.is_some() && !facts.overtaken {
                 return Err(format!(
                     "requests are switched to version {:?}, which is neither",
                     after.active

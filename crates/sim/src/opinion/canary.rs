@@ -1,5 +1,7 @@
 //! A canary: one step after the other, each for its reason, and promotion after the last.
 
+use crossfade_api::rollout_status::PauseReason;
+
 use super::evidence::{Purpose, Verdict};
 use super::plan::Step;
 use super::{Facts, Look, Opinion};
@@ -24,7 +26,13 @@ impl Opinion {
             if !free && from < last {
                 return Err(format!("it is promoted at step {from} of {last}"));
             }
+            // While a run that could not tell is looked at, no other is judged; whoever leaves out the steps then accepts what there is
+            // (rollout-behaviour 10.3, 13.3).
+            let doubtful = before
+                .pauses
+                .contains(&PauseReason::InconclusiveAnalysisRun);
             if !free
+                && !doubtful
                 && facts.runs_are_fresh
                 && let Some(run) = self.worst(before, Verdict::Error)
             {

@@ -71,6 +71,8 @@ pub struct Facts {
     pub clock: i64,
     /// AnalysisRuns are seen as they are.
     pub runs_are_fresh: bool,
+    /// A controller that leads no longer may do something late.
+    pub overtaken: bool,
     /// Versions that have pods, or could have.
     pub sides: Vec<Side>,
 }
@@ -261,7 +263,7 @@ impl Opinion {
         }
         match &after.plan.strategy {
             Strategy::Canary(steps) => self.canary(steps, before, after, facts),
-            Strategy::BlueGreen(switch) => self.blue_green(*switch, before, after),
+            Strategy::BlueGreen(switch) => self.blue_green(*switch, before, after, facts),
         }
     }
 
