@@ -55,6 +55,7 @@ pub(crate) struct Context {
     pub(crate) runs: Queue<Subject>,
     pub(crate) metrics: Metrics,
     pub(crate) stuck: crate::stuck::Told,
+    pub(crate) lagging: crate::counts::Lagging,
     peaks: Mutex<BTreeMap<String, Peaks>>,
 }
 
@@ -79,6 +80,7 @@ impl Context {
             runs: Queue::new(),
             metrics: Metrics::default(),
             stuck: crate::stuck::Told::default(),
+            lagging: crate::counts::Lagging::default(),
             peaks: Mutex::default(),
         }
     }
@@ -354,6 +356,7 @@ impl Context {
     fn forget(&self, key: &Key, uid: &str) {
         self.wake_or_forget(Subject::Rollout(key.clone()), false);
         self.workloads.forget(key);
+        self.lagging.forget(uid);
         self.peaks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -9,6 +9,7 @@ mod cache;
 mod caches;
 mod context;
 mod controller;
+mod counts;
 mod doors;
 mod events;
 mod experiments;
