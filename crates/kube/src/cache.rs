@@ -141,6 +141,11 @@ impl<T: View> Cache<T> {
         self.read().objects.keys().cloned().collect()
     }
 
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.read().objects.len()
+    }
+
     /// The objects of a namespace with this owner; see [`View::found_by`].
     pub(crate) fn owned(&self, namespace: &str, owner: &str) -> Vec<Arc<Entry<T>>> {
         let state = self.read();

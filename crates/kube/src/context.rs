@@ -67,6 +67,7 @@ impl Context {
         measuring: Measuring,
     ) -> Self {
         Self {
+            metrics: Metrics::new(settings.metrics_by_object),
             settings,
             requests,
             caches: Caches::default(),
@@ -78,7 +79,6 @@ impl Context {
             workloads: crate::workloads::Workloads::default(),
             releases: Queue::new(),
             runs: Queue::new(),
-            metrics: Metrics::default(),
             stuck: crate::stuck::Told::default(),
             lagging: crate::counts::Lagging::default(),
             peaks: Mutex::default(),
@@ -97,7 +97,43 @@ impl Context {
     }
 
     fn wake(&self, subject: Subject, priority: Priority) {
-        self.queue(&subject).add(subject, priority);
+        if self.is_ours(&subject) {
+            self.queue(&subject).add(subject, priority);
+        }
+    }
+
+    /// Whether this controller, and no other one, looks after a subject.
+    pub(crate) fn is_ours(&self, subject: &Subject) -> bool {
+        self.settings.shard.is_none_or(|shard| {
+            let (namespace, name) = self.root(subject);
+            shard.has(&namespace, &name)
+        })
+    }
+
+    /// The object at the top of those that own a subject.
+    fn root(&self, subject: &Subject) -> Key {
+        let owner = match subject {
+            Subject::AnalysisRun((namespace, name)) => {
+                let run = self.caches.runs.get(namespace, name);
+                run.and_then(|run| controller_of(&run.view.run.metadata))
+            }
+            Subject::Experiment((namespace, name)) => {
+                let found = self.caches.experiments.get(namespace, name);
+                found.and_then(|found| controller_of(&found.view.experiment.metadata))
+            }
+            Subject::Rollout(_) | Subject::Service(_) | Subject::Routed(..) => None,
+        };
+        match (owner, subject) {
+            (Some((owner, _)), _) => self.root(&owner),
+            (
+                None,
+                Subject::Rollout(key)
+                | Subject::AnalysisRun(key)
+                | Subject::Experiment(key)
+                | Subject::Service(key)
+                | Subject::Routed(_, key),
+            ) => key.clone(),
+        }
     }
 
     /// A subject is looked at, as soon as is due to it.

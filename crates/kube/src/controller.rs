@@ -27,12 +27,6 @@ use crate::settings::Settings;
 use crate::watch::watch;
 use crate::{experiments, rollouts, routes, runs};
 
-/// Rollouts that are looked after at once.
-const RELEASES_AT_ONCE: usize = 32;
-/// AnalysisRuns that are looked after at once; they wait for metric providers more than for the API server.
-const RUNS_AT_ONCE: usize = 256;
-/// How often everything is looked at without a reason.
-const RESYNC: Duration = Duration::from_mins(15);
 /// How long passes under way may take to end with the controller.
 const LAST_PASSES: Duration = Duration::from_secs(10);
 
@@ -81,7 +75,7 @@ impl Controller {
             Some(_) => Leadership::default(),
             None => Leadership::undisputed(),
         };
-        let requests = Requests::new(client, leadership.clone());
+        let requests = Requests::new(client, leadership.clone(), settings.requests);
         let (events, teller) = events();
         let measuring =
             Measuring::new(settings.prometheus_address.clone()).map_err(StartError::Transport)?;
@@ -339,14 +333,15 @@ async fn begin(
     context.wake_all();
     let resync = async {
         loop {
-            tokio::time::sleep(RESYNC).await;
+            tokio::time::sleep(context.settings.resync).await;
             context.wake_all();
         }
     };
+    let settings = &context.settings;
     let work = async {
         tokio::join!(
-            work(&context, &context.releases, RELEASES_AT_ONCE),
-            work(&context, &context.runs, RUNS_AT_ONCE),
+            work(&context, &context.releases, settings.releases_at_once),
+            work(&context, &context.runs, settings.runs_at_once),
         )
     };
     tokio::select! {

@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crossfade_api::Resource as _;
-use crossfade_api::names::{condition, reason};
-use crossfade_api::rollout_status::RolloutPhase;
-use crossfade_engine::rollout;
+use crossfade_api::rollout_status::{RolloutDuration, RolloutStatus};
+use jiff::Timestamp;
 
 use crate::cache::Key;
 use crate::context::{Context, Subject};
+use crate::process::Began;
 
 /// Upper bounds of the reference's histograms, in seconds.
 const BUCKETS: [f64; 5] = [0.01, 0.15, 0.25, 0.5, 1.0];
@@ -22,6 +21,17 @@ const BUCKETS: [f64; 5] = [0.01, 0.15, 0.25, 0.5, 1.0];
 /// Upper bounds of the time that subjects wait for a look, in seconds.
 const WAITS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+
+/// Upper bounds of the time that an attempt to release takes, in seconds.
+const ATTEMPTS: [f64; 11] = [
+    30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0,
+];
+/// The same without the time spent waiting for a person.
+const PROGRESSIONS: [f64; 8] = [30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0];
+/// The time spent waiting for a person.
+const PAUSES: [f64; 9] = [
+    0.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0,
 ];
 
 /// Durations, counted by upper bounds.
@@ -71,6 +81,14 @@ struct OfSubject {
     failed: u64,
 }
 
+/// Attempts to release that have ended in one way.
+#[derive(Clone, Copy, Debug)]
+struct Attempts {
+    whole: Histogram<{ ATTEMPTS.len() }>,
+    progression: Histogram<{ PROGRESSIONS.len() }>,
+    paused: Histogram<{ PAUSES.len() }>,
+}
+
 /// An Event: namespace and name of its Rollout, type, reason.
 type Told = (String, String, &'static str, String);
 
@@ -81,12 +99,83 @@ pub(crate) struct Metrics {
     runs: Mutex<BTreeMap<Key, OfSubject>>,
     experiments: Mutex<BTreeMap<Key, OfSubject>>,
     events: Mutex<BTreeMap<Told, u64>>,
+    attempts: Mutex<BTreeMap<String, Attempts>>,
+    began: Began,
+    /// Looks are counted by kind alone.
+    by_kind: bool,
     passes: AtomicU64,
     failures: AtomicU64,
     waits: Mutex<Histogram<{ WAITS.len() }>>,
 }
 
 impl Metrics {
+    /// Counts looks for each object, or only for each kind.
+    pub(crate) fn new(by_object: bool) -> Self {
+        Self {
+            by_kind: !by_object,
+            ..Self::default()
+        }
+    }
+
+    /// A status was recorded; if that ended an attempt to release, the attempt is counted.
+    pub(crate) fn recorded(&self, before: &RolloutStatus, after: &RolloutStatus) {
+        let (before, after) = (before.duration.as_ref(), after.duration.as_ref());
+        let began = |attempt: Option<&RolloutDuration>| attempt?.rollout_started_at;
+        let running = before.filter(|attempt| attempt.finished_at.is_none());
+        if let (Some(running), Some(next)) = (running, began(after))
+            && began(before).is_some_and(|began| began != next)
+        {
+            self.ended("Superseded".to_owned(), running, next);
+        }
+        if let Some(attempt) = after
+            && let Some(end) = attempt.finished_at
+            && before.and_then(|before| before.finished_at) != Some(end)
+        {
+            self.ended(attempt.completion_status.to_string(), attempt, end);
+        }
+    }
+
+    fn ended(&self, how: String, attempt: &RolloutDuration, end: Timestamp) {
+        let Some(began) = attempt.rollout_started_at else {
+            return;
+        };
+        let whole = Duration::try_from(end.duration_since(began)).unwrap_or_default();
+        let paused = attempt.total_manual_pause_duration_seconds.unwrap_or(0);
+        let paused = Duration::from_secs(u64::try_from(paused).unwrap_or(0));
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_kind = attempts.entry(how).or_insert_with(|| Attempts {
+            whole: Histogram::new(&ATTEMPTS),
+            progression: Histogram::new(&PROGRESSIONS),
+            paused: Histogram::new(&PAUSES),
+        });
+        of_kind.whole.add(whole);
+        of_kind.progression.add(whole.saturating_sub(paused));
+        of_kind.paused.add(paused);
+    }
+
+    fn attempts(&self, page: &mut Page) {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = "rollout_duration_seconds";
+        page.head(name, "histogram", "Time that an attempt to release takes.");
+        for (how, counted) in attempts.iter() {
+            page.histogram(name, &[("status", how)], &counted.whole);
+        }
+        let name = "rollout_progression_duration_seconds";
+        page.head(name, "histogram", "The same without waiting for a person.");
+        for (how, counted) in attempts.iter() {
+            page.histogram(name, &[("status", how)], &counted.progression);
+        }
+        let name = "rollout_manual_pause_duration_seconds";
+        page.head(
+            name,
+            "histogram",
+            "Time that an attempt waits for a person.",
+        );
+        for (how, counted) in attempts.iter() {
+            page.histogram(name, &[("status", how)], &counted.paused);
+        }
+    }
+
     /// A subject was looked after.
     pub(crate) fn looked(&self, subject: &Subject, waited: Duration, took: Duration, failed: bool) {
         self.passes.fetch_add(1, Ordering::Relaxed);
@@ -102,8 +191,13 @@ impl Metrics {
             Subject::Experiment(key) => (&self.experiments, key),
             Subject::Service(_) | Subject::Routed(..) => return,
         };
+        let key = if self.by_kind {
+            Key::default()
+        } else {
+            key.clone()
+        };
         let mut of_kind = of_kind.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = of_kind.entry(key.clone()).or_default();
+        let entry = of_kind.entry(key).or_default();
         entry.took.add(took);
         entry.failed += u64::from(failed);
     }
@@ -144,8 +238,13 @@ impl Metrics {
     /// Everything, as Prometheus reads it.
     pub(crate) fn render(&self, context: &Context) -> String {
         let mut page = Page::default();
-        rollouts(context, &mut page);
-        runs(context, &mut page);
+        crate::standings::render(context, &mut page);
+        self.attempts(&mut page);
+        context.requests.render(&mut page);
+        self.began.render(context.caches.rollouts.len(), &mut page);
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        page.head("argo_rollouts_controller_info", "gauge", "This controller.");
+        page.line("argo_rollouts_controller_info", &version, 1);
         let of_kind = |page: &mut Page, name: &str, of_kind: &Mutex<BTreeMap<Key, OfSubject>>| {
             let of_kind = of_kind.lock().unwrap_or_else(PoisonError::into_inner);
             page.head(
@@ -220,117 +319,21 @@ impl Metrics {
     }
 }
 
-/// A number of a Rollout's pods.
-type Count = fn(&crossfade_api::Rollout) -> i32;
-
-fn rollouts(context: &Context, page: &mut Page) {
-    let known: Vec<_> = context
-        .caches
-        .rollouts
-        .keys()
-        .into_iter()
-        .filter_map(|key| Some((context.caches.rollouts.get(&key.0, &key.1)?, key)))
-        .collect();
-    page.head("rollout_info", "gauge", "How Rollouts stand.");
-    for (entry, key) in &known {
-        let rollout = &entry.view.rollout;
-        let strategy = &rollout.spec.strategy;
-        let kind = match (&strategy.canary, &strategy.blue_green) {
-            (Some(_), _) => "canary",
-            (None, Some(_)) => "blueGreen",
-            (None, None) => "none",
-        };
-        let router = rollout::routers(rollout)
-            .into_iter()
-            .next()
-            .unwrap_or_default();
-        let phase = phase(rollout);
-        let labels = [
-            ("namespace", key.0.as_str()),
-            ("name", &key.1),
-            ("strategy", kind),
-            ("traffic_router", &router),
-            ("phase", phase),
-        ];
-        page.line("rollout_info", &labels, 1);
-    }
-    let counts: [(&str, &str, Count); 4] = [
-        (
-            "rollout_info_replicas_available",
-            "Pods that are available.",
-            |rollout| rollout.status.available_replicas,
-        ),
-        (
-            "rollout_info_replicas_unavailable",
-            "Pods that are not.",
-            |rollout| (rollout.status.replicas - rollout.status.available_replicas).max(0),
-        ),
-        (
-            "rollout_info_replicas_desired",
-            "Pods that are wanted.",
-            |rollout| rollout.spec.replicas(),
-        ),
-        (
-            "rollout_info_replicas_updated",
-            "Pods of the newest version.",
-            |rollout| rollout.status.updated_replicas,
-        ),
-    ];
-    for (name, help, count) in counts {
-        page.head(name, "gauge", help);
-        for (entry, key) in &known {
-            page.line(name, &object(key), count(&entry.view.rollout));
-        }
-    }
-}
-
-/// How a Rollout stands, in the words of this metric.
-fn phase(rollout: &crossfade_api::Rollout) -> &'static str {
-    let conditions = &rollout.status.conditions;
-    let told = |kind: &str| conditions.iter().find(|told| told.kind == kind);
-    if told(condition::INVALID_SPEC).is_some() {
-        return "InvalidSpec";
-    }
-    let progressing = told(condition::PROGRESSING).map_or("", |told| told.reason.as_str());
-    match rollout.status.phase {
-        _ if rollout.status.abort => "Abort",
-        RolloutPhase::Healthy => "Completed",
-        RolloutPhase::Paused => "Paused",
-        RolloutPhase::Degraded if progressing == reason::DEADLINE_EXCEEDED => "Timeout",
-        RolloutPhase::Degraded => "Error",
-        _ => "Progressing",
-    }
-}
-
-fn runs(context: &Context, page: &mut Page) {
-    page.head("analysis_run_info", "gauge", "How AnalysisRuns stand.");
-    for key in context.caches.runs.keys() {
-        if let Some(entry) = context.caches.runs.get(&key.0, &key.1) {
-            let phase = entry.view.run.status.phase.to_string();
-            let labels = [
-                ("namespace", key.0.as_str()),
-                ("name", entry.view.run.name()),
-                ("phase", &phase),
-            ];
-            page.line("analysis_run_info", &labels, 1);
-        }
-    }
-}
-
-fn object(key: &Key) -> [(&'static str, &str); 2] {
+/// The labels that name an object.
+pub(crate) fn object(key: &Key) -> [(&'static str, &str); 2] {
     [("namespace", key.0.as_str()), ("name", key.1.as_str())]
 }
 
 /// A page in the text format.
 #[derive(Default)]
-struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
+    pub(crate) fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(crate) fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (index, (label, text)) in labels.iter().enumerate() {
             let text = text

@@ -3,6 +3,8 @@
 //! Every change of an object that exists carries the uid and resourceVersion it was decided on; what only needs the object to be the same one
 //! leaves the version out. Nothing is asked again here: a refusal is an answer, and whoever asked decides what to do.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossfade_engine::action::{Failure, FailureKind, Target};
@@ -16,7 +18,10 @@ use serde_json::{Value, json};
 
 use crate::kind::Kind;
 use crate::lease::Leadership;
+use crate::limit::Limit;
+use crate::metrics::Page;
 use crate::object::Object;
+use crate::settings::RequestLimit;
 
 /// How long the API server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,12 +98,44 @@ pub(crate) fn version_of(object: &Value) -> String {
 pub(crate) struct Requests {
     client: Client,
     leadership: Leadership,
+    limit: Option<Arc<Limit>>,
+    counts: Arc<Mutex<BTreeMap<Counted, u64>>>,
 }
+
+/// Requests of one sort: kind, verb and status code; 0 where none came.
+type Counted = (String, &'static str, u16);
 
 impl Requests {
     /// Asks by this client, and writes only while this controller leads.
-    pub(crate) fn new(client: Client, leadership: Leadership) -> Self {
-        Self { client, leadership }
+    pub(crate) fn new(client: Client, leadership: Leadership, limit: Option<RequestLimit>) -> Self {
+        let limit = limit.and_then(|limit| Limit::new(limit.per_second, limit.burst));
+        Self {
+            client,
+            leadership,
+            limit: limit.map(Arc::new),
+            counts: Arc::default(),
+        }
+    }
+
+    /// What was asked for so far, as Prometheus is told.
+    pub(crate) fn render(&self, page: &mut Page) {
+        let name = "controller_clientset_k8s_request_total";
+        page.head(
+            name,
+            "counter",
+            "Requests to the API server, watches apart.",
+        );
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((kind, verb, code), count) in counts.iter() {
+            let labels = [
+                ("kind", kind.as_str()),
+                ("namespace", "N/A"),
+                ("name", "N/A"),
+                ("verb", verb),
+                ("status_code", &code.to_string()),
+            ];
+            page.line(name, &labels, count);
+        }
     }
 
     /// True while nobody else can lead.
@@ -106,9 +143,19 @@ impl Requests {
         self.leadership.holds()
     }
 
-    fn writable(&self, kind: &Kind, namespace: &str) -> Result<Api<Object>, Refusal> {
+    /// Objects to be read, when it is our turn. A Lease waits for nobody.
+    async fn readable(&self, kind: &Kind, namespace: &str) -> Api<Object> {
+        if let Some(limit) = self.limit.as_ref().filter(|_| *kind != Kind::Lease) {
+            limit.turn().await;
+        }
+        self.api(kind, namespace)
+    }
+
+    /// Objects to be written, when it is our turn, by one who leads then.
+    async fn writable(&self, kind: &Kind, namespace: &str) -> Result<Api<Object>, Refusal> {
+        let api = self.readable(kind, namespace).await;
         if kind.is_free() || self.may_write() {
-            Ok(self.api(kind, namespace))
+            Ok(api)
         } else {
             Err(Refusal::NotLeading)
         }
@@ -131,7 +178,8 @@ impl Requests {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, Refusal> {
-        let object = in_time(self.api(kind, namespace).get_opt(name)).await?;
+        let api = self.readable(kind, namespace).await;
+        let object = self.ask(kind, "Get", api.get_opt(name)).await?;
         Ok(object.map(Object::into_json))
     }
 
@@ -143,7 +191,8 @@ impl Requests {
         labels: &str,
     ) -> Result<Vec<Value>, Refusal> {
         let parameters = ListParams::default().labels(labels);
-        let list = in_time(self.api(kind, namespace).list(&parameters)).await?;
+        let api = self.readable(kind, namespace).await;
+        let list = self.ask(kind, "List", api.list(&parameters)).await?;
         Ok(list.items.into_iter().map(Object::into_json).collect())
     }
 
@@ -159,7 +208,9 @@ impl Requests {
             ..PostParams::default()
         };
         let object = Object::new(object);
-        let created = in_time(self.writable(kind, namespace)?.create(&parameters, &object)).await?;
+        let api = self.writable(kind, namespace).await?;
+        let created = api.create(&parameters, &object);
+        let created = self.ask(kind, "Create", created).await?;
         Ok(created.into_json())
     }
 
@@ -204,9 +255,10 @@ impl Requests {
         target: &Target,
         patch: &Patch<P>,
     ) -> Result<Value, Refusal> {
-        let api = self.writable(kind, &target.namespace)?;
+        let api = self.writable(kind, &target.namespace).await?;
         let parameters = parameters();
-        let patched = in_time(api.patch(&target.name, &parameters, patch)).await?;
+        let patched = api.patch(&target.name, &parameters, patch);
+        let patched = self.ask(kind, "Patch", patched).await?;
         Ok(patched.into_json())
     }
 
@@ -220,10 +272,11 @@ impl Requests {
         if !kind.has_status_subresource() {
             return self.merge(kind, target, patch).await;
         }
-        let api = self.writable(kind, &target.namespace)?;
+        let api = self.writable(kind, &target.namespace).await?;
         let patch = Patch::Merge(on(target, patch));
         let parameters = parameters();
-        let patched = in_time(api.patch_status(&target.name, &parameters, &patch)).await?;
+        let patched = api.patch_status(&target.name, &parameters, &patch);
+        let patched = self.ask(kind, "Patch", patched).await?;
         Ok(patched.into_json())
     }
 
@@ -247,8 +300,9 @@ impl Requests {
                 ..DeleteParams::default()
             };
             // Asked for each time: what was read in between took time.
-            let api = self.writable(kind, &target.namespace)?;
-            match in_time(api.delete(&target.name, &parameters)).await {
+            let api = self.writable(kind, &target.namespace).await?;
+            let deleted = api.delete(&target.name, &parameters);
+            match self.ask(kind, "Delete", deleted).await {
                 Ok(_) | Err(Refusal::NotFound(_)) => return Ok(()),
                 Err(Refusal::Conflict(text)) => refused = Some(Refusal::Conflict(text)),
                 Err(other) => return Err(other),
@@ -268,7 +322,7 @@ impl Requests {
 
     /// Evicts a pod, so that disruption budgets are honoured.
     pub(crate) async fn evict(&self, target: &Target) -> Result<(), Refusal> {
-        let api = self.writable(&Kind::Pod, &target.namespace)?;
+        let api = self.writable(&Kind::Pod, &target.namespace).await?;
         let eviction = json!({
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -276,11 +330,37 @@ impl Requests {
             "deleteOptions": {"preconditions": {"uid": target.uid}},
         });
         let parameters = PostParams::default();
-        let asked: Result<Value, _> =
-            in_time(api.create_subresource("eviction", &target.name, &parameters, &eviction)).await;
+        let asked = api.create_subresource("eviction", &target.name, &parameters, &eviction);
+        let asked: Result<Value, _> = self.ask(&Kind::Pod, "Create", asked).await;
         match asked {
             Ok(_) | Err(Refusal::NotFound(_)) => Ok(()),
             Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// An answer that does not come is a refusal, too: whether anything was done shows when the object is looked at again.
+    async fn ask<T>(
+        &self,
+        kind: &Kind,
+        verb: &'static str,
+        asking: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Refusal> {
+        let answer = tokio::time::timeout(PATIENCE, asking).await;
+        let code = match &answer {
+            Ok(Ok(_)) => 200,
+            Ok(Err(kube::Error::Api(status))) => status.code,
+            Ok(Err(_)) | Err(_) => 0,
+        };
+        let counted = (kind.resource().plural, verb, code);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(counted).or_default() += 1;
+        drop(counts);
+        match answer {
+            Ok(answer) => answer.map_err(Refusal::from),
+            Err(_) => Err(Refusal::Other(format!(
+                "the API server did not answer within {} s",
+                PATIENCE.as_secs()
+            ))),
         }
     }
 }
@@ -301,15 +381,4 @@ fn on(target: &Target, mut patch: Value) -> Value {
         patch["metadata"]["uid"] = json!(target.uid);
     }
     patch
-}
-
-/// An answer that does not come is a refusal, too: whether anything was done shows when the object is looked at again.
-async fn in_time<T>(asking: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
-    match tokio::time::timeout(PATIENCE, asking).await {
-        Ok(answer) => answer.map_err(Refusal::from),
-        Err(_) => Err(Refusal::Other(format!(
-            "the API server did not answer within {} s",
-            PATIENCE.as_secs()
-        ))),
-    }
 }

@@ -154,6 +154,9 @@ async fn record(
     match writes.record(&Kind::Rollout, &course.target, patch).await {
         Ok(version) => {
             course.target.resource_version = version;
+            if let Some(status) = &status {
+                context.metrics.recorded(&rollout.status, status);
+            }
             course.status = status;
             Ok(())
         }

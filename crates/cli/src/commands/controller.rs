@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
-use crossfade_kube::{Controller as Running, Election, Settings};
+use crossfade_kube::{Controller as Running, Election, RequestLimit, Settings, Shard};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::host::{LogFormat, LogLevel, PROMETHEUS_ADDRESS, log_to_stderr};
@@ -29,6 +29,9 @@ pub(crate) struct Controller {
     /// Look after objects with this controller-instance-id only; without it, after those that have none
     #[arg(long, value_name = "ID", default_value = "")]
     pub(crate) instance_id: String,
+    /// Look after one part of the objects only: 0/3 is the first of three. Each part has a Lease of its own
+    #[arg(long, value_name = "PART")]
+    pub(crate) shard: Option<Shard>,
     /// Ask for the Lease before anything is written; `--leader-elect=false` for a controller that is alone
     #[arg(
         long,
@@ -75,15 +78,63 @@ pub(crate) struct Controller {
         default_value_t = 8080
     )]
     pub(crate) healthz_port: u16,
+    /// Let metrics about single looks name their objects, or only the kinds of these: for fleets of thousands
+    #[arg(long, value_enum, value_name = "DETAIL", default_value = "object")]
+    pub(crate) metrics_detail: MetricsDetail,
+    /// Rollouts and Experiments that are looked after at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rollout_threads: u16,
+    /// AnalysisRuns that are looked after at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) analysis_threads: u16,
+    /// Accepted for the sake of manifests that have it; --rollout-threads counts
+    #[arg(
+        long,
+        aliases = ["service-threads", "ingress-threads", "ephemeral-metadata-threads"],
+        value_name = "NUMBER",
+        hide = true,
+        action = clap::ArgAction::Append
+    )]
+    pub(crate) experiment_threads: Vec<u16>,
+    /// Seconds after which everything is looked at without a reason
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rollout_resync: u64,
+    /// Requests a second to the API server on average; 0 leaves that to its own rules of fairness
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    pub(crate) qps: f64,
+    /// Requests at once after a pause, where --qps sets a limit
+    #[arg(long, value_name = "NUMBER", default_value_t = 80)]
+    pub(crate) burst: u32,
     /// Version of Istio's API
     #[arg(long, value_name = "VERSION", default_value = "v1alpha3")]
     pub(crate) istio_api_version: String,
     /// How much is logged
-    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
+    #[arg(
+        long,
+        alias = "loglevel",
+        value_enum,
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
     pub(crate) log_level: LogLevel,
     /// Form of the log on standard error
-    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
+    #[arg(
+        long,
+        alias = "logformat",
+        value_enum,
+        value_name = "FORM",
+        default_value = "text"
+    )]
     pub(crate) log_format: LogFormat,
+}
+
+/// How much metrics tell about single looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum MetricsDetail {
+    /// Each object by name.
+    Object,
+    /// All objects of a kind together.
+    Kind,
 }
 
 impl Controller {
@@ -114,22 +165,40 @@ impl Controller {
         if self.namespaced && namespaces.is_empty() {
             namespaces.push(own.to_owned());
         }
+        // Controllers of different objects do not compete.
+        let mut lease = self.leader_election_lease;
+        if !self.instance_id.is_empty() {
+            lease = format!("{lease}-{}", self.instance_id);
+        }
+        if let Some(shard) = self.shard {
+            lease = format!("{lease}-shard-{}", shard.index);
+        }
         let election = self.leader_elect.then(|| {
             let namespace = self.leader_election_namespace.as_deref().unwrap_or(own);
             let lasts = Duration::from_secs(self.leader_election_lease_duration);
             Election {
                 lasts,
                 every: Duration::from_secs(2).min(lasts / 4),
-                ..Election::new(namespace, &self.leader_election_lease, identity())
+                ..Election::new(namespace, &lease, identity())
             }
+        });
+        let requests = (self.qps > 0.0).then_some(RequestLimit {
+            per_second: self.qps,
+            burst: self.burst,
         });
         let on = |port| Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
         let mut settings = Settings {
             namespaces,
             instance_id: self.instance_id,
+            shard: self.shard,
             election,
             metrics: on(self.metrics_port),
             health: on(self.healthz_port),
+            metrics_by_object: self.metrics_detail == MetricsDetail::Object,
+            releases_at_once: self.rollout_threads.into(),
+            runs_at_once: self.analysis_threads.into(),
+            resync: Duration::from_secs(self.rollout_resync),
+            requests,
             prometheus_address: std::env::var(PROMETHEUS_ADDRESS)
                 .ok()
                 .filter(|address| !address.is_empty()),
