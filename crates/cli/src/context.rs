@@ -63,6 +63,14 @@ impl Context {
         self.mode == Mode::Full
     }
 
+    /// The cluster that is meant, if it is one.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        match &self.server {
+            Ok(Server::Cluster(cluster)) => Some(cluster),
+            Ok(Server::Host(_)) | Err(_) => None,
+        }
+    }
+
     /// A client of the host or cluster that is meant.
     pub(crate) fn client(&self) -> Result<Client> {
         let client = match self.server.clone()? {

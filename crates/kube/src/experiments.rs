@@ -136,7 +136,11 @@ fn tell(context: &Context, experiment: &Experiment, target: &Target, events: Vec
 }
 
 /// An Experiment with what is around it, as far as the caches know.
-fn observe(context: &Context, experiment: &Arc<Experiment>, looked: &mut Looked) -> World {
+pub(crate) fn observe(
+    context: &Context,
+    experiment: &Arc<Experiment>,
+    looked: &mut Looked,
+) -> World {
     let (caches, namespace) = (&context.caches, experiment.namespace());
     let uid = experiment.metadata.uid.as_deref().unwrap_or_default();
     let named = named_templates(experiment);

@@ -16,6 +16,7 @@ mod experiments;
 mod kind;
 mod lease;
 mod limit;
+mod look;
 mod measuring;
 mod metrics;
 mod object;
@@ -37,4 +38,5 @@ mod writes;
 
 pub use controller::{Controller, StartError, client};
 pub use lease::Election;
+pub use look::{Seen, look};
 pub use settings::{RequestLimit, Settings, Shard};

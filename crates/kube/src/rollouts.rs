@@ -176,7 +176,7 @@ pub(crate) fn unwritten(refusal: &Refusal) -> String {
 
 /// A Rollout with what is around it, as far as the caches know. Nothing is asked of the API server but pods, for the few Rollouts whose pods are
 /// looked at one by one. What it was looked at is added to `looked`.
-async fn observe(
+pub(crate) async fn observe(
     context: &Context,
     read: &ReadRollout,
     looked: &mut Looked,

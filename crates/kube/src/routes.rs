@@ -44,6 +44,12 @@ impl Watched {
         }
     }
 
+    /// All kinds that nobody watches yet.
+    pub(crate) fn wanted(&self) -> Vec<Kind> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.1)
+    }
+
     /// The next kind that nobody watches yet.
     pub(crate) async fn next(&self) -> Kind {
         loop {

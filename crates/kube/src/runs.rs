@@ -98,7 +98,7 @@ async fn look_after(
 }
 
 /// An AnalysisRun with its Jobs. A Job that a measurement waits for and no cache knows is looked for at the API server: that it is gone is an answer.
-async fn observe(context: &Context, run: &Arc<AnalysisRun>) -> Result<World, String> {
+pub(crate) async fn observe(context: &Context, run: &Arc<AnalysisRun>) -> Result<World, String> {
     let namespace = run.namespace();
     let uid = run.metadata.uid.as_deref().unwrap_or_default();
     let mut jobs = context.caches.jobs_of(namespace, uid);

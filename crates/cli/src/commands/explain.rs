@@ -1,11 +1,15 @@
 //! `crossfade explain`: why a release stands where it stands.
 
 use clap::Args;
+use crossfade_host::control::explain;
 use crossfade_host::store::Kind;
+use crossfade_host::wire::Explanation;
 
+use crate::cluster::Cluster;
 use crate::commands::status::one_rollout;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::exit;
 use crate::output::{document, object_name};
 use crate::target;
 use crate::terminal;
@@ -28,10 +32,16 @@ impl Explain {
         let name = one_rollout(&self.names, context)?;
         let client = context.client()?;
         let namespace = context.namespace();
-        let found = match client.explain(namespace, &name).await {
+        let explained = match context.cluster() {
+            Some(cluster) => on_cluster(cluster, namespace, &name).await,
+            None => client
+                .explain(namespace, &name)
+                .await
+                .map_err(CliError::from),
+        };
+        let found = match explained {
             Ok(found) => found,
             Err(error) => {
-                let error = CliError::from(error);
                 return Err(
                     target::with_nearest(error, &client, Kind::Rollout, namespace, &name).await,
                 );
@@ -47,4 +57,27 @@ impl Explain {
             .output
             .print(&document, &[object_name(Kind::Rollout, &name)])
     }
+}
+
+/// Decides on what the cluster shows whoever asks, as the controller would, and carries nothing out.
+async fn on_cluster(cluster: &Cluster, namespace: &str, name: &str) -> Result<Explanation> {
+    let unreachable = |why: String| CliError::new(exit::UNREACHABLE, why);
+    let config = cluster.config().await;
+    let config = config.map_err(|why| unreachable(why.to_string()))?;
+    let client = crossfade_kube::client(config).map_err(|why| unreachable(why.to_string()))?;
+    let seen = crossfade_kube::look(client, namespace, name).await;
+    let seen = seen.map_err(CliError::failure)?;
+    let seen = seen.ok_or_else(|| {
+        let text = format!("rollouts.argoproj.io \"{name}\" not found");
+        CliError::new(exit::NOT_FOUND, text)
+    })?;
+    let experiment = seen.experiment.as_ref();
+    let now = Timestamp::now();
+    Ok(explain(
+        &seen.rollout,
+        &seen.runs,
+        experiment,
+        Vec::new(),
+        now,
+    ))
 }

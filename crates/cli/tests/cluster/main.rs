@@ -210,6 +210,13 @@ async fn a_release_is_shown_and_moved_by_the_same_commands_as_on_a_host() -> Res
         )
         .await;
 
+    // No controller runs, so what is due waits for one.
+    let explained = stage.say(&["explain", "shop"]).await;
+    assert!(
+        explained.contains("the controller to do what is due"),
+        "{explained}"
+    );
+
     let list = stage.say(&["list", "rollouts"]).await;
     assert!(
         list.contains("shop") && list.contains("Paused") && list.contains("1/2"),
@@ -276,6 +283,12 @@ async fn what_is_forbidden_missing_or_only_a_hosts_is_said_so() -> Result<(), Tr
 
     let impersonating = stage.run(&["list", "rollouts", "--as", "nobody"]).await;
     assert_eq!(impersonating.code, Some(9), "{}", impersonating.err);
+
+    let unseen = stage.run_as(Actor::Developer, &["explain", "shop"]).await;
+    assert_ne!(unseen.code, Some(0));
+    assert!(unseen.err.contains("cannot get resource"), "{}", unseen.err);
+    let missing = stage.run(&["explain", "shop"]).await;
+    assert_eq!(missing.code, Some(5), "{}", missing.err);
 
     let query = stage.run(&["query", "up"]).await;
     assert_eq!(query.code, Some(6), "{}", query.err);

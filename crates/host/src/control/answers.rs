@@ -3,22 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossfade_engine::action::Evidence;
 use crossfade_engine::decision;
-use crossfade_engine::rollout;
 use crossfade_engine::rollout::world::World;
 use futures_util::StreamExt as _;
 use http::{Request, Response};
 use http_body_util::Full;
 use jiff::{SignedDuration, Timestamp};
 
+use super::explanation::explain;
 use super::subjects::Context;
 use super::{analysis_runs, experiments, rollouts, views};
 use crate::server::{Backend, LogStream};
 use crate::store::Kind;
 use crate::supervisor::LogOptions;
 use crate::telemetry::api::Api;
-use crate::wire::{ExplainedStep, Explanation, Info, Listener, LogQuery, Reason, Status, Wait};
+use crate::wire::{Explanation, Info, Listener, LogQuery, Reason, Status};
 
 /// Answers for a running control plane.
 pub(super) struct Answers {
@@ -101,100 +100,23 @@ impl Backend for Answers {
             )
         };
         let world = rollouts::observe(&self.context, namespace, name).ok_or_else(missing)?;
-        let now = Timestamp::now();
-        // Decided on what is so now, and not carried out: the reasons are the same as those of the next pass.
-        let decision = rollout::decide(&world, &Evidence::default(), now);
         let status = &world.rollout.status;
-        let mut waits = decision.waits;
-        let mut details = Vec::new();
         let slots = [
             &status.canary.current_step_analysis_run_status,
             &status.canary.current_background_analysis_run_status,
             &status.blue_green.pre_promotion_analysis_run_status,
             &status.blue_green.post_promotion_analysis_run_status,
         ];
-        for slot in slots
-            .into_iter()
-            .flatten()
+        let slots = slots.into_iter().flatten();
+        let runs: Vec<_> = slots
             .filter(|slot| !slot.status.is_completed())
-        {
-            if let Some(run) = analysis_runs::observe(&self.context, namespace, &slot.name) {
-                details.extend(
-                    crossfade_engine::analysis::decide(&run, &Evidence::default(), now).waits,
-                );
-            }
-        }
+            .filter_map(|slot| analysis_runs::observe(&self.context, namespace, &slot.name))
+            .collect();
         let current = &status.canary.current_experiment;
-        if let Some(experiment) = experiments::observe(&self.context, namespace, current) {
-            let decision =
-                crossfade_engine::experiment::decide(&experiment, &Evidence::default(), now);
-            // What moves an experiment by itself takes its own name, not the Rollout's.
-            details.extend(decision.waits.into_iter().map(|wait| {
-                crossfade_engine::decision::Wait {
-                    moved_by: &[],
-                    ..wait
-                }
-            }));
-        }
-        waits.extend(details);
-        // As it can be typed: a command without a namespace means the usual one.
-        let place = match namespace {
-            "default" => String::new(),
-            other => format!(" -n {other}"),
-        };
-        waits.extend(troubles(&self.context, &world));
-        let mut would_move: Vec<String> = Vec::new();
-        for command in waits
-            .iter()
-            .flat_map(|wait| wait.moved_by)
-            .map(|command| format!("crossfade {command} {name}{place}"))
-        {
-            if !would_move.contains(&command) {
-                would_move.push(command);
-            }
-        }
-        let steps = world
-            .rollout
-            .spec
-            .strategy
-            .canary
-            .as_ref()
-            .map(|canary| &canary.steps);
-        let step = steps
-            .zip(status.current_step_index)
-            .and_then(|(steps, index)| {
-                let index = u32::try_from(index).ok()?;
-                let step = steps.get(usize::try_from(index).ok()?)?;
-                let text = step.to_string();
-                let kind = text
-                    .split([':', '{', ' '])
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned();
-                Some(ExplainedStep {
-                    index,
-                    total: u32::try_from(steps.len()).unwrap_or(u32::MAX),
-                    kind,
-                    text,
-                })
-            });
-        let shown = |wait: crossfade_engine::decision::Wait| Wait {
-            details: wait
-                .until
-                .map(|until| format!("ends by itself at {}", crossfade_api::time::text(until)))
-                .unwrap_or_default(),
-            what: wait.for_what,
-            since: wait.since,
-        };
-        Ok(Explanation {
-            rollout: name.to_owned(),
-            phase: status.phase.to_string(),
-            message: status.message.clone(),
-            step,
-            waits: waits.into_iter().map(shown).collect(),
-            would_move,
-            gates: Vec::new(),
-        })
+        let experiment = experiments::observe(&self.context, namespace, current);
+        let more = troubles(&self.context, &world);
+        let now = Timestamp::now();
+        Ok(explain(&world, &runs, experiment.as_ref(), more, now))
     }
 
     async fn prometheus(&self, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {

@@ -9,6 +9,7 @@ mod belonging;
 mod data_plane;
 mod entries;
 mod experiments;
+mod explanation;
 mod host;
 mod materials;
 mod measuring;
@@ -27,4 +28,5 @@ mod workloads;
 
 use crossfade_engine::views;
 
+pub use explanation::explain;
 pub use host::{Host, Settings, StartError};

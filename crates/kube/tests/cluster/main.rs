@@ -13,6 +13,7 @@ mod manifests;
 mod moments;
 mod proxy;
 mod routers;
+mod settings;
 mod stage;
 mod takeover;
 mod workload;

@@ -2,12 +2,12 @@
 
 use crossfade_test_cluster::{Actor, Trouble};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
-use crate::stage::Stage;
+use crate::stage::{Rollout, Stage};
 
 pub(crate) const SERVICES: &str = "apiVersion: v1
 kind: Service
@@ -119,7 +119,7 @@ async fn an_ingress_that_is_missing_is_told_and_waited_for() -> Result<(), Troub
 }
 
 /// A kind to an API server that knows nothing of what is in it.
-fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
+pub(crate) fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
     let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -267,5 +267,87 @@ spec:
         .await;
     stage.until_healthy("shop").await?;
     until_weights(&routes, "web", "/spec/rules/0/backendRefs", &[100, 0]).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn traffic_17_a_destination_rule_is_let_go_with_its_rollout() -> Result<(), Trouble> {
+    let stage = Stage::new().await?;
+    let group = "networking.istio.io";
+    let services = objects(
+        &stage,
+        group,
+        "v1alpha3",
+        "VirtualService",
+        "virtualservices",
+    )
+    .await?;
+    let rules = objects(
+        &stage,
+        group,
+        "v1alpha3",
+        "DestinationRule",
+        "destinationrules",
+    )
+    .await?;
+    let mesh = "apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [web]
+  http:
+  - route:
+    - {destination: {host: shop, subset: stable}, weight: 100}
+    - {destination: {host: shop, subset: canary}, weight: 0}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: DestinationRule
+metadata: {name: web}
+spec:
+  host: shop
+  subsets:
+  - {name: stable, labels: {app: shop}}
+  - {name: canary, labels: {app: shop}}
+  - {name: legacy, labels: {version: old}}
+";
+    let routing = "{istio: {virtualService: {name: web}, destinationRule: {name: web, canarySubsetName: canary, stableSubsetName: stable}}}";
+    let by_subsets = |image| {
+        let manifest = manifest(image, routing);
+        let manifest = manifest.replace("      stableService: stable\n", "");
+        manifest.replace("      canaryService: canary\n", "")
+    };
+    stage.namespace.apply(mesh).await?;
+    stage.namespace.apply(&by_subsets("shop:1")).await?;
+    stage.until_healthy("shop").await?;
+    stage.namespace.apply(&by_subsets("shop:2")).await?;
+    stage
+        .until("shop", "a pause at the second step", |rollout| {
+            rollout.is_paused_at(1)
+        })
+        .await?;
+    until_weights(&services, "web", "/spec/http/0/route", &[60, 40]).await;
+    let hashes = |rule: &DynamicObject| {
+        let subsets = rule.data["spec"]["subsets"].as_array().cloned();
+        let subsets = subsets.unwrap_or_default();
+        let hash = |subset: &Value| subset["labels"]["rollouts-pod-template-hash"].is_string();
+        subsets.iter().map(hash).collect::<Vec<_>>()
+    };
+    let rule = rules.get("web").await.unwrap();
+    assert_eq!(hashes(&rule), [true, true, false]);
+    let rollouts = stage.namespace.api::<Rollout>();
+    rollouts
+        .delete("shop", &DeleteParams::default())
+        .await
+        .unwrap();
+    let is_free = |rule: Option<&DynamicObject>| {
+        rule.is_some_and(|rule| {
+            let notes = rule.metadata.annotations.clone().unwrap_or_default();
+            notes.is_empty() && hashes(rule) == [false, false, false]
+        })
+    };
+    let waiting = await_condition(rules.clone(), "web", is_free);
+    let limit = std::time::Duration::from_mins(2);
+    let came = tokio::time::timeout(limit, waiting).await;
+    assert!(came.is_ok(), "{:?}", rules.get("web").await);
     Ok(())
 }

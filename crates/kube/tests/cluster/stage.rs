@@ -164,13 +164,18 @@ impl Stage {
 
     /// Starts the controller.
     pub(crate) async fn start(&mut self) -> Result<(), Trouble> {
+        self.controller = Some(self.controller(Settings::default()).await?);
+        Ok(())
+    }
+
+    /// A controller of this namespace, set up otherwise than usual.
+    pub(crate) async fn controller(&self, settings: Settings) -> Result<Controller, Trouble> {
         let client = self.namespace.cluster().client(Actor::Crossfade).await?;
         let settings = Settings {
             namespaces: vec![self.namespace.name().to_owned()],
-            ..Settings::default()
+            ..settings
         };
-        self.controller = Some(Controller::start(client, settings).await.unwrap());
-        Ok(())
+        Ok(Controller::start(client, settings).await.unwrap())
     }
 
     /// Stops the controller, and returns when nothing of it is left.

@@ -48,7 +48,19 @@ impl Edit<'_> {
             Some(error) => Fault::Weight(error),
             None => self.no_backend(),
         })?;
-        if header_routes && !self.split.keeps_routes {
+        if self.split.keeps_routes {
+            // A mirror has the weights of all requests.
+            let (canary, stable) = (&self.split.canary, &self.split.stable);
+            let splits =
+                |rule: &Value| self.has(rule, &canary.service) && self.has(rule, &stable.service);
+            for rule in managed.iter_mut().filter(|rule| splits(rule)) {
+                self.write_weights(std::slice::from_mut(rule))
+                    .map_err(|error| match error {
+                        Some(error) => Fault::Weight(error),
+                        None => self.no_backend(),
+                    })?;
+            }
+        } else if header_routes {
             let wanted = Wanted {
                 kind: self.route.kind,
                 split: self.split,

@@ -29,6 +29,13 @@ impl Wanted<'_> {
         mut changed: bool,
     ) -> Result<Vec<String>, RouteError> {
         let mut told = Vec::new();
+        if self.split.keeps_routes {
+            let ours = entries.iter_mut().filter(|entry| self.is_managed(entry));
+            // A mirror has the weights of all requests.
+            for mirror in ours.filter(|entry| entry.get("mirror").is_some()) {
+                self.sides.write(mirror)?;
+            }
+        }
         for route in &self.split.header_routes {
             if put(entries, self.header(route)) {
                 told.push(format!("set headerRoute '{}'", route.name));

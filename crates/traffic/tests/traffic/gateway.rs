@@ -213,6 +213,15 @@ backendRefs: [{name: shop-stable, port: 80, weight: 95}, {name: shop-canary, por
         weights(&rules(&world, "HTTPRoute")[1]),
         [("shop-stable", Some(70)), ("shop-canary", Some(30))]
     );
+    // Who does not know the rules leaves them, and their weights follow all the same.
+    world.carry(&crossfade_api::split::Split {
+        keeps_routes: true,
+        ..managed(split(20), &["shadow"])
+    });
+    assert_eq!(
+        weights(&rules(&world, "HTTPRoute")[1]),
+        [("shop-stable", Some(80)), ("shop-canary", Some(20))]
+    );
 }
 
 #[test]

@@ -222,7 +222,19 @@ mirrorPercentage: {value: 100}
         shares(&[("shop-stable", 70), ("shop-canary", 30)])
     );
 
-    let notes = world.carry(&managed(split(30), &["shadow"]));
+    // Who does not know the routes leaves them, and their weights follow all the same.
+    let kept = crossfade_api::split::Split {
+        keeps_routes: true,
+        ..managed(split(20), &["shadow"])
+    };
+    world.carry(&kept);
+    assert_eq!(names(&world), ["shadow", "main"]);
+    assert_eq!(
+        weights(&world, "http", 0),
+        shares(&[("shop-stable", 80), ("shop-canary", 20)])
+    );
+
+    let notes = world.carry(&managed(split(20), &["shadow"]));
     assert_eq!(names(&world), ["main"]);
     assert_eq!(notes.len(), 1);
 }

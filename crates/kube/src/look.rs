@@ -1,0 +1,124 @@
+//! One look at a Rollout, by whoever asks and with his rights: all that a pass would decide on, read once, and nothing written.
+
+use crossfade_api::Resource as _;
+use crossfade_engine::{analysis, experiment, rollout};
+use kube::Client;
+
+use crate::cache::{Cache, Trouble, View};
+use crate::context::Context;
+use crate::events::events;
+use crate::kind::Kind;
+use crate::lease::Leadership;
+use crate::measuring::Measuring;
+use crate::object::Object;
+use crate::referrers::Looked;
+use crate::requests::{Refusal, Requests};
+use crate::settings::Settings;
+use crate::{experiments, rollouts, routes, runs, workloads};
+
+/// A Rollout with what is around it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What its next pass is decided on.
+    pub rollout: rollout::world::World,
+    /// What is decided on about its AnalysisRuns that have not ended.
+    pub runs: Vec<analysis::world::World>,
+    /// What is decided on about the Experiment that it waits for.
+    pub experiment: Option<experiment::world::World>,
+}
+
+/// Looks at a Rollout; `None` if there is none of that name.
+///
+/// # Errors
+/// The API server does not show what is needed; the text says what.
+pub async fn look(client: Client, namespace: &str, name: &str) -> Result<Option<Seen>, String> {
+    let settings = Settings {
+        namespaces: vec![namespace.to_owned()],
+        ..Settings::default()
+    };
+    // Who never leads never writes.
+    let requests = Requests::new(client, Leadership::default(), None);
+    let (events, _) = events();
+    let context = Context::new(settings, requests, events, Measuring::new(None)?);
+    let found = context.requests.get(&Kind::Rollout, namespace, name).await;
+    let Some(json) = found.map_err(|why| why.to_string())? else {
+        return Ok(None);
+    };
+    let caches = &context.caches;
+    caches.rollouts.add_scope(namespace);
+    caches.rollouts.begin(namespace);
+    caches.rollouts.put(Object::new(json));
+    caches.rollouts.complete(namespace);
+    read(&context, &Kind::AnalysisRun, namespace, &caches.runs).await;
+    read(&context, &Kind::Experiment, namespace, &caches.experiments).await;
+    read(&context, &Kind::ReplicaSet, namespace, &caches.replica_sets).await;
+    read(&context, &Kind::Service, namespace, &caches.services).await;
+    read(&context, &Kind::Job, namespace, &caches.jobs).await;
+    let templates = Kind::AnalysisTemplate;
+    read(&context, &templates, namespace, &caches.templates).await;
+    let templates = Kind::ClusterAnalysisTemplate;
+    read(&context, &templates, "", &caches.cluster_templates).await;
+    let Some(entry) = caches.rollouts.get(namespace, name) else {
+        return Ok(None);
+    };
+    let mut looked = Looked::default();
+    workloads::is_read(&context, &entry.view.rollout, &mut looked);
+    routes::are_read(&context, &entry.view.rollout, &mut looked.names);
+    for kind in context.routes.wanted() {
+        if let Kind::Workload(_) = kind {
+            read(&context, &kind, namespace, &caches.workloads(&kind)).await;
+        } else {
+            read(&context, &kind, namespace, &caches.routed(&kind)).await;
+        }
+    }
+    if let Some(trouble) = caches.trouble(namespace) {
+        return Err(trouble.why);
+    }
+    let rollout = rollouts::observe(&context, &entry.view, &mut looked).await?;
+    let mut of_runs = Vec::new();
+    for run in rollout
+        .runs
+        .iter()
+        .filter(|run| !run.status.phase.is_completed())
+    {
+        of_runs.push(runs::observe(&context, run).await?);
+    }
+    let current = &rollout.rollout.status.canary.current_experiment;
+    let mut known = rollout.experiments.iter();
+    let current = known.find(|experiment| experiment.name() == current);
+    let experiment = current.map(|current| experiments::observe(&context, current, &mut looked));
+    Ok(Some(Seen {
+        rollout,
+        runs: of_runs,
+        experiment,
+    }))
+}
+
+/// Fills a cache once.
+async fn read<T: View>(context: &Context, kind: &Kind, scope: &str, cache: &Cache<T>) {
+    cache.add_scope(scope);
+    cache.begin(scope);
+    let labels = match kind {
+        Kind::ReplicaSet | Kind::Job => kind.selector("").unwrap_or_default(),
+        _ => String::new(),
+    };
+    match context.requests.list(kind, scope, &labels).await {
+        Ok(objects) => {
+            for object in objects {
+                cache.listed(scope, Object::new(object));
+            }
+            cache.complete(scope);
+        }
+        // The API server knows no such kind, so there are no such objects.
+        Err(Refusal::NotFound(_)) => {
+            cache.complete(scope);
+        }
+        Err(refusal) => {
+            let trouble = Trouble {
+                why: refusal.to_string(),
+                denied: matches!(refusal, Refusal::Refused(_)),
+            };
+            cache.fail(scope, trouble);
+        }
+    }
+}
