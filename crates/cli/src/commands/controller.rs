@@ -15,8 +15,8 @@ use crate::exit;
 
 /// Run releases on a Kubernetes cluster
 ///
-/// Looks after all Rollouts and AnalysisRuns of the cluster that kubeconfig names, or of the one whose pod this runs in. Of several controllers
-/// the one that holds the Lease does so, and the others wait. Ending it stops nothing: whoever leads next takes every release up
+/// Looks after all Rollouts, AnalysisRuns and Experiments of the cluster that kubeconfig names, or of the one whose pod this runs in. Of several
+/// controllers the one that holds the Lease does so, and the others wait. Ending it stops nothing: whoever leads next takes every release up
 /// where it stands.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Controller {
