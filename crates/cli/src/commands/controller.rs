@@ -109,22 +109,10 @@ pub(crate) struct Controller {
     #[arg(long, value_name = "VERSION", default_value = "v1alpha3")]
     pub(crate) istio_api_version: String,
     /// How much is logged
-    #[arg(
-        long,
-        alias = "loglevel",
-        value_enum,
-        value_name = "LEVEL",
-        default_value = "info"
-    )]
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LogLevel,
     /// Form of the log on standard error
-    #[arg(
-        long,
-        alias = "logformat",
-        value_enum,
-        value_name = "FORM",
-        default_value = "text"
-    )]
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     pub(crate) log_format: LogFormat,
 }
 
