@@ -318,3 +318,55 @@ async fn a_namespace_that_is_deleted_in_the_middle_of_a_canary_goes_for_good() -
     assert!(made.len() < 10, "{made:?}");
     Ok(())
 }
+
+/// A Rollout that needs nothing but pods.
+const PLAIN: &str = "apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: plain}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: plain}}
+  template:
+    metadata: {labels: {app: plain}}
+    spec: {containers: [{name: main, image: 'plain:1'}]}
+  strategy: {canary: {}}
+";
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_told_where_it_is_needed_and_nowhere_else() -> Result<(), Trouble>
+{
+    let mut stage = Stage::without_controller().await?;
+    stage.grant_without("ingresses").await?;
+    stage.start().await?;
+    stage
+        .namespace
+        .apply(&manifest("shop:1", "{duration: 1s}"))
+        .await?;
+    stage
+        .until("shop", "the right that is missing", |rollout| {
+            rollout.condition("Reconciled").is_some_and(|condition| {
+                let message = condition["message"].as_str().unwrap_or_default();
+                condition["status"] == "False"
+                    && message.contains("ingresses")
+                    && message.contains("forbidden")
+            })
+        })
+        .await?;
+    stage.namespace.apply(PLAIN).await?;
+    stage.until_healthy("plain").await?;
+    stage
+        .namespace
+        .apply(&PLAIN.replace("plain:1", "plain:2"))
+        .await?;
+    stage.until_healthy("plain").await?;
+
+    stage.namespace.grant(Actor::Crossfade, "crossfade").await?;
+    stage
+        .until(
+            "shop",
+            "the release, and nothing told any more",
+            |rollout| rollout.is_healthy() && rollout.condition("Reconciled").is_none(),
+        )
+        .await?;
+    Ok(())
+}

@@ -178,6 +178,31 @@ impl Stage {
         Ok(Controller::start(client, settings).await.unwrap())
     }
 
+    /// Gives Crossfade the shipped role without any right to this resource.
+    pub(crate) async fn grant_without(&self, resource: &str) -> Result<(), Trouble> {
+        let mut role: Value = serde_saphyr::from_str(ROLE).unwrap();
+        for rule in role["rules"].as_array_mut().unwrap() {
+            let resources = rule["resources"].as_array_mut().unwrap();
+            resources.retain(|one| one.as_str().unwrap().split('/').next() != Some(resource));
+        }
+        let rules = role["rules"].as_array_mut().unwrap();
+        rules.retain(|rule| rule["resources"] != json!([]));
+        let name = format!("crossfade-without-{resource}");
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": rules,
+        });
+        let client = self.namespace.cluster().client(Actor::Admin).await?;
+        let parameters = PatchParams::apply("test").force();
+        Api::<ClusterRole>::all(client)
+            .patch(&name, &parameters, &Patch::Apply(&role))
+            .await
+            .unwrap();
+        self.namespace.grant(Actor::Crossfade, &name).await
+    }
+
     /// Stops the controller, and returns when nothing of it is left.
     pub(crate) async fn stop(&mut self) {
         if let Some(controller) = self.controller.take() {
