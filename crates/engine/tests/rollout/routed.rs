@@ -526,6 +526,24 @@ fn a_router_that_fails_blocks_steps_but_not_aborts() {
 }
 
 #[test]
+fn a_router_that_is_not_ready_yet_is_waited_for_and_nobody_is_blamed() {
+    let mut cluster = settled(4, &json!({"steps": [{"setWeight": 50}, {"pause": {}}]}));
+    cluster.set_image("web:2");
+    cluster.failing.push((
+        "Route {".to_owned(),
+        failure(FailureKind::NotYet, "the subset has no pods yet"),
+    ));
+    cluster.settle_failing();
+    assert_eq!(cluster.index(), 0);
+    assert_eq!(cluster.failed, None);
+    assert!(cluster.waits_for("Nginx: the subset has no pods yet"));
+    assert!(cluster.told_events("TrafficRoutingError").is_empty());
+    cluster.failing.clear();
+    cluster.settle();
+    assert_eq!((cluster.index(), cluster.weight()), (1, Some(50)));
+}
+
+#[test]
 fn services_of_a_ping_pong_canary_swap_roles_at_each_promotion() {
     let strategy = json!({
         "canaryService": null,
