@@ -223,11 +223,16 @@ fn by_revision(facts: &Facts<'_>) -> Vec<SetId> {
 fn weight(facts: &Facts<'_>, whole: i32) -> i32 {
     if serves_all(facts) {
         whole
-    } else if facts.status.abort {
+    } else if is_taken_back(facts) {
         0
     } else {
         replicas::weight_at(&facts.prepared.steps, facts.index(), whole)
     }
+}
+
+/// Sizes are those of an abort: it is recorded, and this pass does not retract it for a version that goes back within the rollback window.
+fn is_taken_back(facts: &Facts<'_>) -> bool {
+    facts.status.abort && !facts.is_within_rollback_window()
 }
 
 /// The new version gets all pods, whatever the steps say.
@@ -239,7 +244,7 @@ fn serves_all(facts: &Facts<'_>) -> bool {
 fn demand(facts: &Facts<'_>) -> Demand {
     let steps = &facts.prepared.steps;
     if !serves_all(facts)
-        && !facts.status.abort
+        && !is_taken_back(facts)
         && let Some(scale) = replicas::scale_at(steps, facts.index())
     {
         return scale;
@@ -260,7 +265,7 @@ fn routed(facts: &Facts<'_>, routing: &Routing) -> Sizes {
     }
     let stored = facts.status.canary.weights.as_ref();
     let stored_stable = stored.map(|weights| weights.stable.weight);
-    if !facts.status.abort || serves_all(facts) {
+    if !is_taken_back(facts) || serves_all(facts) {
         // A canary that is kept at more pods than its weight asks for leaves stable the pods for the rest all the same: a weight that is to
         // fall waits for them.
         let of_weight = Demand::Weight(weight(facts, facts.max_weight));

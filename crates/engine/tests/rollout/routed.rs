@@ -750,3 +750,24 @@ fn a_full_promotion_ends_an_abort_before_anything_else_moves() {
     assert_eq!(cluster.phase(), "Healthy");
     assert_eq!(cluster.status().stable_rs.as_str(), cluster.hash("web:2"));
 }
+
+#[test]
+fn an_abort_on_the_way_back_within_the_window_takes_no_pods_from_what_serves() {
+    let mut cluster = settled(
+        2,
+        &json!({"steps": [{"setWeight": 20}, {"pause": {}}], "scaleDownDelaySeconds": 0}),
+    );
+    cluster
+        .patch(&json!({"spec": {"rollbackWindow": {"revisions": 3}}}))
+        .settle();
+    cluster.run_for(60);
+    cluster.set_image("web:2").settle().promote_full().settle();
+    assert_eq!(cluster.size("web:1"), 0);
+    cluster.confirms = Some(false);
+    cluster.set_image("web:1").settle_failing();
+    assert_eq!((cluster.size("web:1"), cluster.weight()), (2, Some(100)));
+    cluster.take_sizes();
+    cluster.abort().settle_failing();
+    assert_eq!(cluster.take_sizes(), []);
+    assert!(!cluster.status().abort);
+}

@@ -4,6 +4,7 @@ use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::names::{annotation, condition, label, reason};
 use crossfade_api::rollout_status::RolloutPhase;
 use crossfade_api::{Resource as _, Rollout};
+use crossfade_engine::rollout::prepared::prepare;
 
 use super::traffic::replicas;
 use super::{Check, named};
@@ -57,7 +58,11 @@ impl Check for ServicesComeHome {
         };
         for name in names.into_iter().filter(|name| !name.is_empty()) {
             let selected = selected(cluster, name);
-            if cluster.services.contains_key(name) && selected != Some(stable) {
+            if cluster.services.contains_key(name)
+                && selected != Some(stable)
+                // Nothing is touched for a spec that is wrong in itself (rollout-behaviour 3.1).
+                && prepare(rollout).errors.is_empty()
+            {
                 return Err(format!(
                     "{name} is left with {selected:?} instead of {stable}"
                 ));

@@ -12,7 +12,7 @@ use crossfade_engine::rollout::world::World;
 use jiff::SignedDuration;
 
 use super::traffic::{replicas, set_of};
-use super::{Check, named};
+use super::{Check, InPass, named};
 use crate::cluster::Cluster;
 use crate::run::Outcome;
 use crate::scenario::{Act, FaultKind};
@@ -528,6 +528,8 @@ pub(super) struct JobsAreOne {
     unheard: bool,
     /// Jobs of which a pass was not told that they were created: the next one sees them.
     unknown: BTreeSet<String>,
+    /// Something was refused in the pass under way, as the deletion of a Job may be: the next one tries again.
+    refused: InPass<bool>,
 }
 
 impl JobsAreOne {
@@ -555,6 +557,9 @@ impl Check for JobsAreOne {
         if let What::Fault(kind) = what {
             self.usurped |= matches!(kind, FaultKind::Usurped(_));
             self.unheard = *kind == FaultKind::LostReply;
+            if matches!(kind, FaultKind::Conflict | FaultKind::Refused) {
+                *self.refused.of(cluster) = true;
+            }
         }
         match what {
             What::Performed(action, outcome, _) => {
@@ -578,7 +583,7 @@ impl Check for JobsAreOne {
                     self.unknown.insert(new.name.clone());
                 }
             }
-            What::RunRecorded(_) if !self.usurped => {
+            What::RunRecorded(_) if !self.usurped && !*self.refused.of(cluster) => {
                 if let Some(run) = recorded(cluster, what)
                     && run.status.phase.is_completed()
                 {
@@ -589,9 +594,8 @@ impl Check for JobsAreOne {
                 self.unknown
                     .retain(|name| !world.jobs.contains_key(name.as_str()));
                 let run = cluster.runs.get(world.run.name());
-                if let Some(run) =
-                    run.filter(|run| run.status.phase.is_completed() && !self.usurped)
-                {
+                let excused = self.usurped || *self.refused.of(cluster);
+                if let Some(run) = run.filter(|run| run.status.phase.is_completed() && !excused) {
                     return self.none_left(cluster, run);
                 }
             }

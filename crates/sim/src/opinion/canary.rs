@@ -34,7 +34,7 @@ impl Opinion {
             if !free
                 && !doubtful
                 && facts.runs_are_fresh
-                && let Some(run) = self.worst(before, Verdict::Error)
+                && let Some(run) = self.worst_named(before, Verdict::Error)
             {
                 return Err(format!("it is promoted although run {run} was bad"));
             }

@@ -14,7 +14,7 @@ pub mod evidence;
 pub mod plan;
 mod rest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossfade_api::rollout_status::{PauseReason, RolloutPhase};
@@ -124,6 +124,8 @@ struct Update {
 pub struct Opinion {
     order: u64,
     runs: BTreeMap<String, Evidence>,
+    /// Runs that a status has named: one that was made before a crash may never be (rollout-behaviour 13.4).
+    named: BTreeSet<String>,
     update: Update,
     last: Option<Look>,
     /// The steps that were last acted on, as they were written.
@@ -133,6 +135,8 @@ pub struct Opinion {
 impl Opinion {
     /// A run was made.
     pub fn run_made(&mut self, name: &str, evidence: Evidence) {
+        // One that is gone may have had the same name.
+        self.named.remove(name);
         self.runs.insert(name.to_owned(), evidence);
     }
 
@@ -172,6 +176,7 @@ impl Opinion {
     /// A status was recorded: what stood before, with what people had written, and what stands now.
     pub fn recorded(&mut self, before: &Look, after: &Look, facts: &Facts) -> Result<(), String> {
         self.order += 1;
+        self.named.extend(after.runs.iter().cloned());
         self.people_wrote(before, facts);
         let verdict = self.judge(before, after, facts);
         // Somebody's word to a canary counts for the next look at it, not for a pause that comes later (rollout-behaviour 10.2).
@@ -303,18 +308,29 @@ impl Opinion {
 
     /// A run of this update that has come to this or worse, if it matters now.
     fn worst(&self, look: &Look, least: Verdict) -> Option<&str> {
-        let of_now = |run: &Evidence| {
+        self.bad_runs(look, least).next()
+    }
+
+    /// The same of the runs that a status has named.
+    fn worst_named(&self, look: &Look, least: Verdict) -> Option<&str> {
+        let mut bad = self.bad_runs(look, least);
+        bad.find(|name| self.named.contains(*name))
+    }
+
+    fn bad_runs(&self, look: &Look, least: Verdict) -> impl Iterator<Item = &str> + use<'_> {
+        let (step, current, began) = (look.step, look.current, self.update.began);
+        let of_now = move |run: &Evidence| {
             let matters = match run.purpose {
-                Purpose::Step(step) => Some(step) == look.step,
+                Purpose::Step(of) => Some(of) == step,
                 Purpose::Background | Purpose::Pre | Purpose::Post => true,
             };
-            let ended = run.ended.filter(|(order, _)| *order >= self.update.began);
+            let ended = run.ended.filter(|(order, _)| *order >= began);
             matters
-                && Some(run.version) == look.current
+                && Some(run.version) == current
                 && ended.is_some_and(|(_, verdict)| verdict >= least)
         };
-        let mut runs = self.runs.iter();
-        runs.find(|(_, run)| of_now(run))
+        let runs = self.runs.iter();
+        runs.filter(move |(_, run)| of_now(run))
             .map(|(name, _)| name.as_str())
     }
 
