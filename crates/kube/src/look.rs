@@ -47,7 +47,7 @@ pub async fn look(client: Client, namespace: &str, name: &str) -> Result<Option<
     let caches = &context.caches;
     caches.rollouts.add_scope(namespace);
     caches.rollouts.begin(namespace);
-    caches.rollouts.put(Object::new(json));
+    caches.rollouts.listed(namespace, Object::new(json));
     caches.rollouts.complete(namespace);
     read(&context, &Kind::AnalysisRun, namespace, &caches.runs).await;
     read(&context, &Kind::Experiment, namespace, &caches.experiments).await;
