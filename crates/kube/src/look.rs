@@ -1,5 +1,7 @@
 //! One look at a Rollout, by whoever asks and with his rights: all that a pass would decide on, read once, and nothing written.
 
+use std::time::Duration;
+
 use crossfade_api::Resource as _;
 use crossfade_engine::{analysis, experiment, rollout};
 use kube::Client;
@@ -15,6 +17,11 @@ use crate::referrers::Looked;
 use crate::requests::{Refusal, Requests};
 use crate::settings::Settings;
 use crate::{experiments, rollouts, routes, runs, workloads};
+
+/// How often a list is asked for again that the API server has no time for.
+const PATIENCE: usize = 20;
+/// How long to wait before that.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A Rollout with what is around it.
 #[derive(Clone, Debug)]
@@ -102,7 +109,16 @@ async fn read<T: View>(context: &Context, kind: &Kind, scope: &str, cache: &Cach
         Kind::ReplicaSet | Kind::Job => kind.selector("").unwrap_or_default(),
         _ => String::new(),
     };
-    match context.requests.list(kind, scope, &labels).await {
+    let mut listed = context.requests.list(kind, scope, &labels).await;
+    // An API server that has just learned of a kind, or has much to do, answers a moment later.
+    for _ in 0..PATIENCE {
+        if !matches!(listed, Err(Refusal::TooMany(_))) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        listed = context.requests.list(kind, scope, &labels).await;
+    }
+    match listed {
         Ok(objects) => {
             for object in objects {
                 cache.listed(scope, Object::new(object));
