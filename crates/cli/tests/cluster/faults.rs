@@ -10,16 +10,17 @@ use crossfade_test_fleet::{Answers, Fleet, Kind, Outcome, Shape, leads, survive}
 /// The shortest Lease.
 const LEASE: Duration = Duration::from_secs(2);
 
-async fn fleet(answers: &Answers) -> Outcome<Fleet> {
+/// A fleet binds Crossfade's users in the whole cluster, which would hide missing rights from tests that share it: it has its own.
+async fn fleet(cluster: Cluster, answers: &Answers) -> Outcome<Fleet> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_crossfade"));
-    let cluster = Cluster::shared().await?;
     Fleet::new(cluster, Pace::default(), program, answers.address()).await
 }
 
 #[tokio::test]
 async fn releases_come_to_their_end_though_the_controller_is_killed_twenty_times() -> Outcome<()> {
     let answers = Answers::start().await?;
-    let fleet = fleet(&answers).await?;
+    let (cluster, _plane) = Cluster::own().await?;
+    let fleet = fleet(cluster, &answers).await?;
     let survived = survive(&fleet, 2, 20).await?;
     assert_eq!(survived.kills, 20);
     assert!(survived.updates >= 1);
@@ -50,7 +51,8 @@ fn says_version(request: &Request) -> bool {
 #[tokio::test]
 async fn a_leader_that_stood_still_past_its_lease_changes_nothing_any_more() -> Outcome<()> {
     let answers = Answers::start().await?;
-    let fleet = fleet(&answers).await?;
+    let (cluster, _plane) = Cluster::own().await?;
+    let fleet = fleet(cluster, &answers).await?;
     let leases = fleet.history(("coordination.k8s.io", "v1", "Lease"));
     let shape = Shape {
         prefix: "shop",
