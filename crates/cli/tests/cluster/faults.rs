@@ -28,6 +28,10 @@ async fn releases_come_to_their_end_though_the_controller_is_killed_twenty_times
 }
 
 /// A change of something that exists, Events and Leases apart.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "filters are asked in this form"
+)]
 fn changes(request: &&Request) -> bool {
     ["update", "patch", "delete"].contains(&request.verb.as_str())
         && !["events", "leases"].contains(&request.resource.as_str())
@@ -40,7 +44,10 @@ fn says_version(request: &Request) -> bool {
         let operations = body.as_array().into_iter().flatten();
         operations.into_iter().any(|one| one["path"] == pointer)
     };
-    let said = |pointer: &str| body.pointer(pointer).is_some_and(|value| value.is_string());
+    let said = |pointer: &str| {
+        body.pointer(pointer)
+            .is_some_and(serde_json::Value::is_string)
+    };
     match request.verb.as_str() {
         "delete" => said("/preconditions/uid") && said("/preconditions/resourceVersion"),
         _ if body.is_array() => of_patch("/metadata/resourceVersion"),
