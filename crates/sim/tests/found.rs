@@ -562,3 +562,50 @@ fn stable_pods_that_follow_the_weight_come_back_before_it_whatever_the_size_of_t
     assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
     assert_eq!(report.outcome.stable, Some(2));
 }
+
+#[test]
+fn a_canary_that_is_blocked_is_late_also_when_a_former_version_waited_for_its_end_before() {
+    let blue_green = json!({"blueGreen": {"activeService": "app-active"}});
+    let canary = json!({"canary": {"steps": [{"setWeight": 80}, {"pause": {"duration": "10s"}}]}});
+    let mut scenario = with(release(1, &blue_green), "minReadySeconds", json!(10));
+    // The second version serves before the first one is ready, and never has a pod itself.
+    scenario.versions[0].start = 6000;
+    scenario.versions[1].fate = Fate::Never;
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(17, Act::ChangeStrategy(canary)),
+        at(33, Act::Deploy(3)),
+    ];
+    // A controller that was there before would look again when that version's time is over.
+    scenario.faults = vec![Fault {
+        at: 33_000,
+        skip: 0,
+        kind: FaultKind::CrashAfter,
+    }];
+    let report = lived(scenario);
+    assert!(
+        report
+            .outcome
+            .message
+            .starts_with("ProgressDeadlineExceeded"),
+        "{}",
+        report.outcome.message
+    );
+}
+
+#[test]
+fn an_abort_of_a_rollout_that_goes_last_is_left_alone() {
+    let strategy = routed(&json!({"steps": [{"setWeight": 20}]}));
+    let mut scenario = release(1, &strategy);
+    scenario.surroundings.confirms_after = Some(15_000);
+    let aborted = Happening {
+        at: 27_230,
+        act: Act::Abort,
+    };
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(27, Act::Delete(Propagation::Foreground, None)),
+        aborted,
+    ];
+    assert!(lived(scenario).outcome.gone);
+}

@@ -252,6 +252,25 @@ fn requests_are_switched_after_the_run_and_the_pause() {
 }
 
 #[test]
+fn a_switch_after_its_pause_is_right_although_the_pause_is_still_on_record() {
+    let timed = json!({"blueGreen": {"activeService": "active", "autoPromotionSeconds": 5}});
+    let (mut opinion, look) = begun(&timed);
+    let paused = Look {
+        pauses: vec![PauseReason::BlueGreenPause],
+        phase: RolloutPhase::Paused,
+        ..look.clone()
+    };
+    assert_eq!(opinion.recorded(&look, &paused, &facts(1)), Ok(()));
+    let switched = Look {
+        active: Some(2),
+        ..paused.clone()
+    };
+    let verdict = opinion.recorded(&paused, &switched, &facts(5));
+    objects(verdict, "nobody ended the pause");
+    assert_eq!(opinion.recorded(&paused, &switched, &facts(6)), Ok(()));
+}
+
+#[test]
 fn nothing_rests_without_a_reason() {
     let (opinion, look) = canary(&json!([{"setWeight": 50}]));
     let verdict = opinion.at_rest(&look, &facts(1));

@@ -157,6 +157,10 @@ const FOUND: &[(u64, &str)] = &[
     ),
     (192_201, "a revision was given twice"),
     (79_715, "the version that served was forgotten"),
+    (
+        201_083,
+        "nobody looked when the deadline of a blocked canary passed",
+    ),
 ];
 
 #[test]

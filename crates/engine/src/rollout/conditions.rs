@@ -343,18 +343,26 @@ fn takes_nothing_back(facts: &Facts<'_>) -> bool {
 }
 
 /// The progress deadline is running: nothing that takes its own time is under way.
-pub(super) fn deadline_counts(facts: &Facts<'_>, conditions: &[RolloutCondition]) -> bool {
+fn deadline_counts(facts: &Facts<'_>, conditions: &[RolloutCondition]) -> bool {
+    may_be_late(facts, conditions) && last_leaver(facts).is_none()
+}
+
+/// Neither the step nor a person asks for patience.
+fn may_be_late(facts: &Facts<'_>, conditions: &[RolloutCondition]) -> bool {
     let step = facts.step();
     let takes_its_time = step.is_some_and(|step| {
         step.pause.is_some() || step.analysis.is_some() || step.experiment.is_some()
     });
     let paused = find(conditions, condition::PAUSED)
         .is_some_and(|told| told.status == ConditionStatus::True);
-    let leaving = facts.others().any(|id| {
-        let set = facts.set(id);
-        set.is_active() && set.is_delayed(facts.now)
-    });
-    (!takes_its_time || wrong(Mutant::DeadlineDuringAnalysis)) && !paused && !leaving
+    (!takes_its_time || wrong(Mutant::DeadlineDuringAnalysis)) && !paused
+}
+
+/// When the last of the former versions that keep their pods for a while loses them.
+fn last_leaver(facts: &Facts<'_>) -> Option<Timestamp> {
+    let active = facts.others().map(|id| facts.set(id));
+    let ends = active.filter(|set| set.is_active());
+    ends.filter_map(|set| set.delayed_until(facts.now)).max()
 }
 
 fn is_timed_out(facts: &Facts<'_>, conditions: &[RolloutCondition]) -> bool {
@@ -381,17 +389,16 @@ pub(super) fn next_progress_check(facts: &Facts<'_>, draft: &Draft<'_>) -> Optio
     );
     if over
         || is_healthy(facts, draft)
-        || !deadline_counts(facts, &draft.conditions)
+        || !may_be_late(facts, &draft.conditions)
         || wrong(Mutant::DeadlineNotAwaited)
     {
         return None;
     }
     let second = SignedDuration::from_secs(1);
-    let rest = facts
-        .now
-        .duration_until(told.last_update_time + deadline(facts))
-        + second;
-    Some(rest.max(second))
+    let late = told.last_update_time + deadline(facts) + second;
+    // Once the last former version has gone, nobody else would wake this one.
+    let late = last_leaver(facts).map_or(late, |gone| late.max(gone));
+    Some(facts.now.duration_until(late).max(second))
 }
 
 fn tell_availability(facts: &Facts<'_>, draft: &mut Draft<'_>) {

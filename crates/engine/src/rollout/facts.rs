@@ -87,9 +87,17 @@ impl<'w> Set<'w> {
         self.observed.replicas > 0
     }
 
+    /// Its deadline, if that lies ahead.
+    pub(super) fn delayed_until(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.deadline {
+            Some(DeadlineMark::At(time)) if time > now => Some(time),
+            _ => None,
+        }
+    }
+
     /// Its deadline lies ahead.
     pub(super) fn is_delayed(&self, now: Timestamp) -> bool {
-        matches!(self.deadline, Some(DeadlineMark::At(time)) if time > now)
+        self.delayed_until(now).is_some()
     }
 }
 

@@ -19,8 +19,11 @@ fn is_taken_back(world: &World) -> bool {
     let set = |hash: &str| set_of(world, hash).map(|set| set.created);
     let stable = set(status.stable_rs.as_str());
     let newer = set(status.current_pod_hash.as_str()) > stable;
+    // What is being deleted is left alone, taken back or not (rollout-behaviour 3.1).
+    let goes = world.rollout.metadata.deletion_timestamp.is_some();
     status.abort
         && !status.promote_full
+        && !goes
         && newer
         && !status.stable_rs.is_empty()
         && status.stable_rs != status.current_pod_hash

@@ -19,7 +19,9 @@ impl Opinion {
                 if switch.pre && !self.was_good(before, Purpose::Pre) {
                     return Err("requests are switched, but no run before it was successful".into());
                 }
-                let by_itself = switch.auto && switch.after == 0;
+                // A pause that is over stays on record until the new version has all its pods (rollout-behaviour 12.3).
+                let waited = switch.after == 0 || self.has_waited(switch.after, facts);
+                let by_itself = switch.auto && waited;
                 if !by_itself && !self.update.let_go {
                     return Err("requests are switched, but nobody ended the pause".into());
                 }
