@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::{Map, Value, json};
 
 use crate::field_error::FieldError;
+use crate::flagger;
 use crate::resource::{
     self, AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Experiment, GROUP, Resource,
     Rollout,
@@ -47,23 +48,23 @@ pub fn fill_stored_defaults(object: &mut Value) {
 
 /// The schema with which an API server keeps objects of this kind.
 fn stored_schema(object: &Value) -> Option<&'static Value> {
-    static SCHEMAS: OnceLock<Vec<(Value, Value)>> = OnceLock::new();
+    static SCHEMAS: OnceLock<Vec<((String, String), Value)>> = OnceLock::new();
     let schemas = SCHEMAS.get_or_init(|| {
         let take = |definition: Value| {
-            let kind = definition["spec"]["names"]["kind"].clone();
+            let spec = &definition["spec"];
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let group = text(&spec["group"]);
+            let version = text(&spec["versions"][0]["name"]);
             (
-                kind,
+                (format!("{group}/{version}"), text(&spec["names"]["kind"])),
                 definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone(),
             )
         };
         definitions().into_iter().map(take).collect()
     });
-    if object["apiVersion"] != resource::API_VERSION {
-        return None;
-    }
     schemas
         .iter()
-        .find(|(kind, _)| object["kind"] == *kind)
+        .find(|((version, kind), _)| object["apiVersion"] == *version && object["kind"] == *kind)
         .map(|(_, schema)| schema)
 }
 
@@ -133,14 +134,16 @@ fn fill(schema: &Value, value: &mut Value) {
     }
 }
 
-fn definitions() -> [Value; 5] {
-    [
+fn definitions() -> Vec<Value> {
+    let mut definitions = vec![
         definition::<Rollout>(&rollout(), true),
         definition::<AnalysisRun>(&analysis_run(), false),
         definition::<Experiment>(&experiment(), false),
         definition::<AnalysisTemplate>(&template(), false),
         definition::<ClusterAnalysisTemplate>(&template(), false),
-    ]
+    ];
+    definitions.extend(flagger::crd::definitions());
+    definitions
 }
 
 fn definition<R: Resource>(schema: &Value, is_rollout: bool) -> Value {

@@ -1,7 +1,7 @@
 //! What users write: resource types, defaults, validation with errors a user can act on, hashes, and the
 //! words that the other rooms share.
 //!
-//! Start at [`Rollout`] and [`AnalysisTemplate`]; [`resource::Resource`] says how they are read and written.
+//! Start at [`Rollout`] and [`AnalysisTemplate`], or at [`Canary`] for the other family; [`resource::Resource`] says how they are read and written.
 //! No I/O, no clock: everything here is a function of its arguments.
 
 pub mod analysis;
@@ -13,6 +13,7 @@ pub mod duration;
 pub mod experiment;
 pub mod field_error;
 pub mod field_path;
+pub mod flagger;
 pub mod go_text;
 pub mod hash;
 pub mod health;
@@ -46,7 +47,8 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub use resource::{
-    AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Experiment, Resource, Rollout,
+    AlertProvider, AnalysisRun, AnalysisTemplate, Canary, ClusterAnalysisTemplate, Experiment,
+    MetricTemplate, Resource, Rollout,
 };
 
 /// True for the value that an absent field has; such values are not written.

@@ -15,6 +15,7 @@ use crate::analysis::AnalysisTemplateSpec;
 use crate::analysis_run::{AnalysisRunSpec, AnalysisRunStatus};
 use crate::experiment::{ExperimentSpec, ExperimentStatus};
 use crate::field_error::FieldError;
+use crate::flagger::{self, AlertProviderSpec, CanarySpec, CanaryStatus, MetricTemplateSpec};
 use crate::merge_patch;
 use crate::rollout::RolloutSpec;
 use crate::rollout_status::RolloutStatus;
@@ -27,11 +28,13 @@ pub const API_VERSION: &str = "argoproj.io/v1alpha1";
 
 /// A kind that users write.
 pub trait Resource: Sized {
+    /// The API version, for example `argoproj.io/v1alpha1`.
+    const API_VERSION: &'static str;
     /// The kind, for example `Rollout`.
     const KIND: &'static str;
     /// The plural in addresses, for example `rollouts`.
     const PLURAL: &'static str;
-    /// The short name for the command line, for example `ro`.
+    /// The short name for the command line, for example `ro`; empty for kinds that have none.
     const SHORT: &'static str;
     /// Whether objects live in namespaces.
     const NAMESPACED: bool;
@@ -58,7 +61,7 @@ pub trait Resource: Sized {
 }
 
 macro_rules! resource {
-    ($(#[$meta:meta])* $name:ident, $shape:ident, $spec:ty, $status:ty, $plural:literal, $short:literal, $namespaced:literal) => {
+    ($(#[$meta:meta])* $name:ident of $group:path, $shape:ident, $spec:ty, $status:ty, $plural:literal, $short:literal, $namespaced:literal) => {
         $(#[$meta])*
         ///
         /// Equal objects agree in everything that this version understands.
@@ -75,6 +78,7 @@ macro_rules! resource {
         }
 
         impl Resource for $name {
+            const API_VERSION: &'static str = $group;
             const KIND: &'static str = stringify!($name);
             const PLURAL: &'static str = $plural;
             const SHORT: &'static str = $short;
@@ -87,12 +91,12 @@ macro_rules! resource {
             }
 
             fn to_json(&self) -> Value {
-                let now = parts_json(Self::KIND, &self.metadata, &self.spec, &self.status);
+                let now = parts_json::<Self, _, _>(&self.metadata, &self.spec, &self.status);
                 let Some(origin) = &self.origin.json else {
                     return now;
                 };
                 let (Parts::<$spec, $status> { metadata, spec, status }, _) = Parts::from_json(Shape::$shape, origin);
-                let then = parts_json(Self::KIND, &metadata, &spec, &status);
+                let then = parts_json::<Self, _, _>(&metadata, &spec, &status);
                 let mut json = origin.as_ref().clone();
                 if let Some(patch) = merge_patch::diff(&then, &now) {
                     merge_patch::apply(&mut json, &patch);
@@ -129,23 +133,36 @@ macro_rules! resource {
 
 resource!(
     /// A service that is released gradually.
-    Rollout, Rollout, RolloutSpec, RolloutStatus, "rollouts", "ro", true
+    Rollout of API_VERSION, Rollout, RolloutSpec, RolloutStatus, "rollouts", "ro", true
 );
 resource!(
     /// What to measure, for Rollouts of one namespace.
-    AnalysisTemplate, Template, AnalysisTemplateSpec, NoStatus, "analysistemplates", "at", true
+    AnalysisTemplate of API_VERSION, Template, AnalysisTemplateSpec, NoStatus, "analysistemplates", "at", true
 );
 resource!(
     /// What to measure, for Rollouts of all namespaces.
-    ClusterAnalysisTemplate, Template, AnalysisTemplateSpec, NoStatus, "clusteranalysistemplates", "cat", false
+    ClusterAnalysisTemplate of API_VERSION, Template, AnalysisTemplateSpec, NoStatus, "clusteranalysistemplates", "cat", false
 );
 resource!(
     /// A run of an analysis.
-    AnalysisRun, Run, AnalysisRunSpec, AnalysisRunStatus, "analysisruns", "ar", true
+    AnalysisRun of API_VERSION, Run, AnalysisRunSpec, AnalysisRunStatus, "analysisruns", "ar", true
 );
 resource!(
     /// Versions that run side by side for a while.
-    Experiment, Experiment, ExperimentSpec, ExperimentStatus, "experiments", "exp", true
+    Experiment of API_VERSION, Experiment, ExperimentSpec, ExperimentStatus, "experiments", "exp", true
+);
+
+resource!(
+    /// A workload that is released gradually, and stays what it is.
+    Canary of flagger::API_VERSION, Canary, CanarySpec, CanaryStatus, "canaries", "", true
+);
+resource!(
+    /// A check that several Canaries share.
+    MetricTemplate of flagger::API_VERSION, MetricTemplate, MetricTemplateSpec, NoStatus, "metrictemplates", "", true
+);
+resource!(
+    /// Where people are told about Canaries.
+    AlertProvider of flagger::API_VERSION, AlertProvider, AlertProviderSpec, NoStatus, "alertproviders", "", true
 );
 
 /// The JSON that an object came from, and which of its fields could not be read; empty for objects made here.
@@ -202,14 +219,12 @@ fn part<P: Default + DeserializeOwned>(
     })
 }
 
-fn parts_json<S: Serialize, T: Serialize + Default + PartialEq>(
-    kind: &str,
+fn parts_json<R: Resource, S: Serialize, T: Serialize + Default + PartialEq>(
     metadata: &ObjectMeta,
     spec: &S,
     status: &T,
 ) -> Value {
-    let mut json =
-        json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec });
+    let mut json = json!({ "apiVersion": R::API_VERSION, "kind": R::KIND, "metadata": metadata, "spec": spec });
     if *status != T::default() {
         json["status"] = json!(status);
     }

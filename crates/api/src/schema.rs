@@ -16,6 +16,7 @@ use crate::analysis::AnalysisTemplateSpec;
 use crate::analysis_run::{AnalysisRunSpec, AnalysisRunStatus};
 use crate::experiment::{ExperimentSpec, ExperimentStatus};
 use crate::field_error::FieldError;
+use crate::flagger::{self, AlertProviderSpec, CanarySpec, CanaryStatus, MetricTemplateSpec};
 use crate::resource::API_VERSION;
 use crate::rollout::RolloutSpec;
 use crate::rollout_status::RolloutStatus;
@@ -115,12 +116,18 @@ pub enum Kind {
     Run,
     /// An Experiment.
     Experiment,
+    /// A Canary.
+    Canary,
+    /// A MetricTemplate.
+    MetricTemplate,
+    /// An AlertProvider.
+    AlertProvider,
 }
 
 impl Kind {
     /// The schema of a whole object.
     pub(crate) fn schema(self) -> &'static Value {
-        static SCHEMAS: OnceLock<[Value; 4]> = OnceLock::new();
+        static SCHEMAS: OnceLock<[Value; 7]> = OnceLock::new();
         let schemas = SCHEMAS.get_or_init(|| {
             let mut metadata = of::<ObjectMeta>();
             without_descriptions(&mut metadata);
@@ -145,6 +152,9 @@ impl Kind {
                 whole(of::<AnalysisTemplateSpec>(), None),
                 whole(of::<AnalysisRunSpec>(), Some(of::<AnalysisRunStatus>())),
                 whole(of::<ExperimentSpec>(), Some(of::<ExperimentStatus>())),
+                whole(of::<CanarySpec>(), Some(of::<CanaryStatus>())),
+                whole(of::<MetricTemplateSpec>(), None),
+                whole(of::<AlertProviderSpec>(), None),
             ]
         });
         match self {
@@ -152,6 +162,9 @@ impl Kind {
             Self::Template => &schemas[1],
             Self::Run => &schemas[2],
             Self::Experiment => &schemas[3],
+            Self::Canary => &schemas[4],
+            Self::MetricTemplate => &schemas[5],
+            Self::AlertProvider => &schemas[6],
         }
     }
 }
@@ -194,6 +207,9 @@ pub fn findings(object: &Value) -> Findings {
         (API_VERSION, "AnalysisTemplate" | "ClusterAnalysisTemplate") => Kind::Template.schema(),
         (API_VERSION, "AnalysisRun") => Kind::Run.schema(),
         (API_VERSION, "Experiment") => Kind::Experiment.schema(),
+        (flagger::API_VERSION, "Canary") => Kind::Canary.schema(),
+        (flagger::API_VERSION, "MetricTemplate") => Kind::MetricTemplate.schema(),
+        (flagger::API_VERSION, "AlertProvider") => Kind::AlertProvider.schema(),
         (api_version, kind) => match of_kubernetes(api_version, kind) {
             Some(schema) => schema,
             None => return Findings::default(),

@@ -28,7 +28,7 @@ fn the_files_in_deploy_crds_are_current() {
 #[test]
 fn the_files_can_be_read_back_and_hold_the_definitions() {
     let definitions = definitions();
-    assert_eq!(definitions.len(), 5);
+    assert_eq!(definitions.len(), 8);
     for ((name, text), definition) in render_all().iter().zip(definitions) {
         let read: Value = serde_saphyr::from_str(text).expect("the file is YAML");
         assert_eq!(read["spec"], definition["spec"], "{name}");
