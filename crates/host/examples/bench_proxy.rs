@@ -1,6 +1,7 @@
 //! How fast the data plane is, beside HAProxy and nginx: `cargo xtask bench proxy`.
 //!
-//! All three split 80 : 20 over the same two back ends (an nginx that returns a short text), under the same load (wrk),
+//! All three split 80 : 20 over the same two back ends (one process of nginx that returns a short text: with several on one
+//! port, chance would decide how connections are spread over them), under the same load (wrk),
 //! in turns, on the same cores as the load and the back ends; so only the ratios mean anything. Then it measures how
 //! long after a weight command the first request obeys it, under light load.
 //!
@@ -51,8 +52,8 @@ const LEAST_RATE: f64 = 0.9;
 const MOST_P99: f64 = 1.1;
 /// From the command to the first answer that obeys it (95th percentile).
 const MOST_DELAY: Duration = Duration::from_millis(5);
-/// How often each proxy is measured, in turns.
-const ROUNDS: usize = 5;
+/// How often each proxy is measured, in turns: often and briefly, since a machine that is shared changes its pace within seconds.
+const ROUNDS: usize = 15;
 /// Connections of the load.
 const CONNECTIONS: &str = "64";
 /// Commands whose effect is timed.
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
         })
         .map(|()| true)
         .map_err(Into::into),
-        [] => measure(4),
+        [] => measure(2),
         [seconds] => seconds.parse().map_err(Into::into).and_then(measure),
         _ => Err("usage: bench_proxy [SECONDS a measurement]".into()),
     };
@@ -469,11 +470,11 @@ impl Drop for Running {
     }
 }
 
-fn nginx(folder: &Path, name: &str, http: &str) -> Outcome<Vec<String>> {
+fn nginx(folder: &Path, name: &str, processes: &str, http: &str) -> Outcome<Vec<String>> {
     let path = folder.join(format!("{name}.conf"));
     let own = folder.display();
     let text = format!(
-        "daemon off; worker_processes auto; pid {own}/{name}.pid; error_log stderr crit;
+        "daemon off; worker_processes {processes}; pid {own}/{name}.pid; error_log stderr crit;
          events {{ worker_connections 4096; }}
          http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
          client_body_temp_path {own}/{name}-body; proxy_temp_path {own}/{name}-proxy;
@@ -498,6 +499,7 @@ fn nginx_backend(folder: &Path, ports: &Ports) -> Outcome<Vec<String>> {
     nginx(
         folder,
         "backend",
+        "1",
         &(server(ports.stable, "stable") + &server(ports.canary, "canary")),
     )
 }
@@ -511,7 +513,7 @@ fn nginx_proxy(folder: &Path, ports: &Ports) -> Outcome<Vec<String>> {
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }}",
         ports.stable, ports.canary, ports.nginx
     );
-    nginx(folder, "proxy", &http)
+    nginx(folder, "proxy", "auto", &http)
 }
 
 fn haproxy(folder: &Path, ports: &Ports) -> Outcome<Vec<String>> {

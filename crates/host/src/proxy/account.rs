@@ -12,7 +12,7 @@ use super::{
     body::ResponseBody,
     guard::Watch,
     pods::{Lease, now_ms},
-    stats::Tally,
+    stats::{Counter, Tally},
     upstream::H1,
 };
 
@@ -130,7 +130,7 @@ impl Trouble {
 /// The open account of a request.
 pub(super) struct Account {
     worker: usize,
-    tally: Option<Arc<Tally>>,
+    counter: Option<Arc<Counter>>,
     lease: Option<Lease>,
     method: &'static str,
     started: Instant,
@@ -142,7 +142,7 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn open(
         worker: usize,
-        tally: Arc<Tally>,
+        tally: &Tally,
         method: &'static str,
         started: Instant,
         watch: Option<Arc<Watch>>,
@@ -152,7 +152,7 @@ impl Account {
         }
         Self {
             worker,
-            tally: Some(tally),
+            counter: tally.at(worker),
             lease: None,
             method,
             started,
@@ -162,13 +162,13 @@ impl Account {
     }
 
     /// A route was found; no pod yet.
-    pub(super) fn route(&mut self, unserved: Arc<Tally>) {
-        self.tally = Some(unserved);
+    pub(super) fn route(&mut self, unserved: &Tally) {
+        self.counter = unserved.at(self.worker);
     }
 
     /// Another pod is tried.
-    pub(super) fn assign(&mut self, tally: Arc<Tally>, lease: Lease) {
-        self.tally = Some(tally);
+    pub(super) fn assign(&mut self, tally: &Tally, lease: Lease) {
+        self.counter = tally.at(self.worker);
         self.lease = Some(lease);
     }
 
@@ -208,7 +208,7 @@ impl Account {
     pub(super) fn take(&mut self) -> Self {
         Self {
             worker: self.worker,
-            tally: self.tally.take(),
+            counter: self.counter.take(),
             lease: self.lease.take(),
             method: self.method,
             started: self.started,
@@ -224,14 +224,8 @@ impl Account {
     }
 
     fn count(&mut self, trouble: Option<Trouble>) {
-        if let Some(tally) = self.tally.take() {
-            tally.count(
-                self.worker,
-                self.method,
-                self.status,
-                trouble,
-                self.started.elapsed(),
-            );
+        if let Some(counter) = self.counter.take() {
+            counter.count(self.method, self.status, trouble, self.started.elapsed());
         }
         if let Some(watch) = self.watch.take() {
             watch.end();

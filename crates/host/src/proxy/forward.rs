@@ -49,7 +49,9 @@ pub(super) struct Caller {
     pub(super) listener: Arc<str>,
     pub(super) client: Client,
     pub(super) watch: Arc<Watch>,
-    pub(super) rules: Mutex<(u64, Arc<Listener>)>,
+    /// The rules that it knows, and their number. Requests share a pointer of their connection's own, so that workers do not
+    /// fight over one count of references.
+    pub(super) rules: Mutex<(u64, Arc<Arc<Listener>>)>,
     /// Holds the counts of the listener's and the worker's connections, also for tunnels.
     pub(super) open: [Open; 2],
 }
@@ -57,13 +59,13 @@ pub(super) struct Caller {
 impl Caller {
     /// The rules in force now, and their number. A listener that was just removed keeps its last ones for those still
     /// connected.
-    fn rules(&self) -> (u64, Arc<Listener>) {
+    fn rules(&self) -> (u64, Arc<Arc<Listener>>) {
         let version = self.shared.version.load(Ordering::Acquire);
         let mut rules = lock(&self.rules);
         if rules.0 != version {
             let table = self.shared.table();
             if let Some(listener) = table.listeners.get(&*self.listener) {
-                rules.1 = Arc::clone(listener);
+                rules.1 = Arc::new(Arc::clone(listener));
             }
             rules.0 = version;
         }
@@ -72,7 +74,7 @@ impl Caller {
 
     /// Counts a request that the library has answered by itself, with this status: its head could not be read.
     pub(super) fn refused(&self, status: StatusCode) {
-        let unrouted = Arc::clone(&self.rules().1.unrouted);
+        let unrouted = &self.rules().1.unrouted;
         let mut account = Account::open(self.worker, unrouted, OTHER, Instant::now(), None);
         account.answered(status);
         account.settle(Some(Trouble::of_refusal(status)));
@@ -90,7 +92,7 @@ pub(super) async fn serve(
     let http1 = head.version < Version::HTTP_2;
     let account = Account::open(
         caller.worker,
-        Arc::clone(&rules.unrouted),
+        &rules.unrouted,
         method_label(&head.method),
         started,
         Some(Arc::clone(&caller.watch)),
@@ -189,7 +191,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// On failure the head is still here if another route may be tried.
     async fn run(&mut self, route: &Route) -> Result<Response<ResponseBody>, Trouble> {
-        self.account.route(Arc::clone(&route.unserved));
+        self.account.route(&route.unserved);
         self.kept_at = self
             .head
             .as_ref()
@@ -211,12 +213,11 @@ impl Attempt<'_> {
             };
             let at = choice.target;
             target = Some(at);
-            let pod = Arc::clone(&choice.endpoint.pod);
-            self.account
-                .assign(Arc::clone(&choice.endpoint.tally), choice.lease);
+            let pod = &choice.endpoint.pod;
+            self.account.assign(&choice.endpoint.tally, choice.lease);
             let Ok(mut connection) = self.connect(reuse).await else {
                 pod.count_retry();
-                tried.push(pod);
+                tried.push(Arc::clone(pod));
                 trouble = Some(Trouble::ConnectFailed);
                 continue;
             };
@@ -226,7 +227,7 @@ impl Attempt<'_> {
                 Err(Fault::Again) => {
                     pod.count_retry();
                     if !connection.reused() {
-                        tried.push(pod);
+                        tried.push(Arc::clone(pod));
                     }
                     reuse = Reuse::Never;
                     trouble = Some(Trouble::ConnectionLost);

@@ -241,6 +241,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [one] = bufs {
+            return self.poll_write(cx, one);
+        }
         self.watch.active.store(now_ms(), Ordering::Relaxed);
         let length = || bufs.iter().map(|part| part.len()).sum();
         if self.instead.is_none() && self.may_refuse() {

@@ -87,12 +87,12 @@ impl Mirrored {
         self.shared.mirrored.fetch_add(1, Ordering::Relaxed);
         let mut account = Account::open(
             self.worker,
-            Arc::clone(&endpoint.tally),
+            &endpoint.tally,
             method_label(&head.method),
             Instant::now(),
             None,
         );
-        account.assign(Arc::clone(&endpoint.tally), lease);
+        account.assign(&endpoint.tally, lease);
         let Some(lease) = account.lease() else { return };
         // A copy is never sent twice either.
         let Ok(mut connection) = upstream::connection(lease, self.worker, Reuse::Fresh).await

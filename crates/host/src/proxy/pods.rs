@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::{
     config::Protocol,
+    shared::Apart,
     upstream::{H1, H2Sender},
 };
 
@@ -48,7 +49,6 @@ pub(super) struct PodKey {
 /// One pod's port.
 pub(super) struct Pod {
     pub(super) key: PodKey,
-    in_flight: AtomicUsize,
     draining: AtomicBool,
     /// Not to be tried before this moment ([`now_ms`]); zero if it is not ejected.
     ejected_until: AtomicU64,
@@ -56,11 +56,12 @@ pub(super) struct Pod {
     ejections: AtomicU64,
     retries: AtomicU64,
     ended: Notify,
-    workers: Box<[PerWorker]>,
+    workers: Box<[Apart<PerWorker>]>,
 }
 
 #[derive(Default)]
 struct PerWorker {
+    in_flight: AtomicUsize,
     /// The one that was used last stands last. In boxes, since each moves from hand to hand with a request.
     idle: Mutex<VecDeque<Box<H1>>>,
     h2: Mutex<Option<H2Sender>>,
@@ -70,20 +71,20 @@ impl Pod {
     pub(super) fn new(key: PodKey, workers: usize) -> Self {
         Self {
             key,
-            in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             ejections: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             ended: Notify::new(),
-            workers: (0..workers).map(|_| PerWorker::default()).collect(),
+            workers: (0..workers).map(|_| Apart::default()).collect(),
         }
     }
 
     /// Requests that it is answering now, upgraded connections included.
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        let count = |worker: &Apart<PerWorker>| worker.in_flight.load(Ordering::SeqCst);
+        self.workers.iter().map(count).sum()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -197,33 +198,62 @@ impl Pod {
     }
 }
 
+/// A pod as one worker knows it: each has a pointer of its own, so that they do not fight over one count of references.
+pub(super) type Seat = Apart<PodOfWorker>;
+
+/// A pod and a worker.
+pub(super) struct PodOfWorker {
+    pod: Arc<Pod>,
+    worker: usize,
+}
+
+/// One seat for each worker.
+pub(super) fn seats(pod: &Arc<Pod>) -> Box<[Arc<Seat>]> {
+    let seat = |worker| PodOfWorker {
+        pod: Arc::clone(pod),
+        worker,
+    };
+    (0..pod.workers.len())
+        .map(|worker| Arc::new(Apart(seat(worker))))
+        .collect()
+}
+
 /// The right to have one request in flight at a pod.
 pub(super) struct Lease {
-    pod: Arc<Pod>,
+    seat: Arc<Seat>,
 }
 
 impl Lease {
     /// None if the pod is being drained.
     ///
     /// First counted, then asked, while draining first marks and then counts: whichever comes second sees the other,
-    /// so "nothing in flight" can never be reported with a request on its way.
-    pub(super) fn take(pod: &Arc<Pod>) -> Option<Self> {
-        pod.in_flight.fetch_add(1, Ordering::SeqCst);
+    /// so "nothing in flight" can never be reported with a request on its way. That holds for each worker's count, and
+    /// once the mark is set none of them rises for a request that goes on, so it holds for their sum.
+    pub(super) fn take(seat: &Arc<Seat>) -> Option<Self> {
         let lease = Self {
-            pod: Arc::clone(pod),
+            seat: Arc::clone(seat),
         };
-        (!pod.is_draining()).then_some(lease)
+        lease.count()?.fetch_add(1, Ordering::SeqCst);
+        (!seat.pod.is_draining()).then_some(lease)
     }
 
-    pub(super) fn pod(&self) -> &Arc<Pod> {
-        &self.pod
+    pub(super) fn pod(&self) -> &Pod {
+        &self.seat.pod
+    }
+
+    fn count(&self) -> Option<&AtomicUsize> {
+        let worker = self.seat.pod.workers.get(self.seat.worker)?;
+        Some(&worker.in_flight)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.pod.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.pod.is_draining() {
-            self.pod.ended.notify_waiters();
+        let before = self
+            .count()
+            .map(|count| count.fetch_sub(1, Ordering::SeqCst));
+        if before == Some(1) && self.pod().is_draining() {
+            self.pod().ended.notify_waiters();
         }
     }
 }

@@ -1,8 +1,11 @@
-//! What the control side and the workers have in common.
+//! What the control side and the workers have in common, and what keeps the workers apart.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{runtime::Handle, sync::Semaphore};
@@ -49,6 +52,20 @@ impl Shared {
     pub(super) fn set(&self, table: Table) {
         *lock(&self.table) = Arc::new(table);
         self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// On cache lines of its own: what a worker writes with every request must not be what another one is about to use. 128
+/// bytes, since processors fetch lines in pairs.
+#[derive(Default)]
+#[repr(align(128))]
+pub(super) struct Apart<T>(pub(super) T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{account::Trouble, pods::lock};
+use super::{account::Trouble, pods::lock, shared::Apart};
 
 /// Upper bounds of the latency buckets in seconds: the defaults of Prometheus' client libraries, with three finer
 /// ones below, since local answers often take less than a millisecond. The last bucket, without bound, is not named.
@@ -128,8 +128,12 @@ pub(super) struct Labels {
 /// Counters under one set of labels.
 pub(super) struct Tally {
     labels: Labels,
-    workers: Box<[Mutex<Vec<Cell>>]>,
+    workers: Box<[Arc<Counter>]>,
 }
+
+/// One worker's part of a tally.
+#[derive(Default)]
+pub(super) struct Counter(Apart<Mutex<Vec<Cell>>>);
 
 #[derive(Clone, Copy)]
 struct Cell {
@@ -148,19 +152,15 @@ impl Cell {
     }
 }
 
-impl Tally {
+impl Counter {
     pub(super) fn count(
         &self,
-        worker: usize,
         method: &'static str,
         status: u16,
         trouble: Option<Trouble>,
         took: Duration,
     ) {
-        let Some(cells) = self.workers.get(worker) else {
-            return;
-        };
-        let mut cells = lock(cells);
+        let mut cells = lock(&self.0);
         let at = cells
             .iter()
             .position(|cell| cell.is(method, status, trouble))
@@ -189,11 +189,25 @@ impl Tally {
             *bucket += 1;
         }
     }
+}
+
+impl Tally {
+    /// What this worker counts with. None if there is no such worker.
+    pub(super) fn at(&self, worker: usize) -> Option<Arc<Counter>> {
+        self.workers.get(worker).map(Arc::clone)
+    }
+
+    /// A request that is not over yet will be counted here.
+    fn is_awaited(&self) -> bool {
+        self.workers
+            .iter()
+            .any(|counter| Arc::strong_count(counter) > 1)
+    }
 
     fn read(&self, into: &mut Vec<Series>) {
         let mut sum: Vec<Cell> = Vec::new();
         for worker in &self.workers {
-            for cell in lock(worker).iter() {
+            for cell in lock(&worker.0).iter() {
                 match sum
                     .iter_mut()
                     .find(|have| have.is(cell.method, cell.status, cell.trouble))
@@ -251,7 +265,7 @@ impl Tallies {
     /// The tally under these labels; the same one each time.
     pub(super) fn of(&mut self, labels: Labels, workers: usize) -> Arc<Tally> {
         let (tally, unused) = self.all.entry(labels.clone()).or_insert_with(|| {
-            let workers = (0..workers).map(|_| Mutex::default()).collect();
+            let workers = (0..workers).map(|_| Arc::default()).collect();
             (Arc::new(Tally { labels, workers }), None)
         });
         *unused = None;
@@ -285,7 +299,7 @@ impl Tallies {
     /// Drops what no configuration and no request has named for a while: pods come and go for months.
     fn forget(&mut self, now: Instant) {
         self.all.retain(|_, (tally, unused)| {
-            if Arc::strong_count(tally) > 1 {
+            if Arc::strong_count(tally) > 1 || tally.is_awaited() {
                 *unused = None;
                 return true;
             }
@@ -327,10 +341,10 @@ mod tests {
             },
             2,
         );
-        tally.count(0, "GET", 200, None, Duration::from_micros(400));
-        tally.count(1, "GET", 200, None, Duration::from_millis(3));
-        tally.count(
-            1,
+        let [first, second] = [0, 1].map(|worker| tally.at(worker).expect("a worker"));
+        first.count("GET", 200, None, Duration::from_micros(400));
+        second.count("GET", 200, None, Duration::from_millis(3));
+        second.count(
             "GET",
             503,
             Some(Trouble::NoReadyPod),
@@ -352,9 +366,15 @@ mod tests {
     fn counters_of_pods_that_are_gone_stay_for_ten_minutes() {
         let mut tallies = Tallies::default();
         let tally = tallies.of(Labels::default(), 1);
-        tally.count(0, "GET", 200, None, Duration::ZERO);
+        let counter = tally.at(0).expect("a worker");
+        counter.count("GET", 200, None, Duration::ZERO);
         drop(tally);
-        let now = Instant::now();
+        let long_ago = Instant::now();
+        let now = long_ago + KEPT;
+        tallies.forget(long_ago);
+        tallies.forget(now);
+        assert_eq!(tallies.all.len(), 1, "a request is not over yet");
+        drop(counter);
         tallies.forget(now);
         assert_eq!(tallies.all.len(), 1);
         tallies.forget(now + KEPT);

@@ -24,7 +24,8 @@ use super::{
         Balance, Destination, HeaderMatch, ListenerConfig, ProxyConfig, RouteConfig, RouteMatch,
         Sticky, StringMatch, whole,
     },
-    pods::{Lease, Pod, PodKey},
+    pods::{Lease, Pod, PodKey, Seat, seats},
+    shared::Apart,
     stats::{Labels, Tallies, Tally},
 };
 
@@ -54,7 +55,7 @@ pub(super) struct Route {
     pub(super) timeout: Option<Duration>,
     /// Counts requests that reached no pod.
     pub(super) unserved: Arc<Tally>,
-    walks: Arc<[Walk]>,
+    walks: Arc<[Apart<Walk>]>,
 }
 
 /// One version behind a route.
@@ -64,13 +65,14 @@ pub(super) struct Target {
     weight: u32,
     balance: Balance,
     endpoints: Vec<Endpoint>,
-    turns: Arc<[AtomicUsize]>,
+    turns: Arc<[Apart<AtomicUsize>]>,
     set_cookie: Option<HeaderValue>,
 }
 
 /// One pod behind a target.
 pub(super) struct Endpoint {
     pub(super) pod: Arc<Pod>,
+    seats: Box<[Arc<Seat>]>,
     pub(super) tally: Arc<Tally>,
 }
 
@@ -251,7 +253,7 @@ impl Target {
                     .unwrap_or(first)
             }
         };
-        Some((chosen, Lease::take(&chosen.pod)?))
+        Some((chosen, Lease::take(chosen.seats.get(worker)?)?))
     }
 }
 
@@ -404,7 +406,7 @@ impl Maker {
         let walks = before.map_or_else(
             || {
                 (0..self.workers)
-                    .map(|worker| Walk::anywhere(&self.random, worker))
+                    .map(|worker| Apart(Walk::anywhere(&self.random, worker)))
                     .collect()
             },
             |before| Arc::clone(&before.walks),
@@ -477,6 +479,7 @@ impl Maker {
                     ..labels.clone()
                 };
                 Endpoint {
+                    seats: seats(pod),
                     pod: Arc::clone(pod),
                     tally: self.tallies.of(labels, self.workers),
                 }
@@ -485,7 +488,8 @@ impl Maker {
         let turns = before.map_or_else(
             || {
                 (0..self.workers)
-                    .map(|worker| AtomicUsize::new(self.random.hash_one(worker) as usize >> 1))
+                    .map(|worker| self.random.hash_one(worker) as usize >> 1)
+                    .map(|place| Apart(AtomicUsize::new(place)))
                     .collect()
             },
             |before| Arc::clone(&before.turns),

@@ -111,6 +111,10 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // The kernel does less for one than for a list of one.
+        if let [one] = bufs {
+            return self.poll_write(cx, one);
+        }
         let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.count(&sent);
         sent

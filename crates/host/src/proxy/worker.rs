@@ -201,7 +201,7 @@ impl Door {
                 to: header(to.to_string()),
             },
             watch: Arc::clone(&watch),
-            rules: Mutex::new((0, Arc::clone(&self.rules))),
+            rules: Mutex::new((0, Arc::new(Arc::clone(&self.rules)))),
             open,
         });
         let asking = Arc::clone(&caller);
