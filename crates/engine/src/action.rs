@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::measure::{ArgumentSource, MeasureRequest, Measured};
 use crate::analysis::world::Job;
+use crate::canary::action::{CanaryAction, CanaryDone};
 use crate::experiment::world::Service;
 use crate::rollout::world::ReplicaSet;
 
@@ -164,6 +165,8 @@ pub enum Action {
         /// Which one.
         target: Target,
     },
+    /// Something for a Canary.
+    Canary(Box<CanaryAction>),
 }
 
 /// A ReplicaSet to create, all of it decided; the world only writes it down.
@@ -275,6 +278,8 @@ pub enum Done {
     Verified(Option<bool>),
     /// How a measurement stands.
     Measured(Box<Measured>),
+    /// What was done for a Canary.
+    Canary(Box<CanaryDone>),
 }
 
 /// Why an action did not happen.

@@ -209,5 +209,6 @@ fn action_word(action: &Action) -> &'static str {
         Action::Measure(_) => "measure",
         Action::CreateJob(_) => "create Job",
         Action::DeleteJob { .. } => "delete Job",
+        Action::Canary(_) => "act for a Canary",
     }
 }

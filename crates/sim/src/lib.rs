@@ -23,6 +23,7 @@
 //! gives the same on every machine. `cargo xtask bench sim --seed 7` tells it.
 
 mod acts;
+pub mod canaries;
 pub mod cluster;
 pub mod compare;
 pub mod coverage;

@@ -472,7 +472,8 @@ impl Cluster {
                 | Action::ScaleDeployment { .. }
                 | Action::Measure(_)
                 | Action::CreateJob(_)
-                | Action::DeleteJob { .. } => {}
+                | Action::DeleteJob { .. }
+                | Action::Canary(_) => {}
             }
         }
         self.tell_watcher(What::Performed(action, &outcome, observed.seen()));

@@ -212,6 +212,7 @@ impl Cluster {
                 self.jobs.remove(&target.name);
                 Ok(Done::Written(String::new()))
             }
+            Action::Canary(_) => refused(FailureKind::Other, "a Rollout does not do that"),
         }
     }
 

@@ -162,6 +162,7 @@ fn told(cluster: &Cluster, action: &Action) -> String {
         }
         Action::CreateJob(job) => format!("create job {}", job.name),
         Action::DeleteJob { target } => format!("delete job {}", target.name),
+        Action::Canary(action) => format!("for a Canary: {action:?}"),
     };
     format!("  {text}")
 }

@@ -429,7 +429,8 @@ impl<'w> Facts<'w> {
                     Done::AnalysisRun(_)
                     | Done::Experiment(_)
                     | Done::Verified(_)
-                    | Done::Measured(_) => "",
+                    | Done::Measured(_)
+                    | Done::Canary(_) => "",
                 };
                 if !version.is_empty() {
                     set.version = Cow::Owned(version.to_owned());

@@ -85,9 +85,13 @@ fn adopt<'w>(
     let version = match plan.act(action)? {
         Ok(Done::ReplicaSet(adopted)) => &adopted.target.resource_version,
         Ok(Done::Written(version)) => version,
-        Ok(Done::AnalysisRun(_) | Done::Experiment(_) | Done::Verified(_) | Done::Measured(_)) => {
-            return Ok(None);
-        }
+        Ok(
+            Done::AnalysisRun(_)
+            | Done::Experiment(_)
+            | Done::Verified(_)
+            | Done::Measured(_)
+            | Done::Canary(_),
+        ) => return Ok(None),
         Err(failure) if failure.kind == FailureKind::NotFound => return Ok(None),
         Err(failure) => return Err(Halt::Failed(failure.message.clone())),
     };

@@ -738,7 +738,8 @@ impl Cluster {
             | Action::CreateJob(_)
             | Action::DeleteJob { .. }
             | Action::CreateService(_)
-            | Action::DeleteService { .. } => {
+            | Action::DeleteService { .. }
+            | Action::Canary(_) => {
                 panic!("a Rollout does not do that")
             }
         }

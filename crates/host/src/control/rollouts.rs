@@ -382,7 +382,8 @@ pub(super) async fn perform(context: &Context, rollout: &Rollout, action: &Actio
         | Action::CreateJob(_)
         | Action::DeleteJob { .. }
         | Action::CreateService(_)
-        | Action::DeleteService { .. } => Err(Failure {
+        | Action::DeleteService { .. }
+        | Action::Canary(_) => Err(Failure {
             kind: FailureKind::Other,
             message: "a Rollout does not do that on one machine".to_owned(),
         }),

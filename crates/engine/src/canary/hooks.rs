@@ -1,0 +1,232 @@
+//! Webhooks: who is asked when, and what an answer leads to.
+
+use std::sync::Arc;
+
+use crossfade_api::flagger::{CanaryPhase, CanaryWebhook, HookType};
+
+use super::action::CanaryAction;
+use super::alerts::News;
+use super::tick::{Step, Stop, Tick, timeout};
+use crate::decision::Wait;
+
+/// Whether a gate with its hooks lets a release go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    Closed,
+}
+
+/// Skips the gate of traffic once all weights were passed.
+const GATE_AT_MAX: &str = "crossfade.dev/traffic-gate-at-max";
+/// Remembers at which gate and weight people were told last, and when.
+const TOLD_GATE: &str = "crossfade.dev/gate-alert";
+
+impl Tick<'_, '_, '_> {
+    /// Calls a hook; the error is what it answered.
+    fn ask(&mut self, hook: &CanaryWebhook, phase: CanaryPhase) -> Step<Result<(), String>> {
+        let timeout = match timeout(&hook.timeout) {
+            Ok(timeout) => timeout,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut call = self.call(&hook.name, &hook.url, phase, &hook.metadata, timeout);
+        call.retries = hook.retries;
+        call.disable_tls = hook.disable_tls;
+        let answer = self.act(CanaryAction::CallHook(Box::new(call)))?;
+        Ok(answer
+            .as_ref()
+            .map(drop)
+            .map_err(|failure| failure.message.clone()))
+    }
+
+    fn hooks(&self, kind: HookType) -> Vec<CanaryWebhook> {
+        self.analysis.hooks(kind).cloned().collect()
+    }
+
+    fn waits_for(&mut self, hook: &CanaryWebhook, what: &str) {
+        self.plan.waits.push(Wait {
+            for_what: format!("gate {} to open for {what}", hook.name),
+            since: self.canary.status.last_transition_time,
+            until: None,
+            moved_by: &[],
+        });
+    }
+
+    /// Before a release starts.
+    pub(super) fn confirm_rollout(&mut self) -> Step<Gate> {
+        let phase = self.read_phase();
+        for hook in self.hooks(HookType::ConfirmRollout) {
+            if self.ask(&hook, phase)?.is_ok() {
+                self.tell(&format!("Confirm-rollout check {} passed", hook.name));
+                continue;
+            }
+            self.waits_for(&hook, "the rollout");
+            if phase != CanaryPhase::Waiting {
+                self.enter(CanaryPhase::Waiting);
+                let name = self.name();
+                self.warn(&format!(
+                    "Halt {name} advancement waiting for approval {}",
+                    hook.name
+                ));
+                if !hook.mute_alert {
+                    self.alert(&News::AwaitsApproval);
+                }
+            }
+            return Ok(Gate::Closed);
+        }
+        Ok(Gate::Open)
+    }
+
+    /// Before the new version gets its first request. A refusal counts as a failed check.
+    pub(super) fn pre_rollout(&mut self) -> Step {
+        for hook in self.hooks(HookType::PreRollout) {
+            if let Err(why) = self.ask(&hook, CanaryPhase::Progressing)? {
+                let name = self.name();
+                self.warn(&format!(
+                    "Halt {name} advancement pre-rollout check {} failed {why}",
+                    hook.name
+                ));
+                self.status.failed_checks += 1;
+                return Err(Stop::End);
+            }
+            self.tell(&format!("Pre-rollout check {} passed", hook.name));
+        }
+        Ok(())
+    }
+
+    /// At each look, before metrics. A refusal fails the analysis.
+    pub(super) fn rollout_hooks_pass(&mut self) -> Step<bool> {
+        for hook in self.hooks(HookType::Rollout) {
+            if let Err(why) = self.ask(&hook, CanaryPhase::Progressing)? {
+                let name = self.name();
+                self.warn(&format!(
+                    "Halt {name} advancement external check {} failed {why}",
+                    hook.name
+                ));
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Before traffic grows.
+    pub(super) fn confirm_traffic(&mut self, weight: i32) -> Step<Gate> {
+        let skips = self.annotation(GATE_AT_MAX) == Some("false");
+        if skips && weight >= self.analysis.max_weight() {
+            return Ok(Gate::Open);
+        }
+        for hook in self.hooks(HookType::ConfirmTrafficIncrease) {
+            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok() {
+                self.tell(&format!(
+                    "Confirm-traffic-increase check {} passed",
+                    hook.name
+                ));
+                continue;
+            }
+            self.waits_for(&hook, "more traffic");
+            let name = self.name();
+            self.warn(&format!(
+                "Halt {name} advancement waiting for traffic increase approval {}",
+                hook.name
+            ));
+            if !hook.mute_alert {
+                self.alert_of_gate(&hook.name, weight);
+            }
+            return Ok(Gate::Closed);
+        }
+        Ok(Gate::Open)
+    }
+
+    /// People are told once that a gate is closed at a weight, and again only after a while where that is wanted.
+    fn alert_of_gate(&mut self, hook: &str, weight: i32) {
+        if self.is_strict() {
+            self.alert(&News::TrafficAwaitsApproval);
+            return;
+        }
+        let gate = format!("{hook}/{weight}/{}", self.status.last_applied_spec);
+        let told = self.annotation(TOLD_GATE).unwrap_or_default();
+        let (told_gate, told_at) = told.split_once('@').unwrap_or_default();
+        let again = self.world.settings.gate_realert_interval;
+        let is_due = crossfade_api::time::parse(told_at)
+            .ok()
+            .is_some_and(|at| again.is_positive() && self.now >= at + again);
+        if told_gate == gate && !is_due {
+            return;
+        }
+        let now = crossfade_api::time::text(self.now);
+        let told = Some(format!("{gate}@{now}"));
+        self.annotations.insert(TOLD_GATE.to_owned(), told);
+        self.alert(&News::TrafficAwaitsApproval);
+    }
+
+    /// Before promotion.
+    pub(super) fn confirm_promotion(&mut self) -> Step<Gate> {
+        for hook in self.hooks(HookType::ConfirmPromotion) {
+            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok() {
+                self.tell(&format!("Confirm-promotion check {} passed", hook.name));
+                continue;
+            }
+            self.waits_for(&hook, "the promotion");
+            if self.read_phase() == CanaryPhase::WaitingPromotion {
+                self.status.iterations = (self.analysis.iterations - 1).max(0);
+            } else {
+                self.enter(CanaryPhase::WaitingPromotion);
+                let name = self.name();
+                self.warn(&format!(
+                    "Halt {name} advancement waiting for promotion approval {}",
+                    hook.name
+                ));
+                if !hook.mute_alert {
+                    self.alert(&News::PromotionAwaitsApproval);
+                }
+            }
+            return Ok(Gate::Closed);
+        }
+        Ok(Gate::Open)
+    }
+
+    /// Whether somebody asks for the way back.
+    pub(super) fn is_called_back(&mut self) -> Step<bool> {
+        let phase = self.read_phase();
+        for hook in self.hooks(HookType::Rollback) {
+            if self.ask(&hook, phase)?.is_ok() {
+                self.warn(&format!("Rollback check {} passed", hook.name));
+                return Ok(true);
+            }
+            self.tell(&format!(
+                "Rollback hook {} not signaling a rollback",
+                hook.name
+            ));
+        }
+        Ok(false)
+    }
+
+    /// After a release ended.
+    pub(super) fn post_rollout(&mut self, phase: CanaryPhase) -> Step {
+        // Told with the phase before a failure, and with the new one after a success.
+        let told = if phase == CanaryPhase::Succeeded {
+            phase
+        } else {
+            self.read_phase()
+        };
+        for hook in self.hooks(HookType::PostRollout) {
+            if let Err(why) = self.ask(&hook, phase)? {
+                let text = format!("Post-rollout hook {} failed {why}", hook.name);
+                self.tell_with_phase(true, &text, told);
+                return Ok(());
+            }
+            let text = format!("Post-rollout check {} passed", hook.name);
+            self.tell_with_phase(false, &text, told);
+        }
+        Ok(())
+    }
+
+    /// The hooks that are asked before the new version gets requests, by name.
+    pub(super) fn pre_rollout_names(&self) -> String {
+        let analysis = Arc::clone(&self.analysis);
+        let names: Vec<&str> = analysis
+            .hooks(HookType::PreRollout)
+            .map(|hook| hook.name.as_str())
+            .collect();
+        names.join(", ")
+    }
+}

@@ -1,0 +1,377 @@
+//! The Services of a Canary: what they select, which ports they have, whose they are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossfade_api::IntOrString;
+use crossfade_api::flagger::{CanaryPhase, CanaryService, Metadata};
+use serde_json::{Value, json};
+
+use super::tick::{Step, Tick};
+use crate::decision::Found;
+use crate::views::{controller, map, text};
+
+/// Other tools shall leave what we make alone.
+const LEFT_ALONE: [(&str, &str); 2] = [
+    ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
+    ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
+];
+
+/// What a Service looks like.
+struct Wanted {
+    name: String,
+    selects: String,
+    metadata: Metadata,
+}
+
+impl Tick<'_, '_, '_> {
+    /// The Services of the two versions, that of the new one first.
+    pub(super) fn reconcile_version_services(&mut self) -> Step {
+        if !self.is_workload() {
+            return self.reconcile_copies();
+        }
+        let apex = self.spec.apex();
+        let service = self.spec.service.clone().unwrap_or_default();
+        let wanted = Wanted {
+            name: format!("{apex}-canary"),
+            selects: self.label.value.clone(),
+            metadata: service.canary.clone().unwrap_or_default(),
+        };
+        self.reconcile_service(&self.world.services.canary, &wanted, &service)?;
+        let wanted = Wanted {
+            name: format!("{apex}-primary"),
+            selects: self.primary_label(),
+            metadata: service.primary.clone().unwrap_or_default(),
+        };
+        self.reconcile_service(&self.world.services.primary, &wanted, &service)
+    }
+
+    /// The Service that users call; it selects the version that serves.
+    pub(super) fn reconcile_apex(&mut self) -> Step {
+        if !self.is_workload() {
+            return Ok(());
+        }
+        let service = self.spec.service.clone().unwrap_or_default();
+        let selects = if self.apex_follows_target() {
+            self.label.value.clone()
+        } else {
+            self.primary_label()
+        };
+        self.reconcile_apex_as(&service, selects)
+    }
+
+    /// The Service that users call, selecting the target's pods.
+    pub(super) fn give_back_apex(&mut self) -> Step {
+        let service = self.spec.service.clone().unwrap_or_default();
+        let selects = self.label.value.clone();
+        self.reconcile_apex_as(&service, selects)
+    }
+
+    fn reconcile_apex_as(&mut self, service: &CanaryService, selects: String) -> Step {
+        let wanted = Wanted {
+            name: self.spec.apex().to_owned(),
+            selects,
+            metadata: service.apex.clone().unwrap_or_default(),
+        };
+        self.reconcile_service(&self.world.services.apex, &wanted, service)
+    }
+
+    /// The promotion failed while the target serves all, and no router moves requests: the Service itself does.
+    fn apex_follows_target(&self) -> bool {
+        let status = &self.canary.status;
+        self.is_unrouted()
+            && status.phase == CanaryPhase::Failed
+            && status.canary_weight > 0
+            && self.primary_trouble().is_some()
+    }
+
+    fn reconcile_service(
+        &mut self,
+        there: &Found<Arc<Value>>,
+        wanted: &Wanted,
+        service: &CanaryService,
+    ) -> Step {
+        const PREFIX: &str = "reconcileService failed: ";
+        match there {
+            Found::Missing | Found::NotNeeded => {
+                let object = self.new_service(wanted, service);
+                self.create(object, PREFIX).map(drop)
+            }
+            Found::Unreadable(why) => {
+                let namespace = self.namespace();
+                let text = format!(
+                    "{PREFIX}service {}.{namespace} get query error: {why}",
+                    wanted.name
+                );
+                Err(self.ends(&text))
+            }
+            Found::Found(there) => {
+                let object = self.repaired(there, wanted, service);
+                self.change(there, &object, PREFIX).map(drop)
+            }
+        }
+    }
+
+    fn new_service(&self, wanted: &Wanted, service: &CanaryService) -> Value {
+        let (labels, annotations) = self.service_keys(wanted);
+        let mut spec = json!({
+            "type": "ClusterIP",
+            "selector": {&self.label.key: wanted.selects},
+            "ports": self.ports(service),
+        });
+        if service.headless {
+            spec["clusterIP"] = json!("None");
+        }
+        if !service.traffic_distribution.is_empty() {
+            spec["trafficDistribution"] = json!(service.traffic_distribution);
+        }
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": wanted.name,
+                "namespace": self.namespace(),
+                "labels": labels,
+                "annotations": annotations,
+                "ownerReferences": [self.owner()],
+            },
+            "spec": spec,
+        })
+    }
+
+    fn service_keys(
+        &self,
+        wanted: &Wanted,
+    ) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+        let mut labels = wanted.metadata.labels.clone();
+        labels.insert(self.label.key.clone(), wanted.name.clone());
+        let mut annotations = wanted.metadata.annotations.clone();
+        annotations.extend(left_alone());
+        (labels, annotations)
+    }
+
+    /// A Service as it should be, with what others look after.
+    fn repaired(&mut self, there: &Value, wanted: &Wanted, service: &CanaryService) -> Value {
+        let mut object = there.clone();
+        let mut ports = self.ports(service);
+        keep_node_ports(&mut ports, there);
+        let selector = json!({&self.label.key: wanted.selects});
+        if !same_ports(&ports, &there["spec"]["ports"]) || there["spec"]["selector"] != selector {
+            // A merge patch adds to maps; what is not wanted goes.
+            object["spec"]["selector"] = selector;
+            object["spec"]["ports"] = json!(ports);
+        }
+        if !service.traffic_distribution.is_empty() {
+            object["spec"]["trafficDistribution"] = json!(service.traffic_distribution);
+        }
+        let is_headless = text(there, "/spec/clusterIP") == "None";
+        if service.headless != is_headless && there["spec"]["type"] != "ExternalName" {
+            let text = format!(
+                "service {}.{} cannot become {} in place; delete it, and it is made anew",
+                wanted.name,
+                self.namespace(),
+                if service.headless {
+                    "headless"
+                } else {
+                    "one with an address"
+                },
+            );
+            self.warn(&text);
+        }
+        if self.owns(there) {
+            let (labels, annotations) = self.service_keys(wanted);
+            let unmanaged = service.unmanaged_metadata.clone().unwrap_or_default();
+            let keep = |member: &str, wanted: BTreeMap<String, String>, keys: &[String]| {
+                let mut all = wanted;
+                for (key, value) in map(there, &format!("/metadata/{member}")) {
+                    if keys.contains(&key) {
+                        all.insert(key, value);
+                    }
+                }
+                json!(all)
+            };
+            object["metadata"]["labels"] = keep("labels", labels, &unmanaged.labels);
+            object["metadata"]["annotations"] =
+                keep("annotations", annotations, &unmanaged.annotations);
+        }
+        if object != *there {
+            let mut annotations = map(&object, "/metadata/annotations");
+            annotations.extend(left_alone());
+            object["metadata"]["annotations"] = json!(annotations);
+        }
+        object
+    }
+
+    /// Whether an object belongs to this Canary.
+    pub(super) fn owns(&self, object: &Value) -> bool {
+        use crossfade_api::Resource as _;
+        controller(object)
+            .is_some_and(|(kind, name, _)| kind == "Canary" && name == self.canary.name())
+    }
+
+    fn ports(&self, service: &CanaryService) -> Vec<Value> {
+        let target_port = service
+            .target_port()
+            .cloned()
+            .unwrap_or(IntOrString::Int(service.port));
+        let mut main = json!({
+            "name": service.port_name(),
+            "protocol": "TCP",
+            "port": service.port,
+            "targetPort": target_port,
+        });
+        if !service.app_protocol.is_empty() {
+            main["appProtocol"] = json!(service.app_protocol);
+        }
+        let mut ports = vec![main];
+        if service.port_discovery {
+            ports.extend(self.discovered(service));
+        }
+        ports
+    }
+
+    /// Further ports of the target's containers, each name once.
+    fn discovered(&self, service: &CanaryService) -> Vec<Value> {
+        let mut found: BTreeMap<String, Value> = BTreeMap::new();
+        let containers = self
+            .target
+            .as_ref()
+            .and_then(|target| target.pointer("/spec/template/spec/containers")?.as_array());
+        for container in containers.into_iter().flatten() {
+            let name = text(container, "/name");
+            if matches!(name, "istio-proxy" | "envoy") {
+                continue;
+            }
+            let ports = container.get("ports").and_then(Value::as_array);
+            for (index, port) in ports.into_iter().flatten().enumerate() {
+                let number = port["containerPort"].as_i64().unwrap_or(0);
+                let is_main = match service.target_port() {
+                    None => number == i64::from(service.port),
+                    Some(IntOrString::Int(target)) => number == i64::from(*target),
+                    Some(IntOrString::String(target)) => port["name"] == target.as_str(),
+                };
+                if is_main {
+                    continue;
+                }
+                let own = text(port, "/name");
+                let name = if own.is_empty() {
+                    format!("tcp-{name}-{index}")
+                } else {
+                    own.to_owned()
+                };
+                let protocol = port.get("protocol").cloned().unwrap_or(json!("TCP"));
+                let entry = json!({"name": name, "protocol": protocol, "port": number, "targetPort": number});
+                found.insert(name, entry);
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// A Service as target: both versions are copies of it, the new one always, the other until it is promoted.
+    fn reconcile_copies(&mut self) -> Step {
+        const PREFIX: &str = "reconcileService failed: ";
+        let Some(target) = self.target.clone() else {
+            return Ok(());
+        };
+        let name = &self.spec.target_ref.name;
+        let copies = [
+            (format!("{name}-canary"), &self.world.services.canary, true),
+            (
+                format!("{name}-primary"),
+                &self.world.services.primary,
+                false,
+            ),
+        ];
+        for (name, there, is_renewed) in copies {
+            match there {
+                Found::Missing | Found::NotNeeded => {
+                    let object = self.copied_service(&target, &name);
+                    self.create(object, PREFIX)?;
+                }
+                Found::Unreadable(why) => {
+                    let namespace = self.namespace();
+                    return Err(self.ends(&format!(
+                        "{PREFIX}service {name}.{namespace} get query error: {why}"
+                    )));
+                }
+                Found::Found(there) if is_renewed => {
+                    let mut wanted = (**there).clone();
+                    let copy = self.copied_service(&target, &name);
+                    wanted["spec"] = self.service_spec(&target, Some(there));
+                    for member in ["labels", "annotations"] {
+                        wanted["metadata"][member] = copy["metadata"][member].clone();
+                    }
+                    self.change(there, &wanted, PREFIX)?;
+                }
+                Found::Found(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn copied_service(&self, target: &Value, name: &str) -> Value {
+        let mut annotations = map(target, "/metadata/annotations");
+        annotations.remove(crossfade_api::names::annotation::LAST_APPLIED);
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace(),
+                "labels": map(target, "/metadata/labels"),
+                "annotations": annotations,
+                "ownerReferences": [self.owner()],
+            },
+            "spec": self.service_spec(target, None),
+        })
+    }
+
+    /// The target Service's spec as a copy has it: with the copy's own addresses.
+    pub(super) fn service_spec(&self, target: &Value, there: Option<&Value>) -> Value {
+        let mut spec = target["spec"].clone();
+        let kind = text(target, "/spec/type");
+        let is_headless = text(target, "/spec/clusterIP") == "None";
+        let has_own = matches!(kind, "" | "ClusterIP") && !is_headless;
+        if let (true, Some(members)) = (has_own, spec.as_object_mut()) {
+            for address in ["clusterIP", "clusterIPs"] {
+                members.remove(address);
+                if let Some(own) = there.and_then(|there| there["spec"].get(address)) {
+                    members.insert(address.to_owned(), own.clone());
+                }
+            }
+        }
+        let service = self.spec.service.as_ref();
+        let distribution = service.map_or("", |service| &service.traffic_distribution);
+        if !distribution.is_empty() {
+            spec["trafficDistribution"] = json!(distribution);
+        }
+        spec
+    }
+}
+
+fn left_alone() -> impl Iterator<Item = (String, String)> {
+    LEFT_ALONE
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+}
+
+/// Node ports are the cluster's choice.
+fn keep_node_ports(ports: &mut [Value], there: &Value) {
+    for port in ports {
+        let own = there["spec"]["ports"].as_array();
+        let same = own
+            .into_iter()
+            .flatten()
+            .find(|one| one["name"] == port["name"]);
+        if let Some(node_port) = same.and_then(|one| one.get("nodePort")) {
+            port["nodePort"] = node_port.clone();
+        }
+    }
+}
+
+/// Whether both lists hold the same ports, whatever their order.
+fn same_ports(wanted: &[Value], there: &Value) -> bool {
+    let there = there.as_array().map_or(&[][..], Vec::as_slice);
+    let holds = |list: &[Value], port: &Value| list.contains(port);
+    wanted.len() == there.len() && wanted.iter().all(|port| holds(there, port))
+}
