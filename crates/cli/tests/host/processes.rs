@@ -308,3 +308,13 @@ async fn events_of_a_pod_that_fails_for_ever_stay_few() {
     assert!((5..=5 * 8).contains(&count), "{count} Events about 5 pods");
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_manifest_may_name_crossfade_where_nobody_has_installed_it() {
+    let rig = Rig::started().await;
+    let container = r#"{name: shop, image: "sample:v1", command: [crossfade, sample],
+            args: [--version=v1, --port=$(PORT)], ports: [{name: http, containerPort: 8080}]"#;
+    rig.apply(&rollout("shop", &format!("{container}{READY}}}")))
+        .await;
+    rig.healthy("shop", "v1").await;
+}

@@ -46,7 +46,8 @@ pub struct Settings {
 
 impl Settings {
     /// The usual set-up: this program as `shim`, its folder, and of its environment what every program needs
-    /// (`PATH`, `HOME`, `USER`, `LOGNAME`, `LANG`, `LC_ALL`, `TZ`, `TMPDIR`, `SSL_CERT_FILE`, `SSL_CERT_DIR`).
+    /// (`PATH` with this program's folder at its end, `HOME`, `USER`, `LOGNAME`, `LANG`, `LC_ALL`, `TZ`, `TMPDIR`, `SSL_CERT_FILE`,
+    /// `SSL_CERT_DIR`).
     ///
     /// # Errors
     /// When this program's path or working folder cannot be found out.
@@ -63,13 +64,20 @@ impl Settings {
             "SSL_CERT_FILE",
             "SSL_CERT_DIR",
         ];
+        let shim = std::env::current_exe()?;
+        let mut inherited: BTreeMap<String, String> = names
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+            .collect();
+        // Last, so that it hides nothing: a manifest may say `crossfade` also where nobody has installed it.
+        if let (Some(path), Some(folder)) = (inherited.get_mut("PATH"), shim.parent()) {
+            path.push(':');
+            path.push_str(&folder.to_string_lossy());
+        }
         Ok(Self {
-            shim: std::env::current_exe()?,
+            shim,
             shim_arguments: vec![OsString::from("shim")],
-            inherited: names
-                .into_iter()
-                .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-                .collect(),
+            inherited,
             working_dir: std::env::current_dir()?,
             tuning: Tuning::default(),
         })
