@@ -1,8 +1,8 @@
 //! The narrowest JSON patch (RFC 6902) from one version of an object to another.
 //!
 //! Objects of others are edited in a copy and only the difference is written: fields that we do not know stay untouched, and a field that did not
-//! change is not claimed. The patch carries the observed resourceVersion, so that an API server refuses it as a conflict when the object has
-//! changed since.
+//! change is not claimed. The patch carries the observed resourceVersion and uid, so that an API server refuses it as a conflict when the object
+//! has changed since.
 
 use serde_json::{Value, json};
 
@@ -13,10 +13,14 @@ pub fn between(before: &Value, after: &Value) -> Option<Value> {
     if operations.is_empty() {
         return None;
     }
-    if let Some(version) = before.pointer("/metadata/resourceVersion") {
+    for (place, path) in ["/metadata/resourceVersion", "/metadata/uid"]
+        .into_iter()
+        .filter(|path| before.pointer(path).is_some())
+        .enumerate()
+    {
         // Written rather than tested: a failed test is answered as an invalid request, a different version as the conflict that it is.
-        let held = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version});
-        operations.insert(0, held);
+        let held = json!({"op": "replace", "path": path, "value": before.pointer(path)});
+        operations.insert(place, held);
     }
     Some(Value::Array(operations))
 }

@@ -63,12 +63,13 @@ proptest! {
 
 #[test]
 fn a_patch_names_what_differs_and_the_version_that_it_is_for() {
-    let before = json!({"metadata": {"resourceVersion": "7"}, "spec": {"http": [{"name": "a", "weight": 1}], "kept": [1, 2]}});
-    let after = json!({"metadata": {"resourceVersion": "7"}, "spec": {"http": [{"name": "new"}, {"name": "a", "weight": 1}], "kept": [1, 2]}});
+    let before = json!({"metadata": {"resourceVersion": "7", "uid": "u"}, "spec": {"http": [{"name": "a", "weight": 1}], "kept": [1, 2]}});
+    let after = json!({"metadata": {"resourceVersion": "7", "uid": "u"}, "spec": {"http": [{"name": "new"}, {"name": "a", "weight": 1}], "kept": [1, 2]}});
     assert_eq!(
         between(&before, &after),
         Some(json!([
             {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"},
+            {"op": "replace", "path": "/metadata/uid", "value": "u"},
             {"op": "add", "path": "/spec/http/0", "value": {"name": "new"}},
         ]))
     );

@@ -37,7 +37,7 @@ fn changes(request: &&Request) -> bool {
         && !["events", "leases"].contains(&request.resource.as_str())
 }
 
-/// The change says on which version of the object it was decided.
+/// The change says on which version of which object it was decided.
 fn says_version(request: &Request) -> bool {
     let body = &request.body;
     let of_patch = |pointer: &str| {
@@ -50,7 +50,7 @@ fn says_version(request: &Request) -> bool {
     };
     match request.verb.as_str() {
         "delete" => said("/preconditions/uid") && said("/preconditions/resourceVersion"),
-        _ if body.is_array() => of_patch("/metadata/resourceVersion"),
+        _ if body.is_array() => of_patch("/metadata/resourceVersion") && of_patch("/metadata/uid"),
         _ => said("/metadata/uid") && said("/metadata/resourceVersion"),
     }
 }
