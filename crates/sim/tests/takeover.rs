@@ -7,6 +7,9 @@ use crossfade_sim::takeover::moments;
 /// The older controller switched the canary's Service to and fro while the release was aborted; here it stood on the failed version.
 const FLIPPED: [&str; 1] = ["v1.8.4/analysis-background-fails/failed"];
 
+/// Stories with objects that this cluster does not restore; they are taken over on a real API server.
+const ELSEWHERE: [&str; 2] = ["experiment-step", "workload-ref"];
+
 #[test]
 fn behaviour_39_releases_of_older_controllers_go_on_where_they_stand() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/takeover");
@@ -16,6 +19,9 @@ fn behaviour_39_releases_of_older_controllers_go_on_where_they_stand() {
         let releases = std::fs::read_dir(folder.join(release)).expect("a folder");
         for entry in releases {
             let path = entry.expect("an entry").path();
+            if ELSEWHERE.iter().any(|story| path.ends_with(story)) {
+                continue;
+            }
             for (name, moment) in moments(&path).expect("moments") {
                 taken += 1;
                 let result = moment.take_over();

@@ -7,9 +7,9 @@ use crossfade_kube::{Controller, Settings};
 use crossfade_test_cluster::{Actor, Cluster, Namespace, Trouble};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Event, Service};
-use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, Resource};
@@ -305,6 +305,22 @@ impl Stage {
             .map(|request| (request.verb, request.resource, request.code))
             .collect()
     }
+}
+
+/// Gives Crossfade the shipped role in all namespaces of a control plane of a test's own.
+pub(crate) async fn everywhere(cluster: &Cluster) -> Result<(), Trouble> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "everywhere"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "crossfade"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": Actor::Crossfade.name()}],
+    });
+    let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
+    let bindings: Api<ClusterRoleBinding> = Api::all(cluster.client(Actor::Admin).await?);
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
+    Ok(())
 }
 
 /// The definitions of the kinds and the role, once for all tests of this process.
