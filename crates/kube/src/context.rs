@@ -25,6 +25,7 @@ use crate::queue::{Priority, Queue};
 use crate::referrers::{Named, Referrers};
 use crate::requests::Requests;
 use crate::settings::Settings;
+use crate::traces::Traces;
 
 /// Something that is looked after.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) requests: Requests,
     pub(crate) caches: Caches,
     pub(crate) events: Events,
+    pub(crate) traces: Traces,
     pub(crate) measuring: Measuring,
     pub(crate) own_writes: OwnWrites<Subject>,
     pub(crate) referrers: Referrers,
@@ -64,6 +66,7 @@ impl Context {
         settings: Settings,
         requests: Requests,
         events: Events,
+        traces: Traces,
         measuring: Measuring,
     ) -> Self {
         Self {
@@ -72,13 +75,14 @@ impl Context {
             requests,
             caches: Caches::default(),
             events,
+            traces,
             measuring,
             own_writes: OwnWrites::default(),
             referrers: Referrers::default(),
             routes: crate::routes::Watched::default(),
             workloads: crate::workloads::Workloads::default(),
-            releases: Queue::new(),
-            runs: Queue::new(),
+            releases: Queue::new(crate::workqueue::name),
+            runs: Queue::new(crate::workqueue::name),
             stuck: crate::stuck::Told::default(),
             lagging: crate::counts::Lagging::default(),
             peaks: Mutex::default(),

@@ -24,6 +24,7 @@ use crate::perform;
 use crate::queue::Queue;
 use crate::requests::Requests;
 use crate::settings::Settings;
+use crate::traces::traces;
 use crate::watch::watch;
 use crate::{experiments, rollouts, routes, runs};
 
@@ -39,8 +40,8 @@ pub enum StartError {
     /// An address is taken.
     #[error("{0}")]
     Door(String),
-    /// Metric providers cannot be asked.
-    #[error("metric providers cannot be asked: {0}")]
+    /// Neither metric providers nor collectors of traces can be asked.
+    #[error("no way to make HTTP requests: {0}")]
     Transport(String),
 }
 
@@ -79,12 +80,14 @@ impl Controller {
         let (events, teller) = events();
         let measuring =
             Measuring::new(settings.prometheus_address.clone()).map_err(StartError::Transport)?;
+        let (traces, sender) = traces(settings.traces.clone()).map_err(StartError::Transport)?;
         let candidate = settings
             .election
             .clone()
             .map(|election| Candidate::new(election, requests.clone(), leadership));
         let (metrics, health) = (settings.metrics, settings.health);
-        let context = Arc::new(Context::new(settings, requests.clone(), events, measuring));
+        let context = Context::new(settings, requests.clone(), events, traces, measuring);
+        let context = Arc::new(context);
         let ready = Ready::default();
         let mut doors = JoinSet::new();
         let mut listen = async |address: Option<SocketAddr>| -> Result<_, StartError> {
@@ -105,10 +108,11 @@ impl Controller {
             ready,
             candidate,
         };
-        let teller = tokio::spawn(teller.run(requests));
+        let tellers = async { tokio::join!(teller.run(requests), sender.run()) };
+        let tellers = tokio::spawn(tellers.map(drop));
         Ok(Self {
             closing,
-            running: tokio::spawn(life.live(teller)),
+            running: tokio::spawn(life.live(tellers)),
             doors,
             metrics,
             health,
@@ -153,7 +157,7 @@ struct Life {
 
 impl Life {
     /// Lives until it is told to end; says why when it ends before.
-    async fn live(self, teller: JoinHandle<()>) -> Option<String> {
+    async fn live(self, tellers: JoinHandle<()>) -> Option<String> {
         let Self {
             context,
             closing,
@@ -193,7 +197,8 @@ impl Life {
         watches.shutdown().await;
         // Nobody waits for more than what was told until now.
         context.events.close();
-        let _ = tokio::time::timeout(LAST_PASSES, teller).await;
+        context.traces.close();
+        let _ = tokio::time::timeout(LAST_PASSES, tellers).await;
         if let Some(candidate) = candidate {
             candidate.release().await;
         }
@@ -332,6 +337,7 @@ async fn begin(
     ready.set();
     context.wake_all();
     let resync = async {
+        routes::look_for_what_is_left(&context).await;
         loop {
             tokio::time::sleep(context.settings.resync).await;
             context.wake_all();
@@ -364,7 +370,9 @@ async fn work(context: &Arc<Context>, queue: &Queue<Subject>, at_once: usize) {
         let context = Arc::clone(context);
         tasks.spawn(async move {
             let began = Instant::now();
-            let outcome = guarded(Box::pin(look_after(&context, &subject))).await;
+            let looking = Box::pin(look_after(&context, &subject));
+            let looking = context.traces.pass(&subject, waited, looking);
+            let outcome = guarded(looking).await;
             let took = began.elapsed();
             context
                 .metrics

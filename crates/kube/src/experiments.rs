@@ -26,6 +26,7 @@ use crate::referrers::Looked;
 use crate::requests::version_of;
 use crate::rollouts::{self, unwritten};
 use crate::stuck::{self, Passed};
+use crate::traces;
 use crate::writes::Writes;
 
 /// Looks after an Experiment once; tells when to look again, or why that failed.
@@ -96,7 +97,7 @@ async fn look_after(
                     if !context.requests.may_write() {
                         break;
                     }
-                    outcomes.push(perform(writes, action).await);
+                    outcomes.push(traces::action(action, perform(writes, action)).await);
                 }
                 pass.performed(outcomes);
             }

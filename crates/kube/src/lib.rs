@@ -5,6 +5,7 @@
 //! decided on what is older than our own last write (`own_writes`), and nothing is asked of the API server to find out whether something
 //! has changed.
 
+mod ailing;
 mod cache;
 mod caches;
 mod context;
@@ -32,11 +33,14 @@ mod runs;
 mod settings;
 mod standings;
 mod stuck;
+mod traces;
 mod watch;
 mod workloads;
+mod workqueue;
 mod writes;
 
 pub use controller::{Controller, StartError, client};
 pub use lease::Election;
 pub use look::{Seen, look};
 pub use settings::{RequestLimit, Settings, Shard};
+pub use traces::Tracing;

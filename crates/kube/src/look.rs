@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crossfade_api::Resource as _;
-use crossfade_engine::{analysis, experiment, rollout};
+use crossfade_engine::decision::Wait;
+use crossfade_engine::rollout::world::ReplicaSet;
+use crossfade_engine::{analysis, experiment, rollout, views};
 use kube::Client;
 
 use crate::cache::{Cache, Trouble, View};
@@ -16,8 +18,11 @@ use crate::object::Object;
 use crate::referrers::Looked;
 use crate::requests::{Refusal, Requests};
 use crate::settings::Settings;
-use crate::{experiments, rollouts, routes, runs, workloads};
+use crate::traces::traces;
+use crate::{ailing, experiments, rollouts, routes, runs, workloads};
 
+/// Pods that are shown with what ails them; all would hide the rest.
+const PODS_SHOWN: usize = 3;
 /// How often a list is asked for again that the API server has no time for.
 const PATIENCE: usize = 20;
 /// How long to wait before that.
@@ -32,6 +37,8 @@ pub struct Seen {
     pub runs: Vec<analysis::world::World>,
     /// What is decided on about the Experiment that it waits for.
     pub experiment: Option<experiment::world::World>,
+    /// What keeps some of its pods from being ready, as far as whoever asks may see pods.
+    pub ailing: Vec<Wait>,
 }
 
 /// Looks at a Rollout; `None` if there is none of that name.
@@ -46,7 +53,8 @@ pub async fn look(client: Client, namespace: &str, name: &str) -> Result<Option<
     // Who never leads never writes.
     let requests = Requests::new(client, Leadership::default(), None);
     let (events, _) = events();
-    let context = Context::new(settings, requests, events, Measuring::new(None)?);
+    let (traces, _) = traces(None)?;
+    let context = Context::new(settings, requests, events, traces, Measuring::new(None)?);
     let found = context.requests.get(&Kind::Rollout, namespace, name).await;
     let Some(json) = found.map_err(|why| why.to_string())? else {
         return Ok(None);
@@ -94,11 +102,32 @@ pub async fn look(client: Client, namespace: &str, name: &str) -> Result<Option<
     let mut known = rollout.experiments.iter();
     let current = known.find(|experiment| experiment.name() == current);
     let experiment = current.map(|current| experiments::observe(&context, current, &mut looked));
+    let ailing = ailing_pods(&context, &rollout).await;
     Ok(Some(Seen {
         rollout,
         runs: of_runs,
         experiment,
+        ailing,
     }))
+}
+
+/// What ails the pods of a release. Who may not see them is told nothing of them.
+async fn ailing_pods(context: &Context, world: &rollout::world::World) -> Vec<Wait> {
+    let rollout = &world.rollout;
+    let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+    let own = |set: &&ReplicaSet| set.controller.as_deref() == Some(uid);
+    let sets: Vec<&ReplicaSet> = world.replica_sets.iter().filter(own).collect();
+    let namespace = rollout.namespace();
+    let pods = rollouts::of_versions(context, &Kind::Pod, namespace, uid, &world.replica_sets);
+    let pods = pods.await.unwrap_or_default();
+    let of_release = pods.iter().filter(|pod| {
+        let owner = views::text(pod, "/metadata/ownerReferences/0/uid");
+        sets.iter().any(|set| set.target.uid == owner)
+    });
+    of_release
+        .filter_map(ailing::wait)
+        .take(PODS_SHOWN)
+        .collect()
 }
 
 /// Fills a cache once.

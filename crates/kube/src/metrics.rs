@@ -36,7 +36,7 @@ const PAUSES: [f64; 9] = [
 
 /// Durations, counted by upper bounds.
 #[derive(Clone, Copy, Debug)]
-struct Histogram<const N: usize> {
+pub(crate) struct Histogram<const N: usize> {
     bounds: &'static [f64; N],
     counts: [u64; N],
     count: u64,
@@ -56,7 +56,7 @@ impl Default for Histogram<{ WAITS.len() }> {
 }
 
 impl<const N: usize> Histogram<N> {
-    fn new(bounds: &'static [f64; N]) -> Self {
+    pub(crate) fn new(bounds: &'static [f64; N]) -> Self {
         Self {
             bounds,
             counts: [0; N],
@@ -65,7 +65,7 @@ impl<const N: usize> Histogram<N> {
         }
     }
 
-    fn add(&mut self, took: Duration) {
+    pub(crate) fn add(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
         for (count, bound) in self.counts.iter_mut().zip(self.bounds) {
             *count += u64::from(seconds <= *bound);
@@ -305,6 +305,7 @@ impl Metrics {
         );
         let waits = *self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         page.histogram("crossfade_queue_wait_seconds", &[], &waits);
+        crate::workqueue::render(context, &mut page);
         page.head(
             "crossfade_leading",
             "gauge",
@@ -347,7 +348,7 @@ impl Page {
         let _ = writeln!(self.0, "{closes} {value}");
     }
 
-    fn histogram<const N: usize>(
+    pub(crate) fn histogram<const N: usize>(
         &mut self,
         name: &str,
         labels: &[(&str, &str)],

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::workqueue::Numbers;
+
 /// The first delay after a failure; doubled with each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 /// The longest delay after a failure.
@@ -42,25 +44,31 @@ struct State<K> {
     waiting: BTreeMap<K, (Priority, Instant)>,
     /// Keys that became ready while they were handled.
     again: BTreeMap<K, Priority>,
-    handled: BTreeSet<K>,
+    /// Keys that are handled, and since when.
+    handled: BTreeMap<K, Instant>,
     later: BTreeMap<K, Instant>,
     by_time: BTreeSet<(Instant, K)>,
     failures: BTreeMap<K, u32>,
     closed: bool,
+    /// The name under which a key is counted.
+    name: fn(&K) -> &'static str,
+    numbers: BTreeMap<&'static str, Numbers>,
 }
 
 impl<K: Ord + Clone> Queue<K> {
-    /// An empty queue.
-    pub(crate) fn new() -> Self {
+    /// An empty queue, whose keys are counted under the names that `name` gives them.
+    pub(crate) fn new(name: fn(&K) -> &'static str) -> Self {
         let state = State {
             ready: BTreeMap::new(),
             waiting: BTreeMap::new(),
             again: BTreeMap::new(),
-            handled: BTreeSet::new(),
+            handled: BTreeMap::new(),
             later: BTreeMap::new(),
             by_time: BTreeSet::new(),
             failures: BTreeMap::new(),
             closed: false,
+            name,
+            numbers: BTreeMap::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -127,9 +135,13 @@ impl<K: Ord + Clone> Queue<K> {
     /// The subject has been looked at, well or with a failure that asks for another look after a growing delay.
     pub(crate) fn done(&self, key: &K, failed: bool) {
         let mut state = self.state();
-        state.handled.remove(key);
+        if let Some(since) = state.handled.remove(key) {
+            state.numbers(key).worked.add(since.elapsed());
+        }
+        state.numbers(key).retries += u64::from(failed);
         if let Some(priority) = state.again.remove(key) {
-            state.make_ready(key.clone(), priority);
+            // It was counted when it was asked for.
+            state.put(key.clone(), priority, Instant::now());
         }
         let delay = if failed {
             let failures = state.failures.entry(key.clone()).or_default();
@@ -154,6 +166,21 @@ impl<K: Ord + Clone> Queue<K> {
         state.failures.remove(key);
     }
 
+    /// What is counted, by name, as it is now.
+    pub(crate) fn numbers(&self) -> BTreeMap<&'static str, Numbers> {
+        let state = self.state();
+        let mut numbers = state.numbers.clone();
+        for key in state.waiting.keys() {
+            numbers.entry((state.name)(key)).or_default().depth += 1;
+        }
+        for (key, since) in &state.handled {
+            let of_name = numbers.entry((state.name)(key)).or_default();
+            of_name.unfinished += since.elapsed();
+            of_name.longest = of_name.longest.max(since.elapsed());
+        }
+        numbers
+    }
+
     /// Gives out nothing more.
     pub(crate) fn close(&self) {
         self.state().closed = true;
@@ -163,6 +190,10 @@ impl<K: Ord + Clone> Queue<K> {
 }
 
 impl<K: Ord + Clone> State<K> {
+    fn numbers(&mut self, key: &K) -> &mut Numbers {
+        self.numbers.entry((self.name)(key)).or_default()
+    }
+
     fn forget_timer(&mut self, key: &K) {
         if let Some(due) = self.later.remove(key) {
             self.by_time.remove(&(due, key.clone()));
@@ -170,7 +201,10 @@ impl<K: Ord + Clone> State<K> {
     }
 
     fn make_ready(&mut self, key: K, priority: Priority) {
-        if self.handled.contains(&key) {
+        if self.handled.contains_key(&key) {
+            if !self.again.contains_key(&key) {
+                self.numbers(&key).adds += 1;
+            }
             let again = self.again.entry(key).or_insert(priority);
             *again = priority.min(*again);
             return;
@@ -183,7 +217,14 @@ impl<K: Ord + Clone> State<K> {
         if before.is_some_and(|before| before <= priority) {
             return;
         }
-        // Where it stood before it is passed over.
+        if before.is_none() {
+            self.numbers(&key).adds += 1;
+        }
+        self.put(key, priority, since);
+    }
+
+    /// A key waits from now on; where it stood before it is passed over.
+    fn put(&mut self, key: K, priority: Priority, since: Instant) {
         self.waiting.insert(key.clone(), (priority, since));
         self.ready.entry(priority).or_default().push_back(key);
     }
@@ -195,7 +236,10 @@ impl<K: Ord + Clone> State<K> {
                     && wanted == *priority
                 {
                     self.waiting.remove(&key);
-                    self.handled.insert(key.clone());
+                    let now = Instant::now();
+                    self.handled.insert(key.clone(), now);
+                    let numbers = self.numbers.entry((self.name)(&key)).or_default();
+                    numbers.waited.add(now.saturating_duration_since(since));
                     return Some((key, since));
                 }
             }
@@ -224,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_given_out_once_and_again_only_after_it_is_done() {
-        let queue = Queue::new();
+        let queue = Queue::new(|_| "all");
         queue.add("a", Priority::Ordinary);
         queue.add("a", Priority::Ordinary);
         queue.add("b", Priority::Ordinary);
@@ -233,14 +277,20 @@ mod tests {
         assert_eq!(next(&queue).await, Some("b"));
         queue.done(&"b", false);
         queue.done(&"a", false);
+        let numbers = queue.numbers()["all"];
+        assert_eq!((numbers.adds, numbers.depth), (3, 1));
         assert_eq!(next(&queue).await, Some("a"));
+        let numbers = queue.numbers()["all"];
+        assert_eq!((numbers.depth, numbers.retries), (0, 0));
+        queue.done(&"a", true);
+        assert_eq!(queue.numbers()["all"].retries, 1);
         queue.close();
         assert_eq!(next(&queue).await, None);
     }
 
     #[tokio::test]
     async fn what_is_to_be_taken_back_goes_first_even_if_it_waits_already() {
-        let queue = Queue::new();
+        let queue = Queue::new(|_| "all");
         queue.add("rest", Priority::Ordinary);
         queue.add("bad", Priority::Ordinary);
         queue.add("moving", Priority::Release);
@@ -255,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_earlier_of_two_times_counts_and_a_failure_comes_back() {
-        let queue = Queue::new();
+        let queue = Queue::new(|_| "all");
         queue.add_after("a", Duration::from_hours(1));
         queue.add_after("a", Duration::from_millis(1));
         queue.add_after("a", Duration::from_hours(1));

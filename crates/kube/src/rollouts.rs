@@ -28,7 +28,7 @@ use crate::referrers::Looked;
 use crate::requests::Refusal;
 use crate::stuck::Passed;
 use crate::writes::Writes;
-use crate::{routes, stuck, workloads};
+use crate::{routes, stuck, traces, workloads};
 
 /// Looks after a Rollout once; tells when to look again, or why that failed.
 pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration>, String> {
@@ -103,7 +103,7 @@ async fn look_after(
                     if !context.requests.may_write() {
                         break;
                     }
-                    let outcome = performing.perform(action).await;
+                    let outcome = traces::action(action, performing.perform(action)).await;
                     if let (Action::UpdateRollout { .. }, Ok(Done::Written(version))) =
                         (action, &outcome)
                     {
@@ -363,7 +363,7 @@ fn is_own(set: &ReplicaSet, uid: &str) -> bool {
 }
 
 /// The objects of a kind that carry the hash of one of a Rollout's versions, as they are now.
-async fn of_versions(
+pub(crate) async fn of_versions(
     context: &Context,
     kind: &Kind,
     namespace: &str,

@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::cache::Key;
+use crate::caches::Routed;
 use crate::context::{Context, Subject};
 use crate::kind::Kind;
 use crate::perform::other;
@@ -228,10 +229,38 @@ fn uses(context: &Context, rollout: &Rollout, kind: &Kind, key: &Key) -> bool {
 /// Looks after an object that names a Rollout as its manager: lets it go when that Rollout does not use it any more.
 pub(crate) async fn look_after(context: &Context, kind: &Kind, key: &Key) -> Result<(), String> {
     let cache = context.caches.routed(kind);
-    let Some(entry) = cache.get(&key.0, &key.1) else {
-        return Ok(());
-    };
-    let Some(manager) = entry.view.manager() else {
+    match cache.get(&key.0, &key.1) {
+        Some(entry) => let_go(context, kind, key, &entry.view).await,
+        None => Ok(()),
+    }
+}
+
+/// Looks once after the DestinationRules of Rollouts that went while nobody looked after them: a kind that no Rollout names is not watched.
+pub(crate) async fn look_for_what_is_left(context: &Context) {
+    let kind = kind_of(&crossfade_traffic::Kind {
+        group: "networking.istio.io".to_owned(),
+        version: context.settings.routers.istio_version.clone(),
+        kind: "DestinationRule".to_owned(),
+        plural: "destinationrules".to_owned(),
+    });
+    for scope in context.settings.scopes() {
+        // A cluster without Istio has none, and whoever may not see them has never changed one.
+        let found = context.requests.list(&kind, &scope, "").await;
+        for mut object in found.unwrap_or_default() {
+            // What is listed does not say what it is.
+            object["kind"] = Value::from("DestinationRule");
+            let target = crossfade_engine::views::target(&object);
+            let key = (target.namespace, target.name);
+            let object = Routed(Arc::new(object));
+            if let Err(why) = let_go(context, &kind, &key, &object).await {
+                tracing::warn!(namespace = key.0, name = key.1, "{why}");
+            }
+        }
+    }
+}
+
+async fn let_go(context: &Context, kind: &Kind, key: &Key, object: &Routed) -> Result<(), String> {
+    let Some(manager) = object.manager() else {
         return Ok(());
     };
     let rollouts = &context.caches.rollouts;
@@ -250,10 +279,10 @@ pub(crate) async fn look_after(context: &Context, kind: &Kind, key: &Key) -> Res
     if live.is_some_and(|live| uses(context, &live, kind, key)) {
         return Ok(());
     }
-    let Some(patch) = crossfade_traffic::release_destination_rule(&entry.view.0) else {
+    let Some(patch) = crossfade_traffic::release_destination_rule(&object.0) else {
         return Ok(());
     };
-    let target = crossfade_engine::views::target(&entry.view.0);
+    let target = crossfade_engine::views::target(&object.0);
     let requests = &context.requests;
     match requests.patch_by_pointers(kind, &target, patch).await {
         // It has changed, and is looked at again for that.

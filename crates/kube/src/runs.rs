@@ -22,6 +22,7 @@ use crate::perform::other;
 use crate::requests::{Refusal, version_of};
 use crate::rollouts::unwritten;
 use crate::stuck::{self, Passed};
+use crate::traces;
 use crate::writes::Writes;
 
 /// Where a measurement keeps the name of its Job.
@@ -135,7 +136,7 @@ async fn perform(
     for group in actions.chunk_by(|left, right| measures(left) && measures(right)) {
         let together = group
             .iter()
-            .map(|action| perform_one(context, subject, action, now));
+            .map(|action| traces::action(action, perform_one(context, subject, action, now)));
         outcomes.extend(futures_util::future::join_all(together).await);
     }
     outcomes

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use crate::lease::Election;
+use crate::traces::Tracing;
 
 /// How a controller is set up.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Settings {
     pub resync: Duration,
     /// How many requests go to the API server; `None` leaves that to its own rules of fairness.
     pub requests: Option<RequestLimit>,
+    /// Where traces go; `None` for nowhere.
+    pub traces: Option<Tracing>,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             runs_at_once: 256,
             resync: Duration::from_mins(15),
             requests: None,
+            traces: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
-use crossfade_kube::{Controller as Running, Election, RequestLimit, Settings, Shard};
+use crossfade_kube::{Controller as Running, Election, RequestLimit, Settings, Shard, Tracing};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::host::{LogFormat, LogLevel, PROMETHEUS_ADDRESS, log_to_stderr};
@@ -142,7 +142,9 @@ impl Controller {
             (None, "") => "default".to_owned(),
             (None, namespace) => namespace.to_owned(),
         };
-        let settings = self.settings(&own);
+        let mut settings = self.settings(&own);
+        settings.traces =
+            Tracing::from_variables(|name| std::env::var(name).ok()).map_err(CliError::usage)?;
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|why| CliError::failure(format!("cannot start: {why}")))?;
         runtime.block_on(live(&cluster, settings))

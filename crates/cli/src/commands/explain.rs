@@ -77,7 +77,7 @@ async fn on_cluster(cluster: &Cluster, namespace: &str, name: &str) -> Result<Ex
         &seen.rollout,
         &seen.runs,
         experiment,
-        Vec::new(),
+        seen.ailing,
         now,
     ))
 }

@@ -250,6 +250,35 @@ async fn a_release_is_shown_and_moved_by_the_same_commands_as_on_a_host() -> Res
     Ok(())
 }
 
+/// Plays a controller that has made the first version, whose image cannot be pulled.
+#[tokio::test]
+async fn explain_names_the_pods_that_ail_and_what_ails_them() -> Result<(), Trouble> {
+    let stage = Stage::new().await?;
+    let file = stage.file("shop.yaml", SHOP);
+    stage.say(&["apply", "-f", &file]).await;
+    let uid = stage.stored().await["metadata"]["uid"].clone();
+    let labels = json!({"app": "shop", "rollouts-pod-template-hash": "a"});
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {
+            "name": "shop-a", "labels": labels,
+            "ownerReferences": [{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "shop", "uid": uid, "controller": true}],
+        },
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "shop", "image": "does-not-exist:1"}]}},
+        },
+    });
+    stage.namespace.apply(&set.to_string()).await?;
+    stage
+        .until("the pod is named", async || {
+            let told = stage.say(&["explain", "shop"]).await;
+            told.contains("pod shop-a-") && told.contains("ImagePull")
+        })
+        .await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_watch_shows_what_changes() -> Result<(), Trouble> {
     let stage = Stage::new().await?;

@@ -16,4 +16,6 @@ mod routers;
 mod settings;
 mod stage;
 mod takeover;
+mod tools;
+mod traces;
 mod workload;

@@ -272,7 +272,7 @@ spec:
 
 #[tokio::test]
 async fn traffic_17_a_destination_rule_is_let_go_with_its_rollout() -> Result<(), Trouble> {
-    let stage = Stage::new().await?;
+    let mut stage = Stage::new().await?;
     let group = "networking.istio.io";
     let services = objects(
         &stage,
@@ -345,8 +345,24 @@ spec:
             notes.is_empty() && hashes(rule) == [false, false, false]
         })
     };
-    let waiting = await_condition(rules.clone(), "web", is_free);
     let limit = std::time::Duration::from_mins(2);
+    let waiting = await_condition(rules.clone(), "web", is_free);
+    let came = tokio::time::timeout(limit, waiting).await;
+    assert!(came.is_ok(), "{:?}", rules.get("web").await);
+
+    // The same when nobody looked while the Rollout went.
+    stage.namespace.apply(&by_subsets("shop:1")).await?;
+    stage.until_healthy("shop").await?;
+    let is_held = |rule: Option<&DynamicObject>| rule.is_some_and(|rule| hashes(rule)[0]);
+    let waiting = await_condition(rules.clone(), "web", is_held);
+    let came = tokio::time::timeout(limit, waiting).await;
+    assert!(came.is_ok(), "{:?}", rules.get("web").await);
+    stage.stop().await;
+    let gone = DeleteParams::default();
+    rollouts.delete("shop", &gone).await.unwrap();
+    stage.namespace.until_gone::<Rollout>("shop").await?;
+    stage.start().await?;
+    let waiting = await_condition(rules.clone(), "web", is_free);
     let came = tokio::time::timeout(limit, waiting).await;
     assert!(came.is_ok(), "{:?}", rules.get("web").await);
     Ok(())

@@ -145,7 +145,6 @@ spec:
         .apply(&first.replace("shop:1", "shop:2"))
         .await?;
     stage.until_healthy("shop").await?;
-    let page = metrics(controller.metrics().unwrap()).await;
     let of = format!("namespace=\"{}\",name=\"shop", stage.namespace.name());
     for line in [
         format!("rollout_info{{{of}\",strategy=\"canary\",traffic_router=\"\",phase=\"Completed\"}} 1"),
@@ -164,8 +163,25 @@ spec:
         "controller_clientset_k8s_request_total{kind=\"replicasets\",namespace=\"N/A\",name=\"N/A\",verb=\"Create\",status_code=\"200\"} 2".to_owned(),
         "crossfade_cache_objects{kind=\"Rollout\"} 1".to_owned(),
         "crossfade_memory_bytes_per_rollout ".to_owned(),
+        "workqueue_adds_total{name=\"Rollouts\"} ".to_owned(),
+        "workqueue_depth{name=\"AnalysisRuns\"} 0".to_owned(),
+        "workqueue_retries_total{name=\"AnalysisRuns\"} ".to_owned(),
+        "workqueue_queue_duration_seconds_bucket{name=\"Rollouts\",le=\"10\"} ".to_owned(),
+        "workqueue_work_duration_seconds_count{name=\"Rollouts\"} ".to_owned(),
+        "workqueue_longest_running_processor_seconds{name=\"Rollouts\"} ".to_owned(),
+        "workqueue_unfinished_work_seconds{name=\"Rollouts\"} ".to_owned(),
     ] {
-        assert!(page.contains(&line), "{line} is missing in\n{page}");
+        // What the API server has just shown to us is shown to the controller, too.
+        let begun = std::time::Instant::now();
+        loop {
+            let page = metrics(controller.metrics().unwrap()).await;
+            if page.contains(&line) {
+                break;
+            }
+            let waited = begun.elapsed();
+            assert!(waited < std::time::Duration::from_mins(1), "{line} is missing in\n{page}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
     controller.stop().await;
     Ok(())
