@@ -1204,3 +1204,155 @@ fn a_week_of_manual_steps_survives_stumbles_restarts_and_waiting() {
     assert_eq!(stage.is_told("Rolling back"), 0);
     assert_eq!(stage.image("app-primary"), "app:v2");
 }
+
+#[test]
+fn a_daemon_set_sleeps_by_a_node_selector_that_its_primary_does_not_have() {
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "app"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "app"}},
+            "template": {
+                "metadata": {"labels": {"app": "app"}},
+                "spec": {"containers": [{"name": "main", "image": "app:v1"}]},
+            },
+        },
+    });
+    let mut object = canary(&by_weight(&json!({})));
+    object["spec"]["targetRef"]["kind"] = json!("DaemonSet");
+    let mut stage = Stage::with(&[set, object]);
+    // Nobody runs DaemonSets here: their status is what the test says.
+    let settle = |stage: &mut Stage| {
+        for name in ["app", "app-primary"] {
+            let Some(set) = stage.0.object("DaemonSet", name) else {
+                continue;
+            };
+            let generation = set["metadata"]["generation"].clone();
+            let status = json!({"status": {
+                "observedGeneration": generation, "desiredNumberScheduled": 2,
+                "updatedNumberScheduled": 2, "numberAvailable": 2,
+            }});
+            stage.0.patch("DaemonSet", name, &status);
+        }
+    };
+    let selector = |stage: &Stage, name: &str| {
+        let set = stage.0.object("DaemonSet", name).expect("it is there");
+        set["spec"]["template"]["spec"].get("nodeSelector").cloned()
+    };
+    let asleep = Some(json!({"flagger.app/scale-to-zero": "true"}));
+    settle(&mut stage);
+    stage.0.ticks(1);
+    assert_eq!(stage.phase(), "Initialized");
+    assert_eq!(
+        (selector(&stage, "app"), selector(&stage, "app-primary")),
+        (asleep.clone(), None)
+    );
+    stage.0.ticks(3);
+    assert_eq!(stage.phase(), "Initialized", "sleeping is no new revision");
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "app:v2"}]}}}});
+    stage.0.patch("DaemonSet", "app", &patch);
+    for _ in 0..12 {
+        stage.0.ticks(1);
+        settle(&mut stage);
+    }
+    assert_eq!(stage.phase(), "Succeeded", "{:?}", stage.0.texts("web"));
+    assert_eq!(
+        (selector(&stage, "app"), selector(&stage, "app-primary")),
+        (asleep, None)
+    );
+    let primary = stage
+        .0
+        .object("DaemonSet", "app-primary")
+        .expect("it is there");
+    assert_eq!(
+        primary["spec"]["template"]["spec"]["containers"][0]["image"],
+        "app:v2"
+    );
+}
+
+#[test]
+fn a_service_as_target_has_two_copies_of_which_one_is_promoted() {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "app", "labels": {"a": "b"}},
+        "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "selector": {"v": "1"}, "ports": [{"port": 80}]},
+    });
+    let mut object = canary(&by_weight(&json!({})));
+    object["spec"]["targetRef"] = json!({"apiVersion": "v1", "kind": "Service", "name": "app"});
+    let mut stage = Stage::with(&[service, object]);
+    stage.until("Initialized");
+    let selector = |stage: &Stage, name: &str| {
+        stage.0.object("Service", name).expect("it is there")["spec"]["selector"].clone()
+    };
+    let copy = stage
+        .0
+        .object("Service", "app-canary")
+        .expect("it is there");
+    assert_eq!(
+        (
+            copy["spec"].get("clusterIP"),
+            copy["spec"].get("clusterIPs")
+        ),
+        (None, None)
+    );
+    stage
+        .0
+        .patch("Service", "app", &json!({"spec": {"selector": {"v": "2"}}}));
+    stage.0.ticks(2);
+    assert_eq!(
+        (
+            selector(&stage, "app-primary"),
+            selector(&stage, "app-canary")
+        ),
+        (json!({"v": "1"}), json!({"v": "2"}))
+    );
+    stage.until("Succeeded");
+    assert_eq!(selector(&stage, "app-primary"), json!({"v": "2"}));
+    let owner = stage
+        .0
+        .object("Service", "app-primary")
+        .expect("it is there");
+    assert_eq!(owner["metadata"]["ownerReferences"][0]["kind"], "Canary");
+}
+
+#[test]
+fn a_primary_that_never_starts_leaves_the_target_in_service_and_recovers() {
+    let mut broken = deployment();
+    broken["spec"]["template"]["spec"]["containers"][0]["image"] = json!("does-not-exist");
+    let mut stage = Stage::with(&[broken, canary(&by_weight(&json!({})))]);
+    stage.until("Failed");
+    assert_eq!(
+        (stage.replicas("app"), stage.0.object("Service", "app")),
+        (2, None)
+    );
+    assert!(stage.0.routes.is_empty());
+    stage.0.set_image("app-primary", "app:v1");
+    stage.until("Initialized");
+    assert_eq!(stage.replicas("app"), 0);
+}
+
+#[test]
+fn a_change_between_the_last_check_and_the_copy_is_not_promoted_unseen() {
+    let mut stage = Stage::initialised(&canary(&by_weight(&json!({}))));
+    stage.release("v2");
+    stage.0.ticks(3);
+    assert_eq!(stage.shares(), (70, 30));
+    // The change comes after the look has begun: only a reading past all caches sees it.
+    let before = stage
+        .0
+        .object("Deployment", "app")
+        .expect("it is there")
+        .clone();
+    stage.0.set_image("app", "app:v3");
+    stage.0.stale = Some(before);
+    stage.0.ticks(1);
+    stage.0.stale = None;
+    assert_eq!(
+        (stage.phase(), stage.image("app-primary")),
+        ("Progressing".to_owned(), "app:v1".to_owned())
+    );
+    assert_eq!(
+        (stage.shares(), stage.is_told("Restarting analysis")),
+        ((100, 0), 1)
+    );
+    stage.until("Succeeded");
+    assert_eq!(stage.image("app-primary"), "app:v3");
+}

@@ -29,8 +29,6 @@ pub enum CanaryAction {
     Read {
         /// Which one.
         object: ObjectKey,
-        /// For what: tells readings of one pass apart.
-        purpose: String,
     },
     /// Make the primary's copy of a ConfigMap or Secret hold what the original holds: data and type, these labels, no annotations,
     /// this owner; another owner stays without control. A copy that is so already is left alone.

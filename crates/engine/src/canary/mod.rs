@@ -85,6 +85,20 @@ pub fn named_templates(canary: &Canary) -> Vec<CrossNamespaceRef> {
     names
 }
 
+/// Names of a Canary's Services: the one that users call, that of the primary, that of the new version. Copies of a target Service are
+/// named after it.
+pub fn service_names(canary: &Canary) -> [String; 3] {
+    let base = match canary.spec.target_kind() {
+        Some(TargetKind::Service) => &canary.spec.target_ref.name,
+        _ => canary.spec.apex(),
+    };
+    [
+        base.to_owned(),
+        format!("{base}-primary"),
+        format!("{base}-canary"),
+    ]
+}
+
 /// What to do about a Canary now.
 pub fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<CanaryStatus> {
     let mut plan = Plan::new(evidence);

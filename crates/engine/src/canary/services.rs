@@ -165,16 +165,11 @@ impl Tick<'_, '_, '_> {
             object["spec"]["trafficDistribution"] = json!(service.traffic_distribution);
         }
         let is_headless = text(there, "/spec/clusterIP") == "None";
-        if service.headless != is_headless && there["spec"]["type"] != "ExternalName" {
+        if service.headless && !is_headless {
             let text = format!(
-                "service {}.{} cannot become {} in place; delete it, and it is made anew",
+                "service {}.{} cannot become headless in place; delete it, and it is made anew",
                 wanted.name,
                 self.namespace(),
-                if service.headless {
-                    "headless"
-                } else {
-                    "one with an address"
-                },
             );
             self.warn(&text);
         }

@@ -126,11 +126,6 @@ impl Tick<'_, '_, '_> {
     pub(super) fn skip_to_promotion(&mut self) -> Step {
         self.set_shares(100, 0, false)?;
         let target = self.target_name();
-        let namespace = self.namespace();
-        let primary = self.primary_name();
-        self.tell(&format!(
-            "Copying {target} template spec to {primary}.{namespace}"
-        ));
         if !self.promote()? {
             return self.restart();
         }

@@ -97,12 +97,6 @@ impl Tick<'_, '_, '_> {
 
     /// Copies the new version to the primary.
     pub(super) fn begin_promotion(&mut self) -> Step {
-        let target = self.target_name();
-        let namespace = self.namespace();
-        let primary = self.primary_name();
-        self.tell(&format!(
-            "Copying {target} template spec to {primary}.{namespace}"
-        ));
         if !self.promote()? {
             return self.restart();
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crossfade_api::flagger::{CanaryPhase, TargetKind};
+use crossfade_api::flagger::TargetKind;
 use serde_json::{Map, Value, json};
 
 use super::action::{CanaryAction, CanaryDone, ObjectKey};
@@ -282,7 +282,6 @@ impl Tick<'_, '_, '_> {
         let Some(there) = there else {
             return Ok(true);
         };
-        let purpose = "promotion".to_owned();
         let action = CanaryAction::Read {
             object: ObjectKey {
                 target: crate::action::Target {
@@ -291,7 +290,6 @@ impl Tick<'_, '_, '_> {
                 },
                 ..key(&there)
             },
-            purpose,
         };
         let target = match self.must(action, "")? {
             Some(CanaryDone::Object(object)) => Arc::new(object.clone()),
@@ -301,9 +299,14 @@ impl Tick<'_, '_, '_> {
         let applied = &self.status.last_applied_spec;
         let hash = self.target_hash();
         let is_new = hash != *applied && hash != self.status.last_promoted_spec;
-        if is_new && !self.is_strict() && self.read_phase() != CanaryPhase::Failed {
+        if is_new && !self.is_strict() {
             return Ok(false);
         }
+        let (name, primary) = (self.target_name(), self.primary_name());
+        let namespace = self.namespace();
+        self.tell(&format!(
+            "Copying {name} template spec to {primary}.{namespace}"
+        ));
         if self.is_workload() {
             let configs = self.configs("")?;
             self.copy_configs(&configs, "")?;

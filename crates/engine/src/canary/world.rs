@@ -41,7 +41,7 @@ pub struct World {
     pub last_tick: Option<Timestamp>,
 }
 
-/// The three Services of a Canary.
+/// The three Services of a Canary, by their [names](crate::canary::service_names).
 #[derive(Clone, Debug, Default)]
 pub struct Services {
     /// The one that users call.

@@ -100,6 +100,8 @@ pub struct Namespace {
     pub seen: Vec<Seen>,
     /// Why router operations fail, where they do.
     pub router_fault: Option<String>,
+    /// An object as a cache that is behind has it.
+    pub stale: Option<Value>,
     /// How many writes there were.
     pub writes: usize,
     ticks: BTreeMap<String, Timestamp>,
@@ -128,6 +130,7 @@ impl Namespace {
             checks: Vec::new(),
             seen: Vec::new(),
             router_fault: None,
+            stale: None,
             writes: 0,
             ticks: BTreeMap::new(),
             due: BTreeMap::new(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossfade_api::flagger::hash;
 use crossfade_api::{Canary, MetricTemplate, Resource as _};
 use crossfade_engine::canary::world::{Config, ConfigKey, Services, World};
-use crossfade_engine::canary::{Named, named_configs, named_templates};
+use crossfade_engine::canary::{Named, named_configs, named_templates, service_names};
 use crossfade_engine::decision::Found;
 use crossfade_engine::views;
 use serde_json::Value;
@@ -37,7 +37,7 @@ impl Namespace {
                 (reference, found)
             })
             .collect();
-        let apex = spec.apex();
+        let [apex, primary, new] = service_names(&canary);
         Some(World {
             settings: Arc::clone(&self.settings),
             primary: self.found(
@@ -45,9 +45,9 @@ impl Namespace {
                 &format!("{}-primary", spec.target_ref.name),
             ),
             services: Services {
-                apex: self.found("Service", apex),
-                primary: self.found("Service", &format!("{apex}-primary")),
-                canary: self.found("Service", &format!("{apex}-canary")),
+                apex: self.found("Service", &apex),
+                primary: self.found("Service", &primary),
+                canary: self.found("Service", &new),
             },
             autoscaler: autoscaler.map_or(Found::NotNeeded, |one| self.found(&one.kind, &one.name)),
             primary_autoscaler: autoscaler.map_or(Found::NotNeeded, |one| {
@@ -65,6 +65,10 @@ impl Namespace {
 
     fn found(&self, kind: &str, name: &str) -> Found<Arc<Value>> {
         let key = (kind.to_owned(), name.to_owned());
+        let stale = self.stale.as_ref().filter(|stale| super::key(stale) == key);
+        if let Some(stale) = stale {
+            return Found::Found(Arc::new(stale.clone()));
+        }
         self.objects
             .get(&key)
             .map_or(Found::Missing, |object| Found::Found(Arc::clone(object)))

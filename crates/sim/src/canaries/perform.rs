@@ -43,7 +43,7 @@ impl Namespace {
         match &**action {
             CanaryAction::Create { object } => self.create_once(object),
             CanaryAction::Patch { object, patch } => self.patch_object(object, patch),
-            CanaryAction::Read { object, .. } => {
+            CanaryAction::Read { object } => {
                 let there = self.object(&object.kind, &object.target.name).cloned();
                 match there {
                     Some(there) => answer(CanaryDone::Object(there)),

@@ -334,7 +334,7 @@ fn play(
                 && line["kind"] == manifest["kind"]
                 && line["name"] == manifest["metadata"]["name"]
         };
-        if let Some(index) = missing.iter().position(|one| comes(one)) {
+        if let Some(index) = missing.iter().position(comes) {
             world.advance(time);
             world.apply(missing.remove(index));
             if line["kind"] == "Canary" {
