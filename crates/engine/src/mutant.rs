@@ -120,6 +120,11 @@ mutants! {
     RunsNotEnded: "Runs that nobody needs any more are not asked to end.",
     RunHistoryWithoutLimit: "Finished runs are kept beyond their limits.",
 
+    // Experiments.
+    ExperimentNotAwaited: "An experiment step is left before its Experiment has succeeded.",
+    ExperimentFailureIgnored: "A failed Experiment does not take the release back.",
+    ExperimentLeftBehind: "An Experiment goes on after the release that it belongs to.",
+
     // Measurements.
     ErrorIsSuccess: "A provider's error counts as a success.",
     FailureLimitOffByOne: "One failure more than the limit is forgiven.",

@@ -276,11 +276,13 @@ impl Cluster {
             return false;
         };
         let paused = rollout.spec.paused || !rollout.status.pause_conditions.is_empty();
-        let doubtful = rollout
-            .status
-            .pause_conditions
-            .iter()
-            .any(|pause| pause.reason == PauseReason::InconclusiveAnalysisRun);
+        let doubtful = rollout.status.pause_conditions.iter().any(|pause| {
+            let reasons = [
+                PauseReason::InconclusiveAnalysisRun,
+                PauseReason::InconclusiveExperiment,
+            ];
+            reasons.contains(&pause.reason)
+        });
         if !paused {
             return false;
         }

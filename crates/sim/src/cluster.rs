@@ -201,6 +201,10 @@ pub struct Cluster {
     pub(crate) seen: Vec<crate::visible::Visible>,
     /// Passes so far; a run away is noticed by it.
     pub passes: usize,
+    /// Passes and late acts of former leaders so far: what is remembered of one of them holds for no other.
+    pub(crate) turns: usize,
+    /// What happens now is done by a controller that leads no longer.
+    pub(crate) acts_late: bool,
 }
 
 impl Cluster {
@@ -242,6 +246,8 @@ impl Cluster {
             events: Vec::new(),
             seen: Vec::new(),
             passes: 0,
+            turns: 0,
+            acts_late: false,
         }
     }
 

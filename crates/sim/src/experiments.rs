@@ -167,7 +167,8 @@ impl Cluster {
         Ok(Done::Written(version))
     }
 
-    fn experiment_of(&self, uid: Option<&str>) -> Option<&Experiment> {
+    /// The Experiment with this uid.
+    pub(crate) fn experiment_of(&self, uid: Option<&str>) -> Option<&Experiment> {
         let mut all = self.experiments.values().map(|one| &**one);
         all.find(|one| uid.is_some() && one.metadata.uid.as_deref() == uid)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crossfade_api::{AnalysisRun, Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, Experiment, Resource as _, Rollout};
 use crossfade_engine::action::{Action, Target};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -53,6 +53,14 @@ impl Cluster {
         let uid = self.rollout_uid();
         let runs = self.runs.values();
         runs.filter(move |run| owner(&run.metadata) == Some(uid))
+    }
+
+    /// The Experiments that the Rollout owns.
+    pub(crate) fn own_experiments(&self) -> impl Iterator<Item = &Experiment> {
+        let uid = self.rollout_uid();
+        let experiments = self.experiments.values();
+        let own = experiments.filter(move |one| owner(&one.metadata) == Some(uid));
+        own.map(|one| &**one)
     }
 
     /// Somebody deletes the Rollout.

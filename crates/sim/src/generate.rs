@@ -8,12 +8,19 @@ use crate::scenario::{
     Act, Fate, Fault, FaultKind, Happening, Kind, Millis, Nature, Propagation, Reply, Say,
     Scenario, Surroundings,
 };
+use crate::trials;
 
 /// The scenario of a seed, the same on every machine.
 pub fn scenario(seed: u64) -> Scenario {
-    if let Some(scenario) = rare::scenario(seed) {
-        return scenario;
-    }
+    rare::scenario(seed).unwrap_or_else(|| {
+        let mut scenario = ordinary(seed);
+        trials::add(&mut scenario);
+        scenario
+    })
+}
+
+/// A release of any kind.
+fn ordinary(seed: u64) -> Scenario {
     let mut random = Random::new(seed);
     let mut scenario = Scenario {
         seed,

@@ -50,5 +50,6 @@ pub mod shrink;
 pub mod story;
 pub mod strike;
 pub mod takeover;
+mod trials;
 pub mod visible;
 pub mod watch;

@@ -20,6 +20,7 @@ use crossfade_engine::rollout::{
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::experiments::controller;
 
 /// A map of texts somewhere in an object.
 pub(crate) fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
@@ -159,8 +160,11 @@ impl Cluster {
 
     /// The Experiments, newest first, and what new ones are made from.
     fn see_experiments(&self, rollout: &Rollout, world: &mut World) {
+        let uid = rollout.metadata.uid.as_deref();
+        let own = self.experiments.values();
+        let own = own.filter(|one| controller(&one.metadata) == uid);
         world.experiments.clear();
-        world.experiments.extend(self.experiments.values().cloned());
+        world.experiments.extend(own.cloned());
         world.experiments.sort_by_key(|one| {
             let created = one.metadata.creation_timestamp.as_ref();
             std::cmp::Reverse((created.map(|time| time.0), one.name().to_owned()))

@@ -158,6 +158,7 @@ impl Cluster {
                 continue;
             }
             self.passes += 1;
+            self.turns += 1;
             match subject {
                 Subject::Rollout => self.rollout_pass(),
                 Subject::AnalysisRun(name) => self.run_pass(&name),
@@ -480,6 +481,11 @@ impl Cluster {
         outcome
     }
 
+    /// A controller that leads no longer still has something under way.
+    pub(crate) fn has_former_leaders(&self) -> bool {
+        !self.controller.former.is_empty()
+    }
+
     /// What a former leader had under way.
     pub(crate) fn former_leader_acts(&mut self, key: u64) {
         let former = &mut self.controller.former;
@@ -488,7 +494,10 @@ impl Cluster {
         };
         let (_, mut leader) = former.swap_remove(index);
         let own = self.controller.own.clone();
+        self.turns += 1;
+        self.acts_late = true;
         let _unheard = self.carry_out(&leader.action, &mut leader.observed);
+        self.acts_late = false;
         // These writes are not the present leader's.
         self.controller.own = own;
         self.wrote_rollout = None;

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Due, Life};
 use crate::coverage::Coverage;
 use crate::history::History;
 use crate::invariants::{self, Check};
-use crate::scenario::{Act, Millis, Scenario, Version};
+use crate::scenario::{Act, FaultKind, Millis, Scenario, Version};
 use crate::script::Script;
 use crate::story::Story;
 use crate::watch::{Watch, What};
@@ -119,6 +119,13 @@ impl Observer {
         }
         if let (What::Act(Act::Delete(..)), Some(scenario)) = (what, &self.scenario) {
             self.invariants = invariants::all(scenario);
+            if cluster.has_former_leaders() {
+                let fault = What::Fault(FaultKind::Usurped(0));
+                for check in &mut self.invariants {
+                    // A fault by itself breaks nothing.
+                    drop(check.see(cluster, &fault));
+                }
+            }
         }
         self.coverage.see(cluster, what);
         if let Some(story) = &mut self.story {
@@ -127,7 +134,12 @@ impl Observer {
         if let Some(history) = &mut self.history {
             history.see(cluster, what);
         }
-        for check in self.invariants.iter_mut().chain(&mut self.checks) {
+        let of_this = if is_of_another(cluster, what) {
+            &mut [][..]
+        } else {
+            &mut self.invariants[..]
+        };
+        for check in of_this.iter_mut().chain(&mut self.checks) {
             if let Err(why) = check.see(cluster, what) {
                 self.broken = Some(Broken {
                     check: check.name(),
@@ -139,6 +151,17 @@ impl Observer {
         }
         true
     }
+}
+
+/// A controller that leads no longer does something for a Rollout that is gone: no check of the one that came after it knows how that stood.
+fn is_of_another(cluster: &Cluster, what: &What<'_>) -> bool {
+    let (What::Performing(_, seen) | What::Performed(_, _, seen)) = what else {
+        return false;
+    };
+    let acted_for = seen
+        .rollout()
+        .and_then(|world| world.rollout.metadata.uid.as_deref());
+    acted_for.is_some_and(|uid| uid != cluster.rollout_uid())
 }
 
 fn is_change(what: &What<'_>) -> bool {

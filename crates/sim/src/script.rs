@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crossfade_api::ObjectMeta;
 use crossfade_api::analysis::Metric;
+use crossfade_api::names::label;
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading, Value as Word};
 use crossfade_engine::action::{Done, Failure, FailureKind, Outcome, Split};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Due, Subject};
+use crate::experiments::controller;
 use crate::passes::Moment;
 use crate::readings::Answers;
 use crate::scenario::{Fate, Fault, FaultKind, Millis, Nature, Reply, Scenario, Version};
@@ -255,9 +258,14 @@ impl Cluster {
 
     /// The version that an AnalysisRun judges.
     pub(crate) fn run_version(&self, run: &str) -> Version {
+        let hash_of = |metadata: &ObjectMeta| {
+            let labels = metadata.labels.as_ref()?;
+            labels.get(label::POD_HASH).cloned()
+        };
         let hash = self.runs.get(run).and_then(|run| {
-            let labels = run.metadata.labels.as_ref()?;
-            labels.get(crossfade_api::names::label::POD_HASH).cloned()
+            // A run of an Experiment judges the version that the Experiment is for.
+            let trial = self.experiment_of(controller(&run.metadata));
+            hash_of(trial.map_or(&run.metadata, |trial| &trial.metadata))
         });
         self.version_of_hash(&hash.unwrap_or_default()).unwrap_or(0)
     }

@@ -609,3 +609,152 @@ fn an_abort_of_a_rollout_that_goes_last_is_left_alone() {
     ];
     assert!(lived(scenario).outcome.gone);
 }
+
+#[test]
+fn an_abort_gives_no_requests_to_a_version_that_had_none_in_a_fleet_that_is_taken_in() {
+    let strategy = routed(&json!({"dynamicStableScale": true, "steps": [{"setWeight": 95}]}));
+    let mut scenario = release(2, &strategy);
+    scenario.versions[0].start = 6000;
+    scenario.versions[1].start = 10_000;
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        // One of two pods is missing for a while.
+        at(39, Act::Restart),
+        // The first version, which the manifest has, is the stable one again, and gets pods of its own.
+        at(40, Act::Delete(Propagation::Orphan, Some(3000))),
+        at(46, Act::Deploy(2)),
+        at(52, Act::Abort),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.stable, Some(1));
+    assert_eq!(report.outcome.weight, Some(0));
+}
+
+#[test]
+fn a_fleet_that_is_taken_in_keeps_the_hash_that_it_got_by_a_collision() {
+    let mut scenario = release(1, &json!({"canary": {}}));
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(40, Act::Delete(Propagation::Background, Some(500))),
+        at(50, Act::Delete(Propagation::Orphan, Some(3000))),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Healthy);
+    assert_eq!(report.outcome.stable, Some(1));
+}
+
+#[test]
+fn what_a_former_leader_does_for_a_rollout_that_is_gone_is_not_held_against_its_successor() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active", "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let mut scenario = release(1, &strategy);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(40, Act::Delete(Propagation::Background, Some(500))),
+    ];
+    // The switch comes when another Rollout has been there for long.
+    for skip in 0..8 {
+        let mut scenario = scenario.clone();
+        scenario.faults = vec![Fault {
+            at: 15_000,
+            skip,
+            kind: FaultKind::Usurped(60_000),
+        }];
+        assert_eq!(lived(scenario).outcome.stable, Some(1), "after {skip}");
+    }
+}
+
+#[test]
+fn a_run_of_a_former_strategy_decides_nothing() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active", "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let canary = json!({"canary": {"steps": [{"setWeight": 20}, {"pause": {"duration": "10s"}}]}});
+    let mut scenario = release(1, &strategy);
+    // It is measured once more after the change, before anybody has noticed that.
+    scenario.manifests.iter_mut().for_each(|manifest| {
+        if manifest["kind"] == "AnalysisTemplate" {
+            manifest["spec"]["metrics"][0]["interval"] = json!("5s");
+            manifest["spec"]["metrics"][0]["count"] = json!(2);
+        }
+    });
+    scenario.surroundings.notice = 700;
+    let say = |from, answer| Say {
+        metric: String::new(),
+        from,
+        answer,
+    };
+    scenario.versions[1].answers = vec![say(0, Reply::Good), say(5000, Reply::Bad)];
+    for changed in [22_500, 23_000, 23_500, 24_000] {
+        let mut scenario = scenario.clone();
+        let act = Act::ChangeStrategy(canary.clone());
+        scenario.happenings = vec![at(15, Act::Deploy(2)), Happening { at: changed, act }];
+        lived(scenario);
+    }
+}
+
+#[test]
+fn a_pause_that_is_over_does_not_begin_anew_when_the_switch_is_refused() {
+    let strategy =
+        json!({"blueGreen": {"activeService": "app-active", "autoPromotionSeconds": 60}});
+    let mut scenario = release(1, &strategy);
+    scenario.happenings = vec![at(15, Act::Deploy(2))];
+    scenario.faults = vec![Fault {
+        at: 70_000,
+        skip: 0,
+        kind: FaultKind::Conflict,
+    }];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.stable, Some(2));
+    let story = report.story.to_string();
+    assert_eq!(
+        story.matches("pauses [BlueGreenPause]").count(),
+        1,
+        "{story}"
+    );
+}
+
+#[test]
+fn a_held_version_keeps_the_pods_that_are_wanted_when_all_others_have_gone() {
+    let strategy =
+        json!({"canary": {"canaryService": "app-canary", "maxSurge": 0, "maxUnavailable": "1%"}});
+    let mut scenario = release(10, &strategy);
+    scenario.versions[2].start = 100;
+    scenario.happenings = vec![
+        at(15, Act::Deploy(3)),
+        Happening {
+            at: 15_590,
+            act: Act::Undo,
+        },
+        Happening {
+            at: 15_680,
+            act: Act::ServiceLost(2878),
+        },
+        Happening {
+            at: 15_710,
+            act: Act::Scale(5),
+        },
+        at(18, Act::Pause),
+    ];
+    lived(scenario);
+}
+
+#[test]
+fn what_was_good_before_an_abort_that_was_seen_with_an_invalid_spec_is_judged_anew() {
+    let strategy = json!({"blueGreen": {
+        "activeService": "app-active", "autoPromotionSeconds": 60,
+        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    }});
+    let mut scenario = release(1, &strategy);
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(20, Act::ServiceLost(33_000)),
+        at(21, Act::Abort),
+        at(38, Act::Retry),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.stable, Some(2));
+    let story = report.story.to_string();
+    assert_eq!(story.matches("create run").count(), 2, "{story}");
+}

@@ -76,6 +76,8 @@ fn facts(seconds: i64) -> Facts {
         clock: seconds * 1000,
         runs_are_fresh: true,
         overtaken: false,
+        switched_late: false,
+        trial_without_pods: false,
         sides: vec![side(1, 0), side(2, 1)],
     }
 }
@@ -267,6 +269,30 @@ fn a_switch_after_its_pause_is_right_although_the_pause_is_still_on_record() {
     };
     let verdict = opinion.recorded(&paused, &switched, &facts(5));
     objects(verdict, "nobody ended the pause");
+    assert_eq!(opinion.recorded(&paused, &switched, &facts(6)), Ok(()));
+}
+
+#[test]
+fn a_pause_goes_on_to_count_when_an_abort_was_taken_back_before_anybody_looked() {
+    let timed = json!({"blueGreen": {"activeService": "active", "autoPromotionSeconds": 5}});
+    let (mut opinion, look) = begun(&timed);
+    let paused = Look {
+        pauses: vec![PauseReason::BlueGreenPause],
+        phase: RolloutPhase::Paused,
+        ..look.clone()
+    };
+    assert_eq!(opinion.recorded(&look, &paused, &facts(1)), Ok(()));
+    // Nothing but the phase was recorded of the abort, for want of something that the spec names.
+    let taken_back = aborted(&paused);
+    assert_eq!(
+        opinion.recorded(&taken_back, &taken_back, &facts(2)),
+        Ok(())
+    );
+    let switched = Look {
+        active: Some(2),
+        pauses: Vec::new(),
+        ..paused.clone()
+    };
     assert_eq!(opinion.recorded(&paused, &switched, &facts(6)), Ok(()));
 }
 

@@ -31,6 +31,9 @@ const REACHED: &[(&str, &[&str])] = &[
             "measure",
             "create Job",
             "delete Job",
+            "create Experiment",
+            "terminate Experiment",
+            "delete Experiment",
         ],
     ),
     (
@@ -43,6 +46,7 @@ const REACHED: &[(&str, &[&str])] = &[
             "setCanaryScale",
             "setHeaderRoute",
             "setMirrorRoute",
+            "experiment",
         ],
     ),
     (

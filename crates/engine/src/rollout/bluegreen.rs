@@ -54,7 +54,10 @@ pub(super) fn pass<'w>(
     revisions::forget_old(facts, plan);
     let may_switch = ask_to_switch(facts, plan, &mut asks, strategy);
     pause(facts, plan, &mut asks, strategy, may_switch);
-    switch(facts, plan, &asks, strategy, may_switch)?;
+    if !switch(facts, plan, &asks, strategy, may_switch)? {
+        // It would begin anew before the next try.
+        asks.keep(PauseReason::BlueGreenPause);
+    }
     let active = active_hash(facts, strategy).to_owned();
     let ready = is_judged_at_its_size(facts, strategy);
     let runs = runs::blue_green(
@@ -417,20 +420,22 @@ fn is_pause_over(facts: &Facts<'_>, asks: &Asks, strategy: &BlueGreenStrategy) -
         || wrong(Mutant::SwitchWithoutPause)
 }
 
-/// Gives production traffic to the new version when that is due, and back to the stable one after an abort.
+/// Gives production traffic to the new version when that is due, and back to the stable one after an abort. False if the new version
+/// should have got it and did not.
 fn switch<'w>(
     facts: &mut Facts<'w>,
     plan: &mut Plan<'_>,
     asks: &Asks,
     strategy: &'w BlueGreenStrategy,
     may_switch: bool,
-) -> Result<(), Halt> {
+) -> Result<bool, Halt> {
     let service = &strategy.active_service;
     if facts.status.abort && asks.is_aborted(facts.status) && !wrong(Mutant::SwitchBackForgotten) {
-        return switch_back(facts, plan, strategy);
+        switch_back(facts, plan, strategy)?;
+        return Ok(true);
     }
     if is_halted(facts) {
-        return Ok(());
+        return Ok(true);
     }
     let new = facts.new_set();
     let complete = has_its_size(facts, strategy) && new.is_some_and(|new| facts.is_saturated(new));
@@ -440,14 +445,15 @@ fn switch<'w>(
             plan.waits
                 .push(waits::pods("new", new.observed.available, size));
         }
-        return Ok(());
+        return Ok(true);
     }
     let may = is_fast_tracked(facts, strategy)
         || (is_pause_over(facts, asks, strategy) && is_passed_before_switch(facts, strategy));
     if may && may_switch {
         services::point(facts, plan, service, facts.new_id(), Check::Nothing)?;
+        return Ok(is_active(facts, strategy, facts.new_id()));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Traffic goes back as soon as the stable version can take it, whatever has become of the new one.

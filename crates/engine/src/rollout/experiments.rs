@@ -10,6 +10,7 @@ use crossfade_api::{Experiment, Resource as _};
 
 use crate::action::{Action, Destination, FailureKind, Target};
 use crate::decision::{Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 use crossfade_api::words::{PodHash, Weight};
 
 use super::facts::{Facts, Set};
@@ -78,7 +79,9 @@ fn of_step(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks) -> Result<Cu
         },
     };
     match current.phase {
-        AnalysisPhase::Failed | AnalysisPhase::Error => {
+        AnalysisPhase::Failed | AnalysisPhase::Error
+            if !wrong(Mutant::ExperimentFailureIgnored) =>
+        {
             let experiments = facts.world.experiments.iter();
             let ended = experiments
                 .into_iter()
@@ -98,6 +101,8 @@ fn of_step(facts: &Facts<'_>, plan: &mut Plan<'_>, asks: &mut Asks) -> Result<Cu
         AnalysisPhase::Unset
         | AnalysisPhase::Pending
         | AnalysisPhase::Running
+        | AnalysisPhase::Failed
+        | AnalysisPhase::Error
         | AnalysisPhase::Successful => {}
     }
     Ok(current)
@@ -140,7 +145,10 @@ pub(super) fn tidy(facts: &Facts<'_>, plan: &mut Plan<'_>, current: &str) {
             continue;
         }
         let phase = experiment.status.phase;
-        if !phase.is_completed() && !experiment.spec.terminate {
+        if !phase.is_completed()
+            && !experiment.spec.terminate
+            && !wrong(Mutant::ExperimentLeftBehind)
+        {
             want(
                 plan,
                 Action::TerminateExperiment {

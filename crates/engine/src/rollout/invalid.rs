@@ -59,6 +59,12 @@ fn tell_all(
     }
     let mut draft = Draft::unchanged(facts);
     draft.generation = Some(facts.generation());
+    if draft.abort {
+        // It goes on meanwhile, so what was proved before does not count for whoever tries again.
+        draft
+            .aborted_at
+            .get_or_insert(conditions::whole_seconds(facts.now));
+    }
     draft.available_replicas = facts.status.available_replicas;
     draft.hpa_replicas = facts.status.hpa_replicas;
     conditions::tell_invalid(&mut draft.conditions, facts.name(), first, facts.now);

@@ -35,6 +35,11 @@ impl Asks {
         self.resumes.push(reason);
     }
 
+    /// Takes back that a pause ends.
+    pub(super) fn keep(&mut self, reason: PauseReason) {
+        self.resumes.retain(|ended| *ended != reason);
+    }
+
     /// Ends every pause.
     pub(super) fn resume_all(&mut self) {
         self.resume_all = true;

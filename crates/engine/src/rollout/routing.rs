@@ -133,10 +133,19 @@ pub(super) fn retreat(facts: &Facts<'_>, canary: Option<Pods>) -> Retreat {
         routed: scale(facts),
         canary,
         stable: facts.stable_set().map(Set::pods),
-        recorded: weights.map(|weights| weights.canary.weight),
+        recorded: weights
+            .map(|weights| weights.canary.weight)
+            .or_else(|| carried(facts)),
         // Pods that are kept say nothing about what stable cannot carry.
         keeps_pods: delay.is_some(),
     }
+}
+
+/// The weight that routers give a canary, where they can tell: in a Rollout that was just made for what was there before, nobody else knows.
+fn carried(facts: &Facts<'_>) -> Option<i32> {
+    let routers = facts.world.routers.iter();
+    let splits = routers.filter_map(|router| router.in_force.as_ref());
+    splits.map(|split| split.canary.weight.0).max()
 }
 
 /// What traffic shall be like now: the first row that applies.

@@ -552,6 +552,19 @@ pub(super) fn hold_split(facts: &mut Facts<'_>, plan: &mut Plan<'_>) -> Result<(
     let held = [stable, facts.new_id()].into_iter().flatten();
     let mut held: Vec<_> = held.map(|id| (id, held_size(facts, id))).collect();
     let present = |facts: &Facts<'_>, id| facts.set(id).observed.replicas;
+    if !facts.is_routed() {
+        // Its part of too few pods, as after other versions have gone, is no reason to take any away.
+        let others = facts.others().map(|id| facts.set(id).observed);
+        let serving = others.map(|set| set.available.min(set.replicas));
+        let kept = held.iter().map(|(_, size)| *size);
+        let kept = kept.chain(serving).fold(0, i32::saturating_add);
+        let mut missing = facts.replicas.saturating_sub(kept).max(0);
+        for (id, size) in &mut held {
+            let back = missing.min(present(facts, *id).saturating_sub(*size).max(0));
+            *size += back;
+            missing -= back;
+        }
+    }
     let most = facts.replicas.saturating_add(facts.prepared.fence.surge);
     let mut room = most.saturating_sub(facts.sum(|set| set.replicas));
     // What shrinks makes room for what grows.

@@ -47,9 +47,10 @@ impl Check for NothingStays {
             return Ok(());
         }
         let uid = cluster.rollout_uid();
+        // What an Experiment owns goes with that.
         let left = cluster.sets.values().find(|set| {
             let owner = set.view.controller.as_deref();
-            owner.is_some_and(|owner| owner != uid)
+            owner.is_some_and(|owner| owner != uid && !cluster.is_experiment(Some(owner)))
         });
         if let Some(set) = left {
             return Err(format!(

@@ -16,6 +16,7 @@ mod runs;
 mod sizes;
 mod status;
 mod traffic;
+mod trials;
 mod writes;
 
 use std::sync::Arc;
@@ -44,16 +45,16 @@ pub trait Check {
 /// What a check remembers of the pass under way, and of no other.
 #[derive(Default)]
 struct InPass<T> {
-    pass: usize,
+    turn: usize,
     value: T,
 }
 
 impl<T: Default> InPass<T> {
     /// What is remembered of the pass that is under way in this cluster, or that was the last one.
     fn of(&mut self, cluster: &Cluster) -> &mut T {
-        if self.pass != cluster.passes {
+        if self.turn != cluster.turns {
             *self = Self {
-                pass: cluster.passes,
+                turn: cluster.turns,
                 value: T::default(),
             };
         }
@@ -100,6 +101,7 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
         Box::new(evidence::JudgedWithPods),
         Box::new(evidence::RetryIsJudged::default()),
         Box::new(evidence::JobsAreOne::default()),
+        Box::new(trials::TrialsDecide),
         Box::new(bounds::FewAreDelayed::default()),
         Box::new(bounds::StepsHavePods),
         Box::new(bounds::TrafficKeepsPods::default()),

@@ -5,17 +5,23 @@ use std::sync::Arc;
 
 use crossfade_api::analysis_run::{AnalysisPhase, Measurement};
 use crossfade_api::canonical_json::Form;
+use crossfade_api::experiment::TemplateState;
 use crossfade_api::names::{annotation, label};
-use crossfade_api::{AnalysisRun, Resource as _, Rollout, hash};
+use crossfade_api::{AnalysisRun, Experiment, Resource as _, Rollout, hash};
+use crossfade_engine::action::Action;
 
 use super::{Check, named};
 use crate::cluster::Cluster;
+use crate::experiments::controller;
 use crate::opinion::evidence::{Answer, Evidence, Purpose, Verdict};
 use crate::opinion::plan::Plan;
 use crate::opinion::{Facts, Look, Opinion, Side};
 use crate::run::Outcome;
 use crate::scenario::{Fate, FaultKind, Kind, Scenario, Version};
 use crate::watch::What;
+
+/// Hash collisions that a Rollout which is gone may have had.
+const COLLISIONS: i32 = 4;
 
 /// Generation and collision count of a Rollout, what was asked for in it, and the numbers that its template may have.
 type Asked = (Option<i64>, Option<i32>, Arc<Plan>, Vec<Version>);
@@ -33,6 +39,10 @@ pub(super) struct SecondOpinion {
     taken: BTreeMap<(String, String), (usize, Measurement)>,
     stale_until: jiff::Timestamp,
     overtaken: bool,
+    /// A controller that leads no longer has switched requests since the last status.
+    switched_late: bool,
+    /// It has taken in what a former Rollout left.
+    has_adopted: bool,
 }
 
 impl SecondOpinion {
@@ -46,6 +56,8 @@ impl SecondOpinion {
             taken: BTreeMap::new(),
             stale_until: jiff::Timestamp::MIN,
             overtaken: false,
+            switched_late: false,
+            has_adopted: false,
         }
     }
 
@@ -59,8 +71,9 @@ impl SecondOpinion {
         } else {
             let spec = serde_json::json!(rollout.spec);
             let plan = Arc::new(Plan::read(&spec));
-            // A ReplicaSet from before a collision keeps its hash (rollout-behaviour 4.2).
-            let counts = (1..=collisions.unwrap_or(0)).map(Some);
+            // A ReplicaSet from before a collision keeps its hash (rollout-behaviour 4.2), also when that was one of a former Rollout.
+            let taken_in = if self.has_adopted { COLLISIONS } else { 0 };
+            let counts = (1..=collisions.unwrap_or(0).max(taken_in)).map(Some);
             let templates = std::iter::once(None).chain(counts).map(|count| {
                 let template = &rollout.spec.template;
                 self.number(hash::pod_template_hash(template, count, Form::Current).as_str())
@@ -72,7 +85,9 @@ impl SecondOpinion {
         };
         let status = &rollout.status;
         let current = self.versions.get(status.current_pod_hash.as_str()).copied();
-        let newest = templates.last().copied().unwrap_or_default();
+        let newest = usize::try_from(collisions.unwrap_or(0)).ok();
+        let newest = newest.and_then(|count| templates.get(count));
+        let newest = newest.copied().unwrap_or_default();
         let template = current.filter(|current| templates.contains(current));
         let version = |hash: &str| self.versions.get(hash).copied();
         let (canary, blue_green) = (&status.canary, &status.blue_green);
@@ -128,12 +143,24 @@ impl SecondOpinion {
             clock: cluster.clock().as_millisecond(),
             runs_are_fresh: cluster.now >= self.stale_until,
             overtaken: self.overtaken,
+            switched_late: self.switched_late,
+            trial_without_pods: cluster.rollout().is_some_and(|rollout| {
+                let mut trials = cluster.own_experiments();
+                trials.any(|trial| {
+                    hash_of(trial) == rollout.status.current_pod_hash.as_str() && lacked_pods(trial)
+                })
+            }),
             sides: sides.collect(),
         }
     }
 
-    /// Takes in what a run has measured since.
-    fn run(&mut self, run: &AnalysisRun, version: Version) -> Result<(), String> {
+    /// Takes in what a run has measured since; one of an Experiment is for the version of that.
+    fn run(
+        &mut self,
+        run: &AnalysisRun,
+        version: Version,
+        trial: Option<String>,
+    ) -> Result<(), String> {
         let name = run.name();
         let uid = run.metadata.uid.clone().unwrap_or_default();
         if self.runs.get(name) != Some(&uid) {
@@ -145,9 +172,10 @@ impl SecondOpinion {
                 "Step" => Purpose::Step(get(label::STEP_INDEX).parse().unwrap_or(-1)),
                 "PrePromotion" => Purpose::Pre,
                 "PostPromotion" => Purpose::Post,
-                _ => Purpose::Background,
+                "Background" => Purpose::Background,
+                _ => Purpose::Trial,
             };
-            let template = self.number(get(label::POD_HASH));
+            let template = self.number(trial.as_deref().unwrap_or(get(label::POD_HASH)));
             let spec = serde_json::json!(run.spec);
             let evidence = Evidence::new(purpose, template, &spec);
             self.opinion.run_made(name, evidence);
@@ -213,6 +241,18 @@ impl SecondOpinion {
     }
 }
 
+/// The version that an Experiment is for.
+fn hash_of(experiment: &Experiment) -> &str {
+    let labels = experiment.metadata.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get(label::POD_HASH));
+    hash.map_or("", String::as_str)
+}
+
+fn lacked_pods(experiment: &Experiment) -> bool {
+    let mut templates = experiment.status.template_statuses.iter();
+    templates.any(|one| matches!(one.status, TemplateState::Failed | TemplateState::Error))
+}
+
 fn verdict(phase: AnalysisPhase) -> Option<Verdict> {
     match phase {
         AnalysisPhase::Successful => Some(Verdict::Successful),
@@ -252,7 +292,8 @@ impl Check for SecondOpinion {
             What::RunRecorded(before) => match cluster.runs.get(before.name()) {
                 Some(run) => {
                     let of = cluster.run_version(run.name());
-                    self.run(&Arc::clone(run), of)
+                    let trial = cluster.experiment_of(controller(&run.metadata));
+                    self.run(run, of, trial.map(|trial| hash_of(trial).to_owned()))
                 }
                 None => Ok(()),
             },
@@ -263,7 +304,17 @@ impl Check for SecondOpinion {
                 // A look gives numbers to versions that come for the first time.
                 let (before, after) = (self.look(before), self.look(rollout));
                 let facts = self.facts(cluster);
+                self.switched_late = false;
                 self.opinion.recorded(&before, &after, &facts)
+            }
+            What::Performed(Action::SwitchService { .. }, Ok(_), _) => {
+                self.switched_late |= cluster.acts_late;
+                Ok(())
+            }
+            What::Performed(Action::AdoptReplicaSet { .. }, Ok(_), _) => {
+                self.has_adopted = true;
+                self.plan = None;
+                Ok(())
             }
             What::Act(_)
             | What::Fault(_)

@@ -60,7 +60,7 @@ pub(super) struct NothingLeaks;
 impl Check for NothingLeaks {
     named!(
         "nothing-leaks",
-        "At rest every AnalysisRun of a finished release has ended, and every Job belongs to a run that is there."
+        "At rest every AnalysisRun and Experiment of a finished release has ended, and every Job belongs to a run that is there."
     );
 
     fn end(&mut self, cluster: &Cluster, outcome: &Outcome) -> Result<(), String> {
@@ -79,6 +79,14 @@ impl Check for NothingLeaks {
             if outcome.phase == RolloutPhase::Healthy && cluster.version_of_hash(hash).is_none() {
                 return Err(format!("run {} is of a version that is gone", run.name()));
             }
+        }
+        let mut trials = cluster.own_experiments();
+        if let Some(trial) = trials.find(|trial| over && !trial.status.phase.is_completed()) {
+            return Err(format!(
+                "Experiment {} is still {} at the end",
+                trial.name(),
+                trial.status.phase
+            ));
         }
         for (name, job) in &cluster.jobs {
             let mut runs = cluster.runs.values();

@@ -15,6 +15,8 @@ pub enum Purpose {
     Pre,
     /// After the switch.
     Post,
+    /// In an Experiment.
+    Trial,
 }
 
 /// What evidence amounts to, the best first.

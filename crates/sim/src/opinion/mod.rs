@@ -73,6 +73,10 @@ pub struct Facts {
     pub runs_are_fresh: bool,
     /// A controller that leads no longer may do something late.
     pub overtaken: bool,
+    /// A controller that leads no longer has switched requests since the last status.
+    pub switched_late: bool,
+    /// An Experiment of the version under way has ended because its pods did not come.
+    pub trial_without_pods: bool,
     /// Versions that have pods, or could have.
     pub sides: Vec<Side>,
 }
@@ -117,6 +121,8 @@ struct Update {
     available: i32,
     /// The fewest that were ever wanted.
     wanted: i32,
+    /// Requests were switched by a controller that leads no longer: nobody else is to answer for that.
+    switched_late: bool,
 }
 
 /// The second opinion on one run.
@@ -198,7 +204,10 @@ impl Opinion {
             let resumed = (canary && ended) || (waits(&last.pauses) && !waits(&before.pauses));
             let jumped = last.step != before.step;
             if retried {
+                // Whoever takes back and tries again before anybody has looked leaves the pause as it stands.
+                let paused = self.update.paused.filter(|_| waits(&before.pauses));
                 self.begin(before, facts);
+                self.update.paused = paused;
             } else if jumped {
                 // A pause that stands goes on to count: it names no step. And one that was let go is so for the next step, too.
                 if waits(&before.pauses) {
@@ -213,6 +222,7 @@ impl Opinion {
             }
         }
         let update = &mut self.update;
+        update.switched_late |= facts.switched_late;
         update.earliest = update.earliest.min(facts.clock);
         update.wanted = update.wanted.min(before.replicas);
         update.goes_back |= goes_back(before, facts);
@@ -231,6 +241,7 @@ impl Opinion {
             earliest: facts.clock,
             wanted: look.replicas,
             goes_back: goes_back(look, facts),
+            switched_late: facts.switched_late,
             ..Update::default()
         };
         self.pods(look.current, facts);
@@ -283,7 +294,8 @@ impl Opinion {
                 return Err("it is taken back although there is nothing to go back to".to_owned());
             }
             let late = self.is_late(after, facts);
-            if !late && self.worst(before, Verdict::Error).is_none() {
+            let bad = self.worst(before, Verdict::Error).is_some() || facts.trial_without_pods;
+            if !late && !bad {
                 return Err("it is taken back, but no run was bad and time was not over".to_owned());
             }
         }
@@ -319,10 +331,13 @@ impl Opinion {
 
     fn bad_runs(&self, look: &Look, least: Verdict) -> impl Iterator<Item = &str> + use<'_> {
         let (step, current, began) = (look.step, look.current, self.update.began);
+        let is_canary = matches!(look.plan.strategy, Strategy::Canary(_));
         let of_now = move |run: &Evidence| {
+            // What a former strategy has asked decides nothing in the present one.
             let matters = match run.purpose {
-                Purpose::Step(of) => Some(of) == step,
-                Purpose::Background | Purpose::Pre | Purpose::Post => true,
+                Purpose::Step(of) => is_canary && Some(of) == step,
+                Purpose::Background | Purpose::Trial => is_canary,
+                Purpose::Pre | Purpose::Post => !is_canary,
             };
             let ended = run.ended.filter(|(order, _)| *order >= began);
             matters
@@ -369,7 +384,8 @@ impl Opinion {
         {
             // While nothing serves, as right after a canary became blue-green, nothing is waited for.
             let unserved = before.active.is_none();
-            let free = after.aborted || before.full || unserved || self.update.goes_back;
+            let late = self.update.switched_late;
+            let free = after.aborted || before.full || unserved || late || self.update.goes_back;
             self.update.let_go = switch.auto && self.has_waited(switch.after, facts);
             if !self.update.let_go && !free {
                 return Err("the pause is over, but nobody ended it, nor did time".to_owned());
