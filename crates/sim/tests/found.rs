@@ -611,26 +611,6 @@ fn an_abort_of_a_rollout_that_goes_last_is_left_alone() {
 }
 
 #[test]
-fn an_abort_gives_no_requests_to_a_version_that_had_none_in_a_fleet_that_is_taken_in() {
-    let strategy = routed(&json!({"dynamicStableScale": true, "steps": [{"setWeight": 95}]}));
-    let mut scenario = release(2, &strategy);
-    scenario.versions[0].start = 6000;
-    scenario.versions[1].start = 10_000;
-    scenario.happenings = vec![
-        at(15, Act::Deploy(2)),
-        // One of two pods is missing for a while.
-        at(39, Act::Restart),
-        // The first version, which the manifest has, is the stable one again, and gets pods of its own.
-        at(40, Act::Delete(Propagation::Orphan, Some(3000))),
-        at(46, Act::Deploy(2)),
-        at(52, Act::Abort),
-    ];
-    let report = lived(scenario);
-    assert_eq!(report.outcome.stable, Some(1));
-    assert_eq!(report.outcome.weight, Some(0));
-}
-
-#[test]
 fn a_fleet_that_is_taken_in_keeps_the_hash_that_it_got_by_a_collision() {
     let mut scenario = release(1, &json!({"canary": {}}));
     scenario.happenings = vec![

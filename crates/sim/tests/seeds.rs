@@ -165,6 +165,22 @@ const FOUND: &[(u64, &str)] = &[
         201_083,
         "nobody looked when the deadline of a blocked canary passed",
     ),
+    (
+        312_085,
+        "an abort gave requests to a version that had none in a fleet that was taken in",
+    ),
+    (
+        386_073,
+        "what was proved before an abort that was seen with an invalid spec counted for the retry",
+    ),
+    (
+        451_282,
+        "a held canary lost pods that were wanted when all others had gone",
+    ),
+    (
+        495_286,
+        "a pause that was over began anew when the switch was refused",
+    ),
 ];
 
 #[test]

@@ -3,12 +3,14 @@
 //! `docs/concepts/invariants.md` lists them; a test keeps it equal to [`all`].
 
 mod abort;
-mod bounds;
+mod carried;
+mod delays;
 mod deleted;
 mod endings;
 mod evidence;
 mod once;
 mod opinion;
+mod patience;
 mod promotion;
 mod rest;
 mod routes;
@@ -17,6 +19,7 @@ mod sizes;
 mod status;
 mod traffic;
 mod trials;
+mod versions;
 mod writes;
 
 use std::sync::Arc;
@@ -102,15 +105,15 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
         Box::new(evidence::RetryIsJudged::default()),
         Box::new(evidence::JobsAreOne::default()),
         Box::new(trials::TrialsDecide),
-        Box::new(bounds::FewAreDelayed::default()),
-        Box::new(bounds::StepsHavePods),
-        Box::new(bounds::TrafficKeepsPods::default()),
-        Box::new(bounds::NothingSticks),
-        Box::new(bounds::AbortedStaysBack),
-        Box::new(bounds::WindowsEnd),
-        Box::new(bounds::DeadlinesArePatient),
-        Box::new(bounds::OldestGoFirst),
-        Box::new(bounds::VersionsKeepApart),
+        Box::new(delays::FewAreDelayed::default()),
+        Box::new(carried::StepsHavePods),
+        Box::new(carried::TrafficKeepsPods::default()),
+        Box::new(versions::NothingSticks),
+        Box::new(versions::AbortedStaysBack),
+        Box::new(versions::WindowsEnd),
+        Box::new(patience::DeadlinesArePatient),
+        Box::new(versions::OldestGoFirst),
+        Box::new(versions::VersionsKeepApart),
         Box::new(endings::ServicesComeHome),
         Box::new(endings::NothingIsLeftOver),
         Box::new(endings::PodsAreAsAsked),
@@ -123,11 +126,11 @@ pub fn all(scenario: &Arc<Scenario>) -> Vec<Box<dyn Check>> {
         Box::new(opinion::SecondOpinion::new(scenario)),
         Box::new(routes::RoutersAreBelieved::default()),
         Box::new(evidence::BackgroundJudges::default()),
-        Box::new(bounds::DelaysAreWhole::default()),
-        Box::new(bounds::StableCanCarry::default()),
-        Box::new(bounds::SwitchesWait::default()),
-        Box::new(bounds::HeldIsHeld),
-        Box::new(bounds::RestartsAreGentle::default()),
+        Box::new(delays::DelaysAreWhole::default()),
+        Box::new(carried::StableCanCarry::default()),
+        Box::new(carried::SwitchesWait::default()),
+        Box::new(patience::HeldIsHeld),
+        Box::new(patience::RestartsAreGentle::default()),
         Box::new(endings::FailuresEnd),
     ]
 }

@@ -144,12 +144,7 @@ impl SecondOpinion {
             runs_are_fresh: cluster.now >= self.stale_until,
             overtaken: self.overtaken,
             switched_late: self.switched_late,
-            trial_without_pods: cluster.rollout().is_some_and(|rollout| {
-                let mut trials = cluster.own_experiments();
-                trials.any(|trial| {
-                    hash_of(trial) == rollout.status.current_pod_hash.as_str() && lacked_pods(trial)
-                })
-            }),
+            trial_without_pods: false,
             sides: sides.collect(),
         }
     }
@@ -297,13 +292,18 @@ impl Check for SecondOpinion {
                 }
                 None => Ok(()),
             },
-            What::Recorded(before, _) => {
+            What::Recorded(before, world) => {
                 let Some(rollout) = cluster.rollout() else {
                     return Ok(());
                 };
                 // A look gives numbers to versions that come for the first time.
                 let (before, after) = (self.look(before), self.look(rollout));
-                let facts = self.facts(cluster);
+                let mut facts = self.facts(cluster);
+                // One that has just failed may be gone with this pass.
+                let hash = rollout.status.current_pod_hash.as_str();
+                let mut trials = world.experiments.iter();
+                facts.trial_without_pods =
+                    trials.any(|trial| hash_of(trial) == hash && lacked_pods(trial));
                 self.switched_late = false;
                 self.opinion.recorded(&before, &after, &facts)
             }
