@@ -123,7 +123,6 @@ mutants! {
     // Experiments.
     ExperimentNotAwaited: "An experiment step is left before its Experiment has succeeded.",
     ExperimentFailureIgnored: "A failed Experiment does not take the release back.",
-    ExperimentLeftBehind: "An Experiment goes on after the release that it belongs to.",
 
     // Measurements.
     ErrorIsSuccess: "A provider's error counts as a success.",

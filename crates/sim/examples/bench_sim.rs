@@ -194,8 +194,11 @@ fn part(next: &AtomicU64, end: u64, digest: bool) -> Part {
             .max(u64::try_from(BYTES.get().1 - before).unwrap_or(0));
         part.coverage.merge(&report.coverage);
         part.passes += report.passes as u64;
-        part.broken
-            .extend(report.broken.map(|broken| (seed, broken)));
+        if let Some(broken) = report.broken {
+            // At once: a long run need not be over for somebody to begin on it.
+            println!("seed {seed}: {}: {}", broken.check, broken.what);
+            part.broken.push((seed, broken));
+        }
     }
     part.digest = sum.load(Relaxed);
     part.seconds = match (begun.1, on_core()) {
@@ -206,9 +209,6 @@ fn part(next: &AtomicU64, end: u64, digest: bool) -> Part {
 }
 
 fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
-    for (seed, broken) in &whole.broken {
-        println!("seed {seed}: {}: {}", broken.check, broken.what);
-    }
     for (seed, broken) in whole.broken.iter().take(TOLD) {
         let (small, broken) = shrink::shrink(&generate::scenario(*seed), broken);
         println!("\n{}", shrink::tell(&small, &broken));

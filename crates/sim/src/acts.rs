@@ -184,6 +184,7 @@ impl Cluster {
             text.and_then(|text| text.parse().ok()).unwrap_or(0)
         };
         let mut sets: Vec<&Set> = self.sets.values().collect();
+        sets.retain(|set| !self.is_experiment(set.view.controller.as_deref()));
         sets.sort_by_key(|set| std::cmp::Reverse(revision(set)));
         let mut template = sets.get(1)?.template.clone();
         if let Some(labels) = template

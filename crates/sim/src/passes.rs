@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crossfade_api::analysis_run::AnalysisRunStatus;
+use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_api::{AnalysisRun, Resource as _, Rollout};
 use crossfade_engine::action::{Action, Evidence, Failure, FailureKind, Outcome};
 use crossfade_engine::analysis::{self, AnalysisRunSubject};
@@ -86,6 +88,15 @@ enum Watched {
 }
 
 impl Observed {
+    /// Kind and name of the subject.
+    fn object(&self) -> String {
+        match &self.subject {
+            Watched::Rollout(world) => format!("Rollout/{}", world.rollout.name()),
+            Watched::Run(world) => format!("AnalysisRun/{}", world.run.name()),
+            Watched::Experiment(world) => format!("Experiment/{}", world.experiment.name()),
+        }
+    }
+
     fn seen(&self) -> Seen<'_> {
         match &self.subject {
             Watched::Rollout(world) => Seen::Rollout(world),
@@ -179,142 +190,128 @@ impl Cluster {
             return;
         };
         let (world, standing) = self.as_it_was(world);
-        let mut observed = Observed {
-            subject: Watched::Rollout(Arc::clone(&world)),
-            routes: self.routes.0,
-        };
-        let name = world.rollout.name().to_owned();
-        let mut pass =
-            Pass::<Shared<RolloutSubject>>::start(Arc::clone(&world), standing, self.clock());
-        let course = self.drive(
-            &mut pass,
-            &mut observed,
-            |cluster, status| {
-                let current = cluster
-                    .rollout
-                    .as_ref()
-                    .and_then(|rollout| rollout.metadata.resource_version.clone());
-                let expected = cluster.wrote_rollout.take().or(world
-                    .rollout
-                    .metadata
-                    .resource_version
-                    .clone());
-                if current != expected {
-                    // Whoever hears this knows that what he sees is old.
-                    cluster.own_write(Kind::Rollout);
-                    return Err("the Rollout has been modified".to_owned());
-                }
-                let version = cluster.next_version();
-                if let Some(before) = cluster.rollout.take() {
-                    let mut rollout = Rollout {
-                        metadata: before.metadata.clone(),
-                        spec: before.spec.clone(),
-                        status,
-                        origin: before.origin.clone(),
-                    };
-                    rollout.metadata.resource_version = Some(version);
-                    cluster.controller.peaks.follow(&rollout.status);
-                    cluster.rollout = Some(Arc::new(rollout));
-                    cluster.see();
-                    cluster.tell_watcher(What::Recorded(&before, &world));
-                }
-                cluster.own_write(Kind::Rollout);
-                cluster.wake(Subject::Rollout);
-                Ok(())
-            },
-            |name| format!("Rollout/{name}"),
-            &name,
+        let watched = Watched::Rollout(Arc::clone(&world));
+        self.pass::<RolloutSubject>(
+            Arc::clone(&world),
+            watched,
+            standing,
+            Subject::Rollout,
+            |cluster, status| cluster.record_rollout(&world, status),
         );
         self.wrote_rollout = None;
-        if let Course::Over(()) = course {
+    }
+
+    fn run_pass(&mut self, name: &str) {
+        let Some(world) = self.observe_run(name).map(Arc::new) else {
+            return;
+        };
+        let watched = Watched::Run(Arc::clone(&world));
+        self.pass::<AnalysisRunSubject>(
+            Arc::clone(&world),
+            watched,
+            Standing::Sound,
+            Subject::AnalysisRun(name.to_owned()),
+            |cluster, status| cluster.record_run(&world.run, status),
+        );
+    }
+
+    fn experiment_pass(&mut self, name: &str) {
+        let Some(world) = self.observe_experiment(name).map(Arc::new) else {
+            return;
+        };
+        let watched = Watched::Experiment(Arc::clone(&world));
+        self.pass::<ExperimentSubject>(
+            Arc::clone(&world),
+            watched,
+            Standing::Sound,
+            Subject::Experiment(name.to_owned()),
+            |cluster, status| cluster.record_experiment(&world.experiment, status),
+        );
+    }
+
+    /// One pass over what was observed of a subject.
+    fn pass<S: Decides>(
+        &mut self,
+        world: Arc<S::World>,
+        watched: Watched,
+        standing: Standing,
+        subject: Subject,
+        record: impl FnMut(&mut Self, S::Status) -> Result<(), String>,
+    ) {
+        let mut observed = Observed {
+            subject: watched,
+            routes: self.routes.0,
+        };
+        let mut pass = Pass::<Shared<S>>::start(world, standing, self.clock());
+        if let Course::Over(()) = self.drive(&mut pass, &mut observed, record) {
             let ended = pass.ended();
             if standing == Standing::Sound {
                 self.tell_watcher(What::Ended(&ended, observed.seen()));
             }
-            self.after(Subject::Rollout, &ended);
+            self.after(subject, &ended);
         }
     }
 
-    fn run_pass(&mut self, name: &str) {
-        let Some(world) = self.observe_run(name) else {
-            return;
-        };
-        let world = Arc::new(world);
-        let mut observed = Observed {
-            subject: Watched::Run(Arc::clone(&world)),
-            routes: self.routes.0,
-        };
-        let mut pass = Pass::<Shared<AnalysisRunSubject>>::start(
-            Arc::clone(&world),
-            Standing::Sound,
-            self.clock(),
-        );
-        let course = self.drive(
-            &mut pass,
-            &mut observed,
-            |cluster, status| {
-                let version = cluster.next_version();
-                let Some(run) = cluster.runs.get_mut(name) else {
-                    return Err("the AnalysisRun is gone".to_owned());
-                };
-                if run.metadata.resource_version != world.run.metadata.resource_version {
-                    return Err("the AnalysisRun has been modified".to_owned());
-                }
-                let before = Arc::clone(run);
-                let turned = before.status.phase != status.phase;
-                let mut after = AnalysisRun {
-                    metadata: before.metadata.clone(),
-                    spec: before.spec.clone(),
-                    status,
-                    origin: before.origin.clone(),
-                };
-                after.metadata.resource_version = Some(version);
-                *run = Arc::new(after);
-                cluster.see();
-                cluster.tell_watcher(What::RunRecorded(&before));
-                cluster.wake(Subject::AnalysisRun(name.to_owned()));
-                if turned {
-                    let owner = crate::experiments::controller(&world.run.metadata);
-                    cluster.wake_controller(owner);
-                }
-                Ok(())
-            },
-            |name| format!("AnalysisRun/{name}"),
-            name,
-        );
-        if let Course::Over(()) = course {
-            let ended = pass.ended();
-            self.tell_watcher(What::Ended(&ended, observed.seen()));
-            self.after(Subject::AnalysisRun(name.to_owned()), &ended);
+    /// Stores what a pass has recorded, unless somebody else has changed the Rollout since it was observed.
+    fn record_rollout(&mut self, world: &World, status: RolloutStatus) -> Result<(), String> {
+        let version_of = |rollout: &Rollout| rollout.metadata.resource_version.clone();
+        let current = self.rollout.as_deref().and_then(version_of);
+        let written = self.wrote_rollout.take();
+        if current != written.or_else(|| version_of(&world.rollout)) {
+            // Whoever hears this knows that what he sees is old.
+            self.own_write(Kind::Rollout);
+            return Err("the Rollout has been modified".to_owned());
         }
+        let version = self.next_version();
+        if let Some(before) = self.rollout.take() {
+            let mut rollout = Rollout {
+                metadata: before.metadata.clone(),
+                spec: before.spec.clone(),
+                status,
+                origin: before.origin.clone(),
+            };
+            rollout.metadata.resource_version = Some(version);
+            self.controller.peaks.follow(&rollout.status);
+            self.rollout = Some(Arc::new(rollout));
+            self.see();
+            self.tell_watcher(What::Recorded(&before, world));
+        }
+        self.own_write(Kind::Rollout);
+        self.wake(Subject::Rollout);
+        Ok(())
     }
 
-    fn experiment_pass(&mut self, name: &str) {
-        let Some(world) = self.observe_experiment(name) else {
-            return;
+    /// The same for an AnalysisRun, whose end its owner hears of.
+    fn record_run(
+        &mut self,
+        observed: &AnalysisRun,
+        status: AnalysisRunStatus,
+    ) -> Result<(), String> {
+        let version = self.next_version();
+        let name = observed.name();
+        let Some(run) = self.runs.get_mut(name) else {
+            return Err("the AnalysisRun is gone".to_owned());
         };
-        let world = Arc::new(world);
-        let mut observed = Observed {
-            subject: Watched::Experiment(Arc::clone(&world)),
-            routes: self.routes.0,
-        };
-        let mut pass = Pass::<Shared<ExperimentSubject>>::start(
-            Arc::clone(&world),
-            Standing::Sound,
-            self.clock(),
-        );
-        let course = self.drive(
-            &mut pass,
-            &mut observed,
-            |cluster, status| cluster.record_experiment(&world.experiment, status),
-            |name| format!("Experiment/{name}"),
-            name,
-        );
-        if let Course::Over(()) = course {
-            let ended = pass.ended();
-            self.tell_watcher(What::Ended(&ended, observed.seen()));
-            self.after(Subject::Experiment(name.to_owned()), &ended);
+        if run.metadata.resource_version != observed.metadata.resource_version {
+            return Err("the AnalysisRun has been modified".to_owned());
         }
+        let before = Arc::clone(run);
+        let turned = before.status.phase != status.phase;
+        let mut after = AnalysisRun {
+            metadata: before.metadata.clone(),
+            spec: before.spec.clone(),
+            status,
+            origin: before.origin.clone(),
+        };
+        after.metadata.resource_version = Some(version);
+        *run = Arc::new(after);
+        self.see();
+        self.tell_watcher(What::RunRecorded(&before));
+        self.wake(Subject::AnalysisRun(name.to_owned()));
+        if turned {
+            self.wake_controller(crate::experiments::controller(&observed.metadata));
+        }
+        Ok(())
     }
 
     /// Answers what a pass needs, as well as faults allow.
@@ -323,8 +320,6 @@ impl Cluster {
         pass: &mut Pass<S>,
         observed: &mut Observed,
         mut record: impl FnMut(&mut Self, S::Status) -> Result<(), String>,
-        object: impl Fn(&str) -> String,
-        name: &str,
     ) -> Course<()> {
         while let Some(need) = pass.need() {
             match need {
@@ -362,7 +357,7 @@ impl Cluster {
                         self.crash();
                         return Course::Lost;
                     }
-                    self.tell_all(&object(name), events);
+                    self.tell_all(observed, events);
                     pass.recorded(Ok(()));
                 }
             }
@@ -370,15 +365,19 @@ impl Cluster {
         Course::Over(())
     }
 
-    fn tell_all(&mut self, object: &str, events: Vec<Event>) {
+    fn tell_all(&mut self, observed: &Observed, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let object = observed.object();
         for event in events {
-            self.tell_watcher(What::Told(object, &event));
+            self.tell_watcher(What::Told(&object, &event));
             let rollout = self.rollout.as_ref().filter(|_| event.for_owner);
             if let Some(rollout) = rollout {
                 let above = format!("Rollout/{}", rollout.name());
                 self.tell(above, event.clone());
             }
-            self.tell(object.to_owned(), event);
+            self.tell(object.clone(), event);
         }
     }
 

@@ -82,6 +82,35 @@ fn at(seconds: u64, act: Act) -> Happening {
     }
 }
 
+fn after(at: u64, act: Act) -> Happening {
+    Happening { at, act }
+}
+
+/// From this age of a version on, all metrics answer so.
+fn say(from: u64, answer: Reply) -> Say {
+    Say {
+        metric: String::new(),
+        from,
+        answer,
+    }
+}
+
+fn fault(at: u64, skip: u8, kind: FaultKind) -> Fault {
+    Fault { at, skip, kind }
+}
+
+/// A blue-green release that is judged before its switch.
+fn judged(extra: &Value) -> Value {
+    let mut blue_green = json!({
+        "activeService": "app-active",
+        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
+    });
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        blue_green[key] = value.clone();
+    }
+    json!({"blueGreen": blue_green})
+}
+
 /// Runs it; every invariant holds.
 fn lived(scenario: Scenario) -> Report {
     let options = Options {
@@ -141,11 +170,7 @@ fn a_paused_release_that_has_been_switched_comes_to_rest() {
         "postPromotionAnalysis": {"templates": [{"templateName": "judge"}]},
     }});
     let mut scenario = release(1, &strategy);
-    scenario.versions[1].answers = vec![Say {
-        metric: String::new(),
-        from: 0,
-        answer: Reply::Doubtful,
-    }];
+    scenario.versions[1].answers = vec![say(0, Reply::Doubtful)];
     scenario.closing = false;
     scenario.happenings = vec![at(15, Act::Deploy(2))];
     let report = lived(scenario);
@@ -154,16 +179,9 @@ fn a_paused_release_that_has_been_switched_comes_to_rest() {
 
 #[test]
 fn a_go_on_counts_once_for_runs_that_cannot_tell() {
-    let strategy = json!({"blueGreen": {
-        "activeService": "app-active", "autoPromotionEnabled": false,
-        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
-    }});
+    let strategy = judged(&json!({"autoPromotionEnabled": false}));
     let mut scenario = release(1, &strategy);
-    scenario.versions[1].answers = vec![Say {
-        metric: String::new(),
-        from: 0,
-        answer: Reply::Doubtful,
-    }];
+    scenario.versions[1].answers = vec![say(0, Reply::Doubtful)];
     scenario.closing = false;
     scenario.happenings = vec![at(15, Act::Deploy(2)), at(30, Act::Promote)];
     let report = lived(scenario);
@@ -172,16 +190,8 @@ fn a_go_on_counts_once_for_runs_that_cannot_tell() {
 
 #[test]
 fn a_go_on_after_a_doubtful_run_asks_for_another_look_not_for_the_switch() {
-    let strategy = json!({"blueGreen": {
-        "activeService": "app-active", "autoPromotionEnabled": false,
-        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
-    }});
+    let strategy = judged(&json!({"autoPromotionEnabled": false}));
     let mut scenario = release(1, &strategy);
-    let say = |from, answer| Say {
-        metric: String::new(),
-        from,
-        answer,
-    };
     scenario.versions[1].answers = vec![say(0, Reply::Doubtful), say(10_000, Reply::Good)];
     scenario.closing = false;
     scenario.happenings = vec![at(15, Act::Deploy(2)), at(30, Act::Promote)];
@@ -194,11 +204,7 @@ fn a_go_on_after_a_doubtful_run_asks_for_another_look_not_for_the_switch() {
 fn a_release_that_is_held_does_not_grow_in_the_moment_its_analysis_fails() {
     let strategy = json!({"canary": {"analysis": {"templates": [{"templateName": "judge"}]}}});
     let mut scenario = release(1, &strategy);
-    scenario.versions[1].answers = vec![Say {
-        metric: String::new(),
-        from: 0,
-        answer: Reply::Bad,
-    }];
+    scenario.versions[1].answers = vec![say(0, Reply::Bad)];
     scenario.closing = false;
     scenario.happenings = vec![at(15, Act::Pause), at(20, Act::Deploy(2))];
     let report = lived(scenario);
@@ -260,11 +266,7 @@ fn a_pause_step_is_served_also_when_a_background_analysis_could_not_tell() {
         "steps": [{"setWeight": 50}, {"pause": {}}, {"setWeight": 80}],
     }});
     let mut scenario = release(2, &strategy);
-    scenario.versions[1].answers = vec![Say {
-        metric: String::new(),
-        from: 0,
-        answer: Reply::Doubtful,
-    }];
+    scenario.versions[1].answers = vec![say(0, Reply::Doubtful)];
     scenario.closing = false;
     scenario.happenings = vec![at(15, Act::Deploy(2))];
     let report = lived(scenario);
@@ -327,7 +329,7 @@ fn a_controller_that_dies_between_any_two_actions_leaves_the_same_end() {
     for kind in kinds {
         for skip in 0..30 {
             let mut scenario = scenario.clone();
-            scenario.faults = vec![Fault { at: 0, skip, kind }];
+            scenario.faults = vec![fault(0, skip, kind)];
             let report = lived(scenario);
             let same = (
                 report.outcome.phase,
@@ -397,16 +399,11 @@ fn a_run_that_failed_while_nobody_listened_is_believed() {
         "steps": [{"pause": {"duration": 3}}, {"analysis": {"templates": [{"templateName": "judge"}]}}],
     }});
     let mut scenario = release(1, &strategy);
-    scenario.versions[1].answers = vec![Say {
-        metric: String::new(),
-        from: 0,
-        answer: Reply::Bad,
-    }];
+    scenario.versions[1].answers = vec![say(0, Reply::Bad)];
     scenario.happenings = vec![at(15, Act::Deploy(2)), at(60, Act::Retry)];
     for skip in 0..30 {
         let mut scenario = scenario.clone();
-        let kind = FaultKind::LostReply;
-        scenario.faults = vec![Fault { at: 0, skip, kind }];
+        scenario.faults = vec![fault(0, skip, FaultKind::LostReply)];
         let report = lived(scenario);
         assert!(report.outcome.aborted, "after {skip}: {}", report.story);
         let story = report.story.to_string();
@@ -434,10 +431,7 @@ fn stable_pods_come_back_for_a_lower_weight_also_while_the_canary_is_kept_large(
 
 #[test]
 fn a_retry_is_not_switched_on_the_run_that_was_good_before_the_abort() {
-    let strategy = json!({"blueGreen": {
-        "activeService": "app-active",
-        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
-    }});
+    let strategy = judged(&json!({}));
     let mut scenario = release(1, &strategy);
     scenario.happenings = vec![
         at(15, Act::Pause),
@@ -454,23 +448,13 @@ fn a_retry_is_not_switched_on_the_run_that_was_good_before_the_abort() {
 
 #[test]
 fn a_retry_whose_run_could_not_be_made_at_once_is_not_taken_back_by_the_run_before() {
-    let strategy = json!({"blueGreen": {
-        "activeService": "app-active",
-        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
-    }});
+    let strategy = judged(&json!({}));
     let mut scenario = release(1, &strategy);
-    let say = |from, answer| Say {
-        metric: String::new(),
-        from,
-        answer,
-    };
     scenario.versions[1].answers = vec![say(0, Reply::Bad), say(20_000, Reply::Good)];
     scenario.happenings = vec![at(15, Act::Deploy(2)), at(60, Act::Retry)];
     for skip in 0..4 {
         let mut scenario = scenario.clone();
-        let kind = FaultKind::Conflict;
-        let at = 60_000;
-        scenario.faults = vec![Fault { at, skip, kind }];
+        scenario.faults = vec![fault(60_000, skip, FaultKind::Conflict)];
         assert_eq!(lived(scenario).outcome.stable, Some(2), "after {skip}");
     }
 }
@@ -540,11 +524,7 @@ fn what_was_taken_back_is_not_promoted_by_becoming_blue_green() {
         ),
     ];
     // The first try to point the active Service at the version that serves does not succeed.
-    scenario.faults = vec![Fault {
-        at: 68_000,
-        skip: 0,
-        kind: FaultKind::Conflict,
-    }];
+    scenario.faults = vec![fault(68_000, 0, FaultKind::Conflict)];
     let report = lived(scenario);
     assert!(report.outcome.aborted);
     assert_eq!(report.outcome.stable, Some(1));
@@ -577,11 +557,7 @@ fn a_canary_that_is_blocked_is_late_also_when_a_former_version_waited_for_its_en
         at(33, Act::Deploy(3)),
     ];
     // A controller that was there before would look again when that version's time is over.
-    scenario.faults = vec![Fault {
-        at: 33_000,
-        skip: 0,
-        kind: FaultKind::CrashAfter,
-    }];
+    scenario.faults = vec![fault(33_000, 0, FaultKind::CrashAfter)];
     let report = lived(scenario);
     assert!(
         report
@@ -598,10 +574,7 @@ fn an_abort_of_a_rollout_that_goes_last_is_left_alone() {
     let strategy = routed(&json!({"steps": [{"setWeight": 20}]}));
     let mut scenario = release(1, &strategy);
     scenario.surroundings.confirms_after = Some(15_000);
-    let aborted = Happening {
-        at: 27_230,
-        act: Act::Abort,
-    };
+    let aborted = after(27_230, Act::Abort);
     scenario.happenings = vec![
         at(15, Act::Deploy(2)),
         at(27, Act::Delete(Propagation::Foreground, None)),
@@ -625,9 +598,7 @@ fn a_fleet_that_is_taken_in_keeps_the_hash_that_it_got_by_a_collision() {
 
 #[test]
 fn what_a_former_leader_does_for_a_rollout_that_is_gone_is_not_held_against_its_successor() {
-    let strategy = json!({"blueGreen": {
-        "activeService": "app-active", "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
-    }});
+    let strategy = judged(&json!({}));
     let mut scenario = release(1, &strategy);
     scenario.happenings = vec![
         at(15, Act::Deploy(2)),
@@ -636,20 +607,14 @@ fn what_a_former_leader_does_for_a_rollout_that_is_gone_is_not_held_against_its_
     // The switch comes when another Rollout has been there for long.
     for skip in 0..8 {
         let mut scenario = scenario.clone();
-        scenario.faults = vec![Fault {
-            at: 15_000,
-            skip,
-            kind: FaultKind::Usurped(60_000),
-        }];
+        scenario.faults = vec![fault(15_000, skip, FaultKind::Usurped(60_000))];
         assert_eq!(lived(scenario).outcome.stable, Some(1), "after {skip}");
     }
 }
 
 #[test]
 fn a_run_of_a_former_strategy_decides_nothing() {
-    let strategy = json!({"blueGreen": {
-        "activeService": "app-active", "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
-    }});
+    let strategy = judged(&json!({}));
     let canary = json!({"canary": {"steps": [{"setWeight": 20}, {"pause": {"duration": "10s"}}]}});
     let mut scenario = release(1, &strategy);
     // It is measured once more after the change, before anybody has noticed that.
@@ -660,16 +625,11 @@ fn a_run_of_a_former_strategy_decides_nothing() {
         }
     });
     scenario.surroundings.notice = 700;
-    let say = |from, answer| Say {
-        metric: String::new(),
-        from,
-        answer,
-    };
     scenario.versions[1].answers = vec![say(0, Reply::Good), say(5000, Reply::Bad)];
     for changed in [22_500, 23_000, 23_500, 24_000] {
         let mut scenario = scenario.clone();
         let act = Act::ChangeStrategy(canary.clone());
-        scenario.happenings = vec![at(15, Act::Deploy(2)), Happening { at: changed, act }];
+        scenario.happenings = vec![at(15, Act::Deploy(2)), after(changed, act)];
         lived(scenario);
     }
 }
@@ -680,11 +640,7 @@ fn a_pause_that_is_over_does_not_begin_anew_when_the_switch_is_refused() {
         json!({"blueGreen": {"activeService": "app-active", "autoPromotionSeconds": 60}});
     let mut scenario = release(1, &strategy);
     scenario.happenings = vec![at(15, Act::Deploy(2))];
-    scenario.faults = vec![Fault {
-        at: 70_000,
-        skip: 0,
-        kind: FaultKind::Conflict,
-    }];
+    scenario.faults = vec![fault(70_000, 0, FaultKind::Conflict)];
     let report = lived(scenario);
     assert_eq!(report.outcome.stable, Some(2));
     let story = report.story.to_string();
@@ -703,18 +659,9 @@ fn a_held_version_keeps_the_pods_that_are_wanted_when_all_others_have_gone() {
     scenario.versions[2].start = 100;
     scenario.happenings = vec![
         at(15, Act::Deploy(3)),
-        Happening {
-            at: 15_590,
-            act: Act::Undo,
-        },
-        Happening {
-            at: 15_680,
-            act: Act::ServiceLost(2878),
-        },
-        Happening {
-            at: 15_710,
-            act: Act::Scale(5),
-        },
+        after(15_590, Act::Undo),
+        after(15_680, Act::ServiceLost(2878)),
+        after(15_710, Act::Scale(5)),
         at(18, Act::Pause),
     ];
     lived(scenario);
@@ -722,10 +669,7 @@ fn a_held_version_keeps_the_pods_that_are_wanted_when_all_others_have_gone() {
 
 #[test]
 fn what_was_good_before_an_abort_that_was_seen_with_an_invalid_spec_is_judged_anew() {
-    let strategy = json!({"blueGreen": {
-        "activeService": "app-active", "autoPromotionSeconds": 60,
-        "prePromotionAnalysis": {"templates": [{"templateName": "judge"}]},
-    }});
+    let strategy = judged(&json!({"autoPromotionSeconds": 60}));
     let mut scenario = release(1, &strategy);
     scenario.happenings = vec![
         at(15, Act::Deploy(2)),
@@ -737,4 +681,15 @@ fn what_was_good_before_an_abort_that_was_seen_with_an_invalid_spec_is_judged_an
     assert_eq!(report.outcome.stable, Some(2));
     let story = report.story.to_string();
     assert_eq!(story.matches("create run").count(), 2, "{story}");
+}
+
+#[test]
+fn a_held_stable_version_behind_a_router_loses_no_pods_that_are_wanted() {
+    let mut scenario = release(10, &routed(&json!({})));
+    scenario.happenings = vec![
+        at(15, Act::Pause),
+        at(20, Act::ForeignScale(1, 5)),
+        at(60, Act::Scale(8)),
+    ];
+    lived(scenario);
 }

@@ -178,6 +178,14 @@ const FOUND: &[(u64, &str)] = &[
         "a held canary lost pods that were wanted when all others had gone",
     ),
     (
+        846_971,
+        "of two versions that came in the same moment the newer one was forgotten",
+    ),
+    (
+        792_331,
+        "a held stable version behind a router lost pods that were wanted",
+    ),
+    (
         495_286,
         "a pause that was over began anew when the switch was refused",
     ),

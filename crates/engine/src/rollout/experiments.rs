@@ -145,10 +145,7 @@ pub(super) fn tidy(facts: &Facts<'_>, plan: &mut Plan<'_>, current: &str) {
             continue;
         }
         let phase = experiment.status.phase;
-        if !phase.is_completed()
-            && !experiment.spec.terminate
-            && !wrong(Mutant::ExperimentLeftBehind)
-        {
+        if !phase.is_completed() && !experiment.spec.terminate {
             want(
                 plan,
                 Action::TerminateExperiment {

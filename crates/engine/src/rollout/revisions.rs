@@ -64,7 +64,8 @@ pub(super) fn claim<'w>(world: &'w World, plan: &mut Plan<'_>) -> Result<Vec<Set
         }
     }
     sets.sort_unstable_by(|one, other| {
-        let age = |set: &Set<'w>| set.observed.created;
+        // Times of creation are whole seconds on an API server, so that several versions may have come at once.
+        let age = |set: &Set<'w>| (set.observed.created, set.revision);
         age(one)
             .cmp(&age(other))
             .then_with(|| one.name().cmp(other.name()))

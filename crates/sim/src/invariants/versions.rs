@@ -1,8 +1,8 @@
 //! Versions: what holds for one does not hold for the next, how far back one goes, and which of the former ones stay.
 
-use crossfade_api::names::label;
+use crossfade_api::names::{annotation, label};
 use crossfade_engine::action::Action;
-use crossfade_engine::rollout::world::World;
+use crossfade_engine::rollout::world::{ReplicaSet, World};
 
 use super::promotion::is_pardoned;
 use super::traffic::set_of;
@@ -149,8 +149,14 @@ impl Check for OldestGoFirst {
         if active.is_some_and(|active| active.selected() == set.hash()) {
             return Err(format!("{} is deleted while it serves", target.name));
         }
+        // Of several that came in the same moment the revision tells.
+        let age = |set: &ReplicaSet| {
+            let revision = set.annotations.get(annotation::REVISION);
+            let revision = revision.and_then(|text| text.parse::<u64>().ok());
+            (set.created, revision)
+        };
         let newer = world.replica_sets.iter().filter(|other| {
-            is_former(world, other.hash()) && !other.deleting && other.created > set.created
+            is_former(world, other.hash()) && !other.deleting && age(other) > age(set)
         });
         let limit = usize::try_from(world.rollout.spec.revision_history_limit()).unwrap_or(0);
         if newer.count() < limit {

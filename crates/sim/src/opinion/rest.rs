@@ -61,9 +61,11 @@ impl Opinion {
                 order >= self.update.began && verdict >= Verdict::Error
             })
         });
+        // Whoever asks for full promotion accepts what there is (rollout-behaviour 11.4).
         if let Some(run) = bad
             && !promoted
             && !look.aborted
+            && !look.full
         {
             return Err(format!("run {run} was bad, but it was not taken back"));
         }
