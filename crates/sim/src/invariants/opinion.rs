@@ -154,7 +154,7 @@ impl SecondOpinion {
         &mut self,
         run: &AnalysisRun,
         version: Version,
-        trial: Option<String>,
+        trial: Option<&str>,
     ) -> Result<(), String> {
         let name = run.name();
         let uid = run.metadata.uid.clone().unwrap_or_default();
@@ -170,7 +170,7 @@ impl SecondOpinion {
                 "Background" => Purpose::Background,
                 _ => Purpose::Trial,
             };
-            let template = self.number(trial.as_deref().unwrap_or(get(label::POD_HASH)));
+            let template = self.number(trial.unwrap_or(get(label::POD_HASH)));
             let spec = serde_json::json!(run.spec);
             let evidence = Evidence::new(purpose, template, &spec);
             self.opinion.run_made(name, evidence);
@@ -288,7 +288,7 @@ impl Check for SecondOpinion {
                 Some(run) => {
                     let of = cluster.run_version(run.name());
                     let trial = cluster.experiment_of(controller(&run.metadata));
-                    self.run(run, of, trial.map(|trial| hash_of(trial).to_owned()))
+                    self.run(run, of, trial.map(hash_of))
                 }
                 None => Ok(()),
             },

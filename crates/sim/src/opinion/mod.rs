@@ -66,6 +66,7 @@ pub struct Look {
 
 /// What is so around a Rollout.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Facts {
     /// Time as the controller reads it.
     pub clock: i64,
