@@ -2,6 +2,8 @@
 //!
 //! The pass says what it needs next and a world answers; so all worlds run the same machine, and what a simulation tests is what runs.
 //! It is bounded: a decision that goes on wanting new actions for ever ends as a failure, not as a loop.
+//!
+//! Where one status leads to the next and nothing has to be done in between, only the last of them is recorded (see [`Subject::after`]).
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,6 +13,9 @@ use crate::mutant::{Mutant, wrong};
 
 /// Rounds after which a pass that still wants something new is given up. An ordinary pass takes one to five.
 const MOST_ROUNDS: usize = 200;
+
+/// Statuses that may follow from one another in one pass. Ordinary are two to four.
+const MOST_STATUSES: usize = 10;
 
 /// How long to wait for the cache to show our own last write.
 const STALE_CACHE: SignedDuration = SignedDuration::from_millis(100);
@@ -23,6 +28,21 @@ pub trait Subject {
     type Status;
     /// What to do now. Pure: the same world, evidence and time give the same decision.
     fn decide(world: &Self::World, evidence: &Evidence, now: Timestamp) -> Decision<Self::Status>;
+
+    /// What the next pass would observe if this status were recorded, what this pass has done were seen, and nothing else happened; `None`
+    /// where that cannot be told.
+    fn after(
+        _world: &Self::World,
+        _evidence: &Evidence,
+        _status: &Self::Status,
+    ) -> Option<Self::World> {
+        None
+    }
+
+    /// Whether `next`, which follows from `status` on this world, says all that somebody who sees only the recorded ones should have seen.
+    fn stands_for(_world: &Self::World, _status: &Self::Status, _next: &Self::Status) -> bool {
+        true
+    }
 }
 
 /// How sure a world is that it may decide and write.
@@ -133,6 +153,7 @@ impl<S: Subject> Pass<S> {
                 decision.actions.first()
             )
         });
+        let decision = self.follow(decision);
         let after = Ended {
             look_again: decision.look_again,
             waits: decision.waits,
@@ -148,6 +169,45 @@ impl<S: Subject> Pass<S> {
                 need: Some(Need::Record(decision.status, decision.events)),
             }
         };
+    }
+
+    /// Decides on what this decision's status would lead to, until it leads to no other or something would have to be done: whatever is done
+    /// is done on what is recorded.
+    fn follow(&self, mut decision: Decision<S::Status>) -> Decision<S::Status> {
+        let mut world: Option<S::World> = None;
+        for _ in 0..MOST_STATUSES {
+            let Some(status) = decision
+                .status
+                .as_ref()
+                .filter(|_| decision.failed.is_none())
+            else {
+                break;
+            };
+            let next = match &world {
+                Some(world) => S::after(world, &Evidence::default(), status),
+                None => S::after(&self.world, &self.evidence, status),
+            };
+            let Some(seen) = next else {
+                break;
+            };
+            let next = S::decide(&seen, &Evidence::default(), self.now);
+            if !next.actions.is_empty() || next.failed.is_some() {
+                break;
+            }
+            let stands = |next: &S::Status| S::stands_for(&self.world, status, next);
+            if !next.status.as_ref().is_none_or(stands) {
+                break;
+            }
+            decision.look_again = next.look_again;
+            decision.waits = next.waits;
+            if next.status.is_none() {
+                break;
+            }
+            decision.status = next.status;
+            decision.events.extend(next.events);
+            world = Some(seen);
+        }
+        decision
     }
 
     /// Answers [`Need::Perform`] with one outcome an action, in the same order. Fewer outcomes mean that the rest was not tried,

@@ -41,6 +41,18 @@ impl<S: Decides> Decides for Shared<S> {
     ) -> Decision<Self::Status> {
         S::decide(world, evidence, now)
     }
+
+    fn after(
+        world: &Arc<S::World>,
+        evidence: &Evidence,
+        status: &S::Status,
+    ) -> Option<Arc<S::World>> {
+        S::after(world, evidence, status).map(Arc::new)
+    }
+
+    fn stands_for(world: &Arc<S::World>, status: &S::Status, next: &S::Status) -> bool {
+        S::stands_for(world, status, next)
+    }
 }
 
 /// What the controller has in memory, and what is wrong with it.

@@ -65,6 +65,30 @@ impl Subject for RolloutSubject {
     fn decide(world: &World, evidence: &Evidence, now: Timestamp) -> Decision<RolloutStatus> {
         decide(world, evidence, now)
     }
+
+    fn after(world: &World, evidence: &Evidence, status: &RolloutStatus) -> Option<World> {
+        world.after(evidence, status)
+    }
+
+    /// The beginning of an update is seen as such, and so are every step, the promotion, and the end of a pause before another begins.
+    fn stands_for(world: &World, status: &RolloutStatus, next: &RolloutStatus) -> bool {
+        let recorded = &world.rollout.status;
+        let begins = status.current_pod_hash != recorded.current_pod_hash
+            || status.current_step_hash != recorded.current_step_hash;
+        let moves = |from: &RolloutStatus, to: &RolloutStatus| {
+            from.current_step_index != to.current_step_index || from.stable_rs != to.stable_rs
+        };
+        let pauses = |from: &RolloutStatus, to: &RolloutStatus| {
+            let stays = |pause| from.pause_conditions.contains(pause);
+            !to.pause_conditions.iter().all(stays)
+        };
+        // Without a pause, it is the word of a person who has ended one.
+        let resumed = recorded.controller_pause && recorded.pause_conditions.is_empty();
+        let resumes = resumed || pauses(status, recorded);
+        !begins
+            && !(moves(recorded, status) && moves(status, next))
+            && !(resumes && pauses(status, next))
+    }
 }
 
 /// What to do about a Rollout now.

@@ -15,7 +15,7 @@ use crossfade_api::words::PodHash;
 use crossfade_api::{AnalysisRun, Experiment, FieldError, Rollout};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::action::{Split, Target};
+use crate::action::{Action, Done, Evidence, Split, Target};
 use crate::decision::Found;
 use crate::gate::Gate;
 use crate::rollout::prepared::Prepared;
@@ -78,6 +78,53 @@ impl World {
             faults.extend(lacks.into_iter().flatten().map(|lack| key.fault(&lack)));
         }
         faults.into()
+    }
+
+    /// What is observed next if this status is recorded and nothing happens but what was done; `None` if that is not known.
+    pub(super) fn after(&self, evidence: &Evidence, status: &RolloutStatus) -> Option<Self> {
+        // Another count is another hash, and what is prepared goes by that.
+        if status.collision_count != self.rollout.status.collision_count {
+            return None;
+        }
+        let mut world = self.clone();
+        let mut metadata = self.rollout.metadata.clone();
+        for (action, outcome) in evidence.iter() {
+            match (action, outcome.as_ref().ok()?) {
+                (_, Done::ReplicaSet(set)) => {
+                    let sets = &mut world.replica_sets;
+                    sets.retain(|other| other.target.uid != set.target.uid);
+                    sets.push(ReplicaSet::clone(set));
+                }
+                (Action::CreateAnalysisRun(_), Done::AnalysisRun(run)) => {
+                    world.runs.insert(0, Arc::new(AnalysisRun::clone(run)));
+                }
+                (
+                    Action::UpdateRollout {
+                        annotations,
+                        replicas: None,
+                        ..
+                    },
+                    Done::Written(_),
+                ) => {
+                    let notes = metadata.annotations.get_or_insert_default();
+                    for (key, value) in annotations {
+                        match value {
+                            Some(value) => notes.insert(key.clone(), value.clone()),
+                            None => notes.remove(key),
+                        };
+                    }
+                }
+                _ => return None,
+            }
+        }
+        world.peaks.follow(status);
+        world.rollout = Arc::new(Rollout {
+            metadata,
+            spec: self.rollout.spec.clone(),
+            status: status.clone(),
+            origin: self.rollout.origin.clone(),
+        });
+        Some(world)
     }
 
     /// Why one of the Services or templates that the Rollout names could not be read.

@@ -4,7 +4,7 @@ use crossfade_api::rollout_status::PauseReason;
 
 use super::evidence::{Purpose, Verdict};
 use super::plan::Step;
-use super::{Facts, Look, Opinion};
+use super::{Facts, Look, Opinion, is_wait};
 
 impl Opinion {
     pub(super) fn canary(
@@ -62,7 +62,11 @@ impl Opinion {
             self.step_is_over(*step, from, before, facts)?;
         }
         self.update.let_go = false;
-        self.update.paused = None;
+        // A pause that begins with the step counts from now.
+        let waits = |look: &Look| look.pauses.iter().any(|pause| is_wait(*pause));
+        if waits(before) || !waits(after) {
+            self.update.paused = None;
+        }
         Ok(())
     }
 
