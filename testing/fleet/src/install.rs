@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossfade_test_cluster::{Actor, Cluster};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
@@ -14,6 +14,9 @@ use crate::Outcome;
 
 /// How long the API server may take to serve a new kind.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
@@ -37,6 +40,18 @@ pub async fn install(cluster: &Cluster) -> Outcome<()> {
         let established =
             await_condition(definitions.clone(), name, conditions::is_crd_established());
         tokio::time::timeout(PATIENCE, established).await??;
+        let text = |pointer| {
+            let text = definition.pointer(pointer).and_then(Value::as_str);
+            text.unwrap_or_default()
+        };
+        let kind = GroupVersionKind::gvk(
+            text("/spec/group"),
+            text("/spec/versions/0/name"),
+            text("/spec/names/kind"),
+        );
+        let kind = ApiResource::from_gvk_with_plural(&kind, text("/spec/names/plural"));
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+        tokio::time::timeout(PATIENCE, until_served(&objects)).await??;
     }
     let role = std::fs::read_to_string(deploy().join("rbac/role.yaml"))?;
     let role: Value = serde_saphyr::from_str(&role)?;
@@ -72,4 +87,18 @@ pub async fn install(cluster: &Cluster) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// A kind that is established is still answered with "not found" or "try again" for a moment.
+async fn until_served(objects: &Api<DynamicObject>) -> Outcome<()> {
+    let one = ListParams::default().limit(1);
+    loop {
+        match objects.list(&one).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if [404, 429, 503].contains(&status.code) => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
