@@ -33,6 +33,8 @@ pub(crate) struct Entry<T> {
     /// resourceVersion as a number: a greater one is newer.
     pub(crate) version: u64,
     pub(crate) deleting: bool,
+    /// Number of lists of its scope that had begun when it was answered to a write of ours; `None` for what a watch or a list has shown.
+    answered: Option<u64>,
     pub(crate) view: T,
 }
 
@@ -246,39 +248,94 @@ impl<T: View> Cache<T> {
             .collect()
     }
 
-    /// An object of a list that has begun.
-    pub(crate) fn listed(&self, scope: &str, object: Object) -> Change<T> {
+    /// An object of a list that has begun; `None` if a newer version of it is known.
+    pub(crate) fn listed(&self, scope: &str, object: Object) -> Option<Change<T>> {
         let key = key_of(object.json());
+        let mut begun = 0;
         if let Some(scope) = self.write().scopes.get_mut(scope) {
             scope.listed.insert(key);
+            begun = scope.lists.begun;
         }
-        self.put(object)
+        // What was written before the list began cannot be missing in it.
+        self.take(object, None, |known, number| {
+            known.answered == Some(begun) && known.version > number
+        })
     }
 
-    /// An object as it is now.
-    pub(crate) fn put(&self, object: Object) -> Change<T> {
+    /// An object as a watch shows it; `None` if that is known already.
+    pub(crate) fn put(&self, object: Object) -> Option<Change<T>> {
+        self.take(object, None, |known, number| {
+            known.answered.is_some() && known.version >= number
+        })
+    }
+
+    /// An object as it was answered to a write of ours; `None` if that is known already. Only one that is known can be so: what a watch has shown
+    /// to be gone does not come back.
+    pub(crate) fn answered(&self, object: Object) -> Option<Change<T>> {
         let key = key_of(object.json());
-        let before = self.read().objects.get(&key).cloned();
+        let uid = views::text(object.json(), "/metadata/uid");
+        let number = version(views::text(object.json(), "/metadata/resourceVersion"));
+        let is_newer = |known: &Entry<T>| known.uid == uid && known.version < number;
+        if !self
+            .read()
+            .objects
+            .get(&key)
+            .is_some_and(|known| is_newer(known))
+        {
+            return None;
+        }
+        let begun = self.lists(&key.0).begun;
+        self.take(object, Some(begun), |known, number| known.version >= number)
+    }
+
+    /// Takes an object in, unless the same one is known and `is_known` says that it is as new.
+    fn take(
+        &self,
+        object: Object,
+        answered: Option<u64>,
+        is_known: impl Fn(&Entry<T>, u64) -> bool,
+    ) -> Option<Change<T>> {
+        let key = key_of(object.json());
         let uid = views::text(object.json(), "/metadata/uid").to_owned();
         let number = version(views::text(object.json(), "/metadata/resourceVersion"));
         let deleting = views::is_deleting(object.json());
-        let same = before.as_ref().filter(|before| before.uid == uid);
-        // Only the watch of the scope writes here, so nothing comes between reading and writing.
-        let view = T::of(object.into_json(), same.map(|before| &before.view));
+        let same = |known: &&Arc<Entry<T>>| known.uid == uid;
+        let before = self.read().objects.get(&key).filter(same).cloned();
+        if before
+            .as_ref()
+            .is_some_and(|before| is_known(before, number))
+        {
+            return None;
+        }
+        let view = T::of(
+            object.into_json(),
+            before.as_ref().map(|before| &before.view),
+        );
+        let mut state = self.write();
+        // The watch of the scope and answers to writes may come together.
+        let known = state.objects.get(&key);
+        let is_gone = answered.is_some() && !known.is_some_and(|known| known.uid == uid);
+        if is_gone
+            || known
+                .filter(same)
+                .is_some_and(|known| is_known(known, number))
+        {
+            return None;
+        }
         let entry = Arc::new(Entry {
             uid,
             version: number,
             deleting,
+            answered,
             view,
         });
-        let mut state = self.write();
-        state.remove(&key);
+        let before = state.remove(&key);
         state.insert(key.clone(), Arc::clone(&entry));
-        Change {
+        Some(Change {
             key,
             before,
             after: Some(entry),
-        }
+        })
     }
 
     /// An object is gone.
@@ -339,6 +396,39 @@ mod tests {
             "metadata": {"namespace": "shop", "name": name, "uid": name, "resourceVersion": version},
             "owner": owner,
         }))
+    }
+
+    #[test]
+    fn an_answer_to_a_write_is_known_at_once_and_older_news_do_not_undo_it() {
+        let cache: Cache<Named> = Cache::default();
+        cache.add_scope("");
+        cache.begin("");
+        cache.listed("", object("a", "x", "1"));
+        cache.complete("");
+        assert!(cache.answered(object("a", "y", "5")).is_some());
+        assert_eq!(cache.owned("shop", "y").len(), 1);
+        assert!(cache.put(object("a", "x", "3")).is_none(), "older");
+        assert!(cache.put(object("a", "y", "5")).is_none(), "the same");
+        assert_eq!(cache.owned("shop", "y")[0].version, 5);
+        assert!(cache.put(object("a", "z", "6")).is_some());
+        assert!(cache.answered(object("a", "y", "5")).is_none(), "older");
+
+        // A list that was under way may show what was before; one that began later says how it is.
+        cache.begin("");
+        assert!(cache.answered(object("a", "y", "8")).is_some());
+        assert!(cache.listed("", object("a", "z", "7")).is_none());
+        assert!(cache.complete("").is_empty());
+        assert_eq!(cache.owned("shop", "y")[0].version, 8);
+        cache.begin("");
+        assert!(cache.listed("", object("a", "z", "7")).is_some());
+        cache.complete("");
+
+        cache.remove(&object("a", "z", "9"));
+        assert!(
+            cache.answered(object("a", "y", "8")).is_none(),
+            "it is gone"
+        );
+        assert!(cache.keys().is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crossfade_engine::decision::Event;
 use crossfade_engine::pass::{Ended, Standing};
 use crossfade_engine::rollout::world::{Peaks, ReplicaSet};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::cache::{Change, Key};
 use crate::caches::{
@@ -20,6 +21,7 @@ use crate::events::Events;
 use crate::kind::Kind;
 use crate::measuring::Measuring;
 use crate::metrics::Metrics;
+use crate::object::Object;
 use crate::own_writes::OwnWrites;
 use crate::queue::{Priority, Queue};
 use crate::referrers::{Named, Referrers};
@@ -189,6 +191,51 @@ impl Context {
         }
     }
 
+    /// An object is as the API server has answered to a write: nobody waits for a watch to show the same.
+    pub(crate) fn answered(&self, kind: &Kind, json: Value) {
+        let object = Object::new(json);
+        let caches = &self.caches;
+        match kind {
+            Kind::Rollout => {
+                let change = caches.rollouts.answered(object);
+                if let Some(change) = change {
+                    self.rollout_changed(&change);
+                }
+            }
+            Kind::AnalysisRun => {
+                let change = caches.runs.answered(object);
+                if let Some(change) = change {
+                    self.run_changed(&change);
+                }
+            }
+            Kind::Experiment => {
+                let change = caches.experiments.answered(object);
+                if let Some(change) = change {
+                    self.experiment_changed(&change);
+                }
+            }
+            Kind::ReplicaSet => {
+                let change = caches.replica_sets.answered(object);
+                if let Some(change) = change {
+                    self.replica_set_changed(&change);
+                }
+            }
+            Kind::Service => {
+                let change = caches.services.answered(object);
+                if let Some(change) = change {
+                    self.service_changed(&change);
+                }
+            }
+            Kind::Routed(_) => {
+                let change = caches.routed(kind).answered(object);
+                if let Some(change) = change {
+                    self.routed_changed(kind, &change);
+                }
+            }
+            _ => {}
+        }
+    }
+
     pub(crate) fn rollout_changed(&self, change: &Change<ReadRollout>) {
         let Some(after) = &change.after else {
             let services = change
@@ -234,10 +281,9 @@ impl Context {
             && let Some(run) = change.after.as_ref().or(change.before.as_ref())
             && let Some((owner, _)) = controller_of(&run.view.run.metadata)
         {
-            let bad = after.as_ref().is_some_and(|(phase, ..)| {
-                use crossfade_api::analysis_run::AnalysisPhase::{Error, Failed, Inconclusive};
-                matches!(phase, Failed | Error | Inconclusive)
-            });
+            let bad = after
+                .as_ref()
+                .is_some_and(|(phase, ..)| crate::runs::is_bad(*phase));
             if bad {
                 self.wake(owner, Priority::Abort);
             } else {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use kube::Client;
-use kube::config::Config;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +20,8 @@ use crate::kind::Kind;
 use crate::lease::{Candidate, Leadership};
 use crate::measuring::Measuring;
 use crate::perform;
-use crate::queue::Queue;
-use crate::requests::Requests;
+use crate::queue::{Queue, Taken};
+use crate::requests::{Requests, urgently};
 use crate::settings::Settings;
 use crate::traces::traces;
 use crate::watch::watch;
@@ -43,18 +42,6 @@ pub enum StartError {
     /// Neither metric providers nor collectors of traces can be asked.
     #[error("no way to make HTTP requests: {0}")]
     Transport(String),
-}
-
-/// A client with the settings that a controller needs.
-///
-/// # Errors
-/// The configuration cannot be used.
-pub fn client(mut config: Config) -> Result<Client, StartError> {
-    // Who set one before set the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    // A refusal is an answer: the queue knows better than the client what to try again, and when.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|why| StartError::Client(why.to_string()))
 }
 
 /// A running controller.
@@ -347,6 +334,7 @@ async fn begin(
     let work = async {
         tokio::join!(
             work(&context, &context.releases, settings.releases_at_once),
+            work_first(&context, &context.releases),
             work(&context, &context.runs, settings.runs_at_once),
         )
     };
@@ -364,32 +352,53 @@ async fn work(context: &Arc<Context>, queue: &Queue<Subject>, at_once: usize) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             break;
         };
-        let Some((subject, waited)) = queue.next().await else {
+        let Some(taken) = queue.next().await else {
             break;
         };
         let context = Arc::clone(context);
         tasks.spawn(async move {
-            let began = Instant::now();
-            let looking = Box::pin(look_after(&context, &subject));
-            let looking = context.traces.pass(&subject, waited, looking);
-            let outcome = guarded(looking).await;
-            let took = began.elapsed();
-            context
-                .metrics
-                .looked(&subject, waited, took, outcome.is_err());
-            if let Err(why) = &outcome {
-                tracing::warn!(?subject, "{why}");
-            }
-            let queue = context.queue(&subject);
-            if let Ok(Some(delay)) = &outcome {
-                queue.add_after(subject.clone(), *delay);
-            }
-            queue.done(&subject, outcome.is_err());
+            look_at(&context, taken).await;
             drop(place);
         });
         while tasks.try_join_next().is_some() {}
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Gives out what goes first: it waits for no place.
+async fn work_first(context: &Arc<Context>, queue: &Queue<Subject>) {
+    let mut tasks = JoinSet::new();
+    while let Some(taken) = queue.next_first().await {
+        let context = Arc::clone(context);
+        tasks.spawn(async move { look_at(&context, taken).await });
+        while tasks.try_join_next().is_some() {}
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Looks after a subject once, and says in its queue how that ended.
+async fn look_at(context: &Context, taken: Taken<Subject>) {
+    let subject = taken.key;
+    let began = Instant::now();
+    let looking = Box::pin(look_after(context, &subject));
+    let looking = guarded(context.traces.pass(&subject, taken.waited, looking));
+    let outcome = if taken.first {
+        urgently(looking).await
+    } else {
+        looking.await
+    };
+    let took = began.elapsed();
+    context
+        .metrics
+        .looked(&subject, taken.waited, took, outcome.is_err());
+    if let Err(why) = &outcome {
+        tracing::warn!(?subject, "{why}");
+    }
+    let queue = context.queue(&subject);
+    if let Ok(Some(delay)) = &outcome {
+        queue.add_after(subject.clone(), *delay);
+    }
+    queue.done(&subject, outcome.is_err());
 }
 
 async fn look_after(context: &Context, subject: &Subject) -> Result<Option<Duration>, String> {

@@ -1,6 +1,7 @@
 //! What people are told: Events on the subjects, the same one counted instead of written again.
 //!
-//! Telling holds nothing up: a task of its own writes, and what it cannot keep up with is only logged.
+//! Telling holds nothing up: a task of its own writes, at a pace that leaves the API server to those who do something. Warnings go first. What has
+//! come together about one object when its turn comes is one Event: nothing is left out, however many releases are under way.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,15 +14,25 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::kind::Kind;
+use crate::limit::Limit;
 use crate::requests::{Refusal, Requests};
 
 /// Who tells.
 const COMPONENT: &str = "rollouts-controller";
-/// Events that wait to be written; more are logged only.
+/// Events that wait to be sorted; more are logged only.
 const WAITING: usize = 4096;
+/// Objects about which something waits to be written; more is logged only.
+const OBJECTS: usize = 16_384;
+/// How many Events a second are written on average.
+const PER_SECOND: f64 = 5.0;
+/// How many are written at once after a quiet time.
+const AT_ONCE: u32 = 100;
+/// So many texts about one object are told together; older ones are counted.
+const TEXTS: usize = 20;
 /// Events that are remembered, so that another one of the kind is counted.
 const REMEMBERED: usize = 4096;
 /// So many different texts of one kind about one object are told one by one; what comes after them within [`TOGETHER`] is one event.
@@ -57,9 +68,89 @@ struct Similar {
     texts: BTreeSet<[u8; 16]>,
 }
 
+/// What waits to be written.
+#[derive(Default)]
+struct Waiting {
+    warnings: VecDeque<Telling>,
+    /// Uids of objects in the order of their turns.
+    turns: VecDeque<String>,
+    of_object: BTreeMap<String, Pile>,
+}
+
+/// What has come together about an object: the last, and what was before.
+struct Pile {
+    last: Telling,
+    before: VecDeque<String>,
+    left_out: usize,
+}
+
+impl Waiting {
+    /// Takes one in; false if there is no room.
+    fn add(&mut self, telling: Telling) -> bool {
+        if telling.event.warning {
+            let room = self.warnings.len() < OBJECTS;
+            if room {
+                self.warnings.push_back(telling);
+            }
+            return room;
+        }
+        let uid = &telling.target.uid;
+        if let Some(pile) = self.of_object.get_mut(uid) {
+            let before = std::mem::replace(&mut pile.last, telling).event;
+            let text = format!("{}: {}", before.reason, before.message);
+            pile.before.push_front(text);
+            if pile.before.len() > TEXTS {
+                pile.before.pop_back();
+                pile.left_out += 1;
+            }
+            return true;
+        }
+        let room = self.turns.len() < OBJECTS;
+        if room {
+            self.turns.push_back(uid.clone());
+            let pile = Pile {
+                last: telling,
+                before: VecDeque::new(),
+                left_out: 0,
+            };
+            self.of_object.insert(pile.last.target.uid.clone(), pile);
+        }
+        room
+    }
+
+    /// What is to be written next.
+    fn next(&mut self) -> Option<Telling> {
+        if let Some(warning) = self.warnings.pop_front() {
+            return Some(warning);
+        }
+        let uid = self.turns.pop_front()?;
+        let Pile {
+            last: mut told,
+            before,
+            left_out,
+        } = self.of_object.remove(&uid)?;
+        if !before.is_empty() {
+            // The newest first: what does not fit is old.
+            let before = Vec::from(before).join("; ");
+            let message = &mut told.event.message;
+            let _ = write!(message, " (before that: {before}");
+            if left_out > 0 {
+                let _ = write!(message, "; and {left_out} more");
+            }
+            message.push(')');
+        }
+        Some(told)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.warnings.is_empty() && self.turns.is_empty()
+    }
+}
+
 /// Writes what [`Events`] are told.
 pub(crate) struct Teller {
     told: mpsc::Receiver<Telling>,
+    waiting: Waiting,
     closing: CancellationToken,
     known: BTreeMap<[u8; 16], Told>,
     order: VecDeque<[u8; 16]>,
@@ -72,6 +163,7 @@ pub(crate) fn events() -> (Events, Teller) {
     let closing = CancellationToken::new();
     let teller = Teller {
         told,
+        waiting: Waiting::default(),
         closing: closing.clone(),
         known: BTreeMap::new(),
         order: VecDeque::new(),
@@ -113,21 +205,52 @@ impl Events {
 impl Teller {
     /// Writes what it is told, until nothing more will be told and all is written.
     pub(crate) async fn run(mut self, requests: Requests) {
+        let pace = Limit::new(PER_SECOND, AT_ONCE);
+        let mut due = None;
         loop {
-            let telling = tokio::select! {
-                biased;
-                telling = self.told.recv() => telling,
-                () = self.closing.cancelled() => None,
-            };
-            let Some(telling) = telling else {
-                return;
-            };
-            let namespace = telling.target.namespace.clone();
-            match self.tell(&requests, telling).await {
-                Ok(()) => {}
-                // A namespace that goes takes no more events.
-                Err(refusal) => tracing::debug!(namespace, "an Event was not written: {refusal}"),
+            while let Ok(telling) = self.told.try_recv() {
+                self.sort(telling);
             }
+            if self.waiting.is_empty() {
+                let telling = tokio::select! {
+                    biased;
+                    telling = self.told.recv() => telling,
+                    () = self.closing.cancelled() => None,
+                };
+                let Some(telling) = telling else {
+                    return;
+                };
+                self.sort(telling);
+                continue;
+            }
+            // What is told meanwhile may go first, or along.
+            let now = Instant::now();
+            let turn = *due.get_or_insert_with(|| {
+                let place = pace.as_ref().and_then(|pace| pace.place(now));
+                place.unwrap_or(now)
+            });
+            if turn > now && !self.closing.is_cancelled() {
+                tokio::select! {
+                    () = tokio::time::sleep_until(turn) => {}
+                    () = self.closing.cancelled() => {}
+                    Some(telling) = self.told.recv() => self.sort(telling),
+                }
+                continue;
+            }
+            due = None;
+            if let Some(telling) = self.waiting.next() {
+                let namespace = telling.target.namespace.clone();
+                // A namespace that goes takes no more events.
+                if let Err(refusal) = self.tell(&requests, telling).await {
+                    tracing::debug!(namespace, "an Event was not written: {refusal}");
+                }
+            }
+        }
+    }
+
+    fn sort(&mut self, telling: Telling) {
+        if !self.waiting.add(telling) {
+            tracing::warn!("too many events at once; one was not written");
         }
     }
 
@@ -268,6 +391,49 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn telling(uid: &str, warning: bool, text: &str) -> Telling {
+        Telling {
+            kind: Kind::Rollout,
+            target: Target {
+                uid: uid.to_owned(),
+                ..Target::default()
+            },
+            event: Event {
+                warning,
+                reason: "Told".to_owned(),
+                message: text.to_owned(),
+                done: true,
+                for_owner: false,
+            },
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn what_waits_about_one_object_is_told_together_and_warnings_go_first() {
+        let mut waiting = Waiting::default();
+        for (uid, warning, text) in [
+            ("a", false, "one"),
+            ("b", false, "alone"),
+            ("a", false, "two"),
+            ("a", true, "bad"),
+            ("a", false, "three"),
+        ] {
+            assert!(waiting.add(telling(uid, warning, text)));
+        }
+        let told = std::iter::from_fn(|| waiting.next());
+        let told: Vec<_> = told.map(|told| told.event.message).collect();
+        let together = "three (before that: Told: two; Told: one)";
+        assert_eq!(told, ["bad", together, "alone"]);
+        assert!(waiting.is_empty());
+        for number in 0..TEXTS + 3 {
+            assert!(waiting.add(telling("a", false, &number.to_string())));
+        }
+        let told = waiting.next().expect("something waits").event.message;
+        assert!(told.starts_with("22 (before that: Told: 21; "), "{told}");
+        assert!(told.ends_with("Told: 2; and 2 more)"), "{told}");
+    }
 
     #[test]
     fn of_many_similar_events_the_last_stands_for_all() {

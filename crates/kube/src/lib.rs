@@ -8,6 +8,7 @@
 mod ailing;
 mod cache;
 mod caches;
+mod client;
 mod context;
 mod controller;
 mod counts;
@@ -39,7 +40,8 @@ mod workloads;
 mod workqueue;
 mod writes;
 
-pub use controller::{Controller, StartError, client};
+pub use client::client;
+pub use controller::{Controller, StartError};
 pub use lease::Election;
 pub use look::{Seen, look};
 pub use settings::{RequestLimit, Settings, Shard};

@@ -35,7 +35,7 @@ impl Limit {
     }
 
     /// Takes a place in the line; when it is due, if that is later than now.
-    fn place(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn place(&self, now: Instant) -> Option<Instant> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = (*next).max(now);
         *next = turn + self.every;

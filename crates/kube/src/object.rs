@@ -6,9 +6,11 @@
 use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::{ApiResource, DynamicResourceScope};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::fmt;
 
 use crossfade_engine::action::Target;
 use crossfade_engine::views;
@@ -49,11 +51,8 @@ impl Object {
         &self.json
     }
 
-    /// Its JSON, without what only the API server is interested in.
-    pub(crate) fn into_json(mut self) -> Value {
-        if let Some(metadata) = self.json.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
+    /// Its JSON.
+    pub(crate) fn into_json(self) -> Value {
         self.json
     }
 }
@@ -66,7 +65,61 @@ impl Serialize for Object {
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::new(Value::deserialize(deserializer)?))
+        deserializer.deserialize_map(Members).map(Self::new)
+    }
+}
+
+/// Reads an object without what only the API server is interested in, which is often half of it.
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = if key == "metadata" {
+                map.next_value::<Metadata>()?.0
+            } else {
+                map.next_value()?
+            };
+            members.insert(key, value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+struct Metadata(Value);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MetadataMembers).map(Self)
+    }
+}
+
+struct MetadataMembers;
+
+impl<'de> Visitor<'de> for MetadataMembers {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metadata")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "managedFields" {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                members.insert(key, map.next_value()?);
+            }
+        }
+        Ok(Value::Object(members))
     }
 }
 
@@ -100,5 +153,23 @@ impl Resource for Object {
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_api_server_is_interested_in_is_not_read() {
+        let text = r#"{"kind": "Rollout", "metadata": {"name": "web", "managedFields": [{"manager": "kubectl"}], "uid": "1"}, "spec": {"metadata": {"managedFields": 1}}}"#;
+        let object: Object = serde_json::from_str(text).expect("it is an object");
+        let expected = serde_json::json!({
+            "kind": "Rollout",
+            "metadata": {"name": "web", "uid": "1"},
+            "spec": {"metadata": {"managedFields": 1}},
+        });
+        assert_eq!(*object.json(), expected);
+        assert_eq!(object.meta().name.as_deref(), Some("web"));
     }
 }

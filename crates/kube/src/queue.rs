@@ -32,10 +32,21 @@ pub(crate) enum Priority {
     Ordinary,
 }
 
+/// A subject that is to be looked at now.
+pub(crate) struct Taken<K> {
+    pub(crate) key: K,
+    /// It goes first.
+    pub(crate) first: bool,
+    /// How long it has waited.
+    pub(crate) waited: Duration,
+}
+
 /// A queue of keys.
 pub(crate) struct Queue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
+    /// Something that goes first has become ready.
+    wake_first: Notify,
 }
 
 struct State<K> {
@@ -73,6 +84,7 @@ impl<K: Ord + Clone> Queue<K> {
         Self {
             state: Mutex::new(state),
             wake: Notify::new(),
+            wake_first: Notify::new(),
         }
     }
 
@@ -86,7 +98,14 @@ impl<K: Ord + Clone> Queue<K> {
         state.forget_timer(&key);
         state.make_ready(key, priority);
         drop(state);
+        self.rouse(priority);
+    }
+
+    fn rouse(&self, priority: Priority) {
         self.wake.notify_one();
+        if priority == Priority::Abort {
+            self.wake_first.notify_one();
+        }
     }
 
     /// Look at this subject after a while, or earlier if asked before.
@@ -103,8 +122,27 @@ impl<K: Ord + Clone> Queue<K> {
         self.wake.notify_one();
     }
 
-    /// The next subject to look at, and how long it has waited; `None` once the queue is closed.
-    pub(crate) async fn next(&self) -> Option<(K, Duration)> {
+    /// The next subject that goes first; `None` once the queue is closed.
+    pub(crate) async fn next_first(&self) -> Option<Taken<K>> {
+        loop {
+            let woken = self.wake_first.notified();
+            {
+                let mut state = self.state();
+                if state.closed {
+                    return None;
+                }
+                if let Some(taken) = state.take(Priority::Abort) {
+                    // There may be another, and whoever takes all has been woken for this one, too.
+                    self.wake_first.notify_one();
+                    return Some(taken);
+                }
+            }
+            woken.await;
+        }
+    }
+
+    /// The next subject to look at; `None` once the queue is closed.
+    pub(crate) async fn next(&self) -> Option<Taken<K>> {
         loop {
             let woken = self.wake.notified();
             let next_due = {
@@ -114,11 +152,11 @@ impl<K: Ord + Clone> Queue<K> {
                 }
                 let now = Instant::now();
                 state.bring_due(now);
-                if let Some((key, since)) = state.take() {
+                if let Some(taken) = state.take(Priority::Ordinary) {
                     if !state.waiting.is_empty() {
                         self.wake.notify_one();
                     }
-                    return Some((key, now.saturating_duration_since(since)));
+                    return Some(taken);
                 }
                 state.by_time.first().map(|(due, _)| *due)
             };
@@ -139,7 +177,8 @@ impl<K: Ord + Clone> Queue<K> {
             state.numbers(key).worked.add(since.elapsed());
         }
         state.numbers(key).retries += u64::from(failed);
-        if let Some(priority) = state.again.remove(key) {
+        let again = state.again.remove(key);
+        if let Some(priority) = again {
             // It was counted when it was asked for.
             state.put(key.clone(), priority, Instant::now());
         }
@@ -153,9 +192,9 @@ impl<K: Ord + Clone> Queue<K> {
             None
         };
         drop(state);
-        match delay {
-            Some(delay) => self.add_after(key.clone(), delay),
-            None => self.wake.notify_one(),
+        self.rouse(again.unwrap_or(Priority::Ordinary));
+        if let Some(delay) = delay {
+            self.add_after(key.clone(), delay);
         }
     }
 
@@ -184,8 +223,10 @@ impl<K: Ord + Clone> Queue<K> {
     /// Gives out nothing more.
     pub(crate) fn close(&self) {
         self.state().closed = true;
-        self.wake.notify_waiters();
-        self.wake.notify_one();
+        for wake in [&self.wake, &self.wake_first] {
+            wake.notify_waiters();
+            wake.notify_one();
+        }
     }
 }
 
@@ -229,18 +270,24 @@ impl<K: Ord + Clone> State<K> {
         self.ready.entry(priority).or_default().push_back(key);
     }
 
-    fn take(&mut self) -> Option<(K, Instant)> {
-        for (priority, keys) in &mut self.ready {
+    /// The first of those with at least this priority.
+    fn take(&mut self, least: Priority) -> Option<Taken<K>> {
+        for (priority, keys) in self.ready.range_mut(..=least) {
             while let Some(key) = keys.pop_front() {
                 if let Some((wanted, since)) = self.waiting.get(&key).copied()
                     && wanted == *priority
                 {
                     self.waiting.remove(&key);
                     let now = Instant::now();
+                    let waited = now.saturating_duration_since(since);
                     self.handled.insert(key.clone(), now);
                     let numbers = self.numbers.entry((self.name)(&key)).or_default();
-                    numbers.waited.add(now.saturating_duration_since(since));
-                    return Some((key, since));
+                    numbers.waited.add(waited);
+                    return Some(Taken {
+                        key,
+                        first: *priority == Priority::Abort,
+                        waited,
+                    });
                 }
             }
         }
@@ -260,10 +307,12 @@ impl<K: Ord + Clone> State<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     async fn next(queue: &Queue<&'static str>) -> Option<&'static str> {
-        queue.next().await.map(|(key, _)| key)
+        queue.next().await.map(|taken| taken.key)
     }
 
     #[tokio::test]
@@ -301,6 +350,27 @@ mod tests {
         queue.done(&"bad", false);
         queue.add_after("bad", Duration::ZERO);
         assert_eq!(next(&queue).await, Some("bad"), "it does not wait twice");
+    }
+
+    #[tokio::test]
+    async fn who_takes_only_what_goes_first_waits_for_it() {
+        let queue = Arc::new(Queue::new(|_| "test"));
+        queue.add("rest", Priority::Ordinary);
+        let waits = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move {
+                queue
+                    .next_first()
+                    .await
+                    .map(|taken| (taken.key, taken.first))
+            }
+        });
+        assert_eq!(next(&queue).await, Some("rest"));
+        queue.add("rest", Priority::Abort);
+        queue.done(&"rest", false);
+        assert_eq!(waits.await.expect("it ends"), Some(("rest", true)));
+        queue.close();
+        assert!(queue.next_first().await.is_none());
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use kube::api::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::kind::Kind;
 use crate::lease::Leadership;
@@ -25,6 +26,10 @@ use crate::settings::RequestLimit;
 
 /// How long the API server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes that are under way at once, apart from those in a hurry. More would only wait for each other at the API server, and what is in a hurry
+/// with them.
+const WRITES_AT_ONCE: usize = 12;
 
 /// How often a deletion is tried that others keep from happening by changing the object.
 const DELETIONS: usize = 5;
@@ -93,12 +98,29 @@ pub(crate) fn version_of(object: &Value) -> String {
     views::text(object, "/metadata/resourceVersion").to_owned()
 }
 
+tokio::task_local! {
+    /// What is done now is in a hurry.
+    static URGENT: ();
+}
+
+/// Does something whose writes wait for nobody else's: a release is taken back.
+pub(crate) async fn urgently<T>(work: impl Future<Output = T>) -> T {
+    URGENT.scope((), work).await
+}
+
+/// Objects that may be written for as long as this is held.
+struct Writable {
+    api: Api<Object>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
 /// Where requests go.
 #[derive(Clone)]
 pub(crate) struct Requests {
     client: Client,
     leadership: Leadership,
     limit: Option<Arc<Limit>>,
+    places: Arc<Semaphore>,
     counts: Arc<Mutex<BTreeMap<Counted, u64>>>,
 }
 
@@ -113,6 +135,7 @@ impl Requests {
             client,
             leadership,
             limit: limit.map(Arc::new),
+            places: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
             counts: Arc::default(),
         }
     }
@@ -152,10 +175,16 @@ impl Requests {
     }
 
     /// Objects to be written, when it is our turn, by one who leads then.
-    async fn writable(&self, kind: &Kind, namespace: &str) -> Result<Api<Object>, Refusal> {
+    async fn writable(&self, kind: &Kind, namespace: &str) -> Result<Writable, Refusal> {
+        let waits = *kind != Kind::Lease && URGENT.try_with(|()| ()).is_err();
+        let place = if waits {
+            Arc::clone(&self.places).acquire_owned().await.ok()
+        } else {
+            None
+        };
         let api = self.readable(kind, namespace).await;
         if kind.is_free() || self.may_write() {
-            Ok(api)
+            Ok(Writable { api, _place: place })
         } else {
             Err(Refusal::NotLeading)
         }
@@ -208,8 +237,8 @@ impl Requests {
             ..PostParams::default()
         };
         let object = Object::new(object);
-        let api = self.writable(kind, namespace).await?;
-        let created = api.create(&parameters, &object);
+        let to = self.writable(kind, namespace).await?;
+        let created = to.api.create(&parameters, &object);
         let created = self.ask(kind, "Create", created).await?;
         Ok(created.into_json())
     }
@@ -255,9 +284,9 @@ impl Requests {
         target: &Target,
         patch: &Patch<P>,
     ) -> Result<Value, Refusal> {
-        let api = self.writable(kind, &target.namespace).await?;
+        let to = self.writable(kind, &target.namespace).await?;
         let parameters = parameters();
-        let patched = api.patch(&target.name, &parameters, patch);
+        let patched = to.api.patch(&target.name, &parameters, patch);
         let patched = self.ask(kind, "Patch", patched).await?;
         Ok(patched.into_json())
     }
@@ -272,10 +301,10 @@ impl Requests {
         if !kind.has_status_subresource() {
             return self.merge(kind, target, patch).await;
         }
-        let api = self.writable(kind, &target.namespace).await?;
+        let to = self.writable(kind, &target.namespace).await?;
         let patch = Patch::Merge(on(target, patch));
         let parameters = parameters();
-        let patched = api.patch_status(&target.name, &parameters, &patch);
+        let patched = to.api.patch_status(&target.name, &parameters, &patch);
         let patched = self.ask(kind, "Patch", patched).await?;
         Ok(patched.into_json())
     }
@@ -300,9 +329,11 @@ impl Requests {
                 ..DeleteParams::default()
             };
             // Asked for each time: what was read in between took time.
-            let api = self.writable(kind, &target.namespace).await?;
-            let deleted = api.delete(&target.name, &parameters);
-            match self.ask(kind, "Delete", deleted).await {
+            let to = self.writable(kind, &target.namespace).await?;
+            let deleted = to.api.delete(&target.name, &parameters);
+            let deleted = self.ask(kind, "Delete", deleted).await;
+            drop(to);
+            match deleted {
                 Ok(_) | Err(Refusal::NotFound(_)) => return Ok(()),
                 Err(Refusal::Conflict(text)) => refused = Some(Refusal::Conflict(text)),
                 Err(other) => return Err(other),
@@ -322,7 +353,7 @@ impl Requests {
 
     /// Evicts a pod, so that disruption budgets are honoured.
     pub(crate) async fn evict(&self, target: &Target) -> Result<(), Refusal> {
-        let api = self.writable(&Kind::Pod, &target.namespace).await?;
+        let to = self.writable(&Kind::Pod, &target.namespace).await?;
         let eviction = json!({
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -330,7 +361,9 @@ impl Requests {
             "deleteOptions": {"preconditions": {"uid": target.uid}},
         });
         let parameters = PostParams::default();
-        let asked = api.create_subresource("eviction", &target.name, &parameters, &eviction);
+        let asked = to
+            .api
+            .create_subresource("eviction", &target.name, &parameters, &eviction);
         let asked: Result<Value, _> = self.ask(&Kind::Pod, "Create", asked).await;
         match asked {
             Ok(_) | Err(Refusal::NotFound(_)) => Ok(()),

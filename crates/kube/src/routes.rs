@@ -465,6 +465,7 @@ impl<'p> Routing<'p> {
         // What nobody watches is read anew each time.
         if caches.routed(&kind).trouble(&object.namespace).is_none() {
             own_writes.wrote(caches, self.subject, &kind, key, &version);
+            self.context.answered(&kind, now.clone());
         }
         self.changed.insert(object.clone(), now);
         Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::{AnalysisRun, Resource as _, substitute};
 use crossfade_engine::action::{Action, Done, Failure, FailureKind, NewJob, Outcome};
 use crossfade_engine::analysis::AnalysisRunSubject;
@@ -19,7 +20,7 @@ use crate::kind::Kind;
 use crate::measuring::{self, NoValues};
 use crate::object::target;
 use crate::perform::other;
-use crate::requests::{Refusal, version_of};
+use crate::requests::{Refusal, urgently, version_of};
 use crate::rollouts::unwritten;
 use crate::stuck::{self, Passed};
 use crate::traces;
@@ -27,6 +28,11 @@ use crate::writes::Writes;
 
 /// Where a measurement keeps the name of its Job.
 const JOB_NAME: &str = "job-name";
+
+/// A run that ended so takes its release back, or holds it.
+pub(crate) fn is_bad(phase: AnalysisPhase) -> bool {
+    phase.is_completed() && phase != AnalysisPhase::Successful
+}
 
 /// Looks after an AnalysisRun once; tells when to look again, or why that failed.
 pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration>, String> {
@@ -79,9 +85,16 @@ async fn look_after(
                 pass.performed(outcomes);
             }
             Need::Record(status, events) => {
+                // What takes a release back waits for nothing.
+                let bad = status.as_ref().is_some_and(|status| is_bad(status.phase));
                 let patch = status.and_then(|status| written::run_status(&run.status, &status));
                 let writes = Writes::new(context, subject);
-                let stored = writes.record(&Kind::AnalysisRun, &target, patch).await;
+                let storing = writes.record(&Kind::AnalysisRun, &target, patch);
+                let stored = if bad {
+                    urgently(storing).await
+                } else {
+                    storing.await
+                };
                 if let Err(Refusal::Refused(why)) = &stored {
                     *refused = Some(why.clone());
                 }

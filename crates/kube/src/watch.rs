@@ -51,7 +51,7 @@ pub(crate) async fn watch<T: View>(
                     cache.begin(&scope);
                     listed.clear();
                 }
-                Ok(Event::InitApply(object)) => listed.push(cache.listed(&scope, object)),
+                Ok(Event::InitApply(object)) => listed.extend(cache.listed(&scope, object)),
                 Ok(Event::InitDone) => {
                     let gone = cache.complete(&scope);
                     settled();
@@ -62,7 +62,7 @@ pub(crate) async fn watch<T: View>(
                     wait = FIRST_WAIT;
                 }
                 Ok(Event::Apply(object)) => {
-                    changed(&cache.put(object));
+                    cache.put(object).iter().for_each(&changed);
                     wait = FIRST_WAIT;
                 }
                 Ok(Event::Delete(object)) => changed(&cache.remove(&object)),

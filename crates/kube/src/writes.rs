@@ -32,6 +32,7 @@ impl<'p> Writes<'p> {
         let version = &target.resource_version;
         let own_writes = &self.context.own_writes;
         own_writes.wrote(caches, self.subject, kind, key, version);
+        self.context.answered(kind, object.clone());
     }
 
     /// Merges a patch into an object.
