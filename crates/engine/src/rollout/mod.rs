@@ -83,11 +83,12 @@ impl Subject for RolloutSubject {
             !to.pause_conditions.iter().all(stays)
         };
         // Without a pause, it is the word of a person who has ended one.
-        let resumed = recorded.controller_pause && recorded.pause_conditions.is_empty();
-        let resumes = resumed || pauses(status, recorded);
-        !begins
-            && !(moves(recorded, status) && moves(status, next))
-            && !(resumes && pauses(status, next))
+        let let_go = recorded.controller_pause && recorded.pause_conditions.is_empty();
+        let goes_on = let_go || pauses(status, recorded);
+        let hidden = begins
+            || (moves(recorded, status) && moves(status, next))
+            || (goes_on && pauses(status, next));
+        !hidden
     }
 }
 
