@@ -314,7 +314,7 @@ impl<T: View> Cache<T> {
         let mut state = self.write();
         // The watch of the scope and answers to writes may come together.
         let known = state.objects.get(&key);
-        let is_gone = answered.is_some() && !known.is_some_and(|known| known.uid == uid);
+        let is_gone = answered.is_some() && known.is_none_or(|known| known.uid != uid);
         if is_gone
             || known
                 .filter(same)

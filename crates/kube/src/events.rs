@@ -77,11 +77,32 @@ struct Waiting {
     of_object: BTreeMap<String, Pile>,
 }
 
-/// What has come together about an object: the last, and what was before.
+/// What has come together about an object, oldest first.
+#[derive(Default)]
 struct Pile {
-    last: Telling,
-    before: VecDeque<String>,
+    tellings: VecDeque<Telling>,
     left_out: usize,
+}
+
+impl Pile {
+    /// All of it as one: the last, which tells of those before.
+    fn together(mut self) -> Option<Telling> {
+        let mut last = self.tellings.pop_back()?;
+        if self.tellings.is_empty() {
+            return Some(last);
+        }
+        // The newest first: what does not fit is old.
+        let before = self.tellings.iter().rev();
+        let before = before.map(|told| format!("{}: {}", told.event.reason, told.event.message));
+        let before = before.collect::<Vec<_>>().join("; ");
+        let message = &mut last.event.message;
+        let _ = write!(message, " (before that: {before}");
+        if self.left_out > 0 {
+            let _ = write!(message, "; and {} more", self.left_out);
+        }
+        message.push(')');
+        Some(last)
+    }
 }
 
 impl Waiting {
@@ -95,51 +116,37 @@ impl Waiting {
             return room;
         }
         let uid = &telling.target.uid;
-        if let Some(pile) = self.of_object.get_mut(uid) {
-            let before = std::mem::replace(&mut pile.last, telling).event;
-            let text = format!("{}: {}", before.reason, before.message);
-            pile.before.push_front(text);
-            if pile.before.len() > TEXTS {
-                pile.before.pop_back();
-                pile.left_out += 1;
+        if !self.of_object.contains_key(uid) {
+            if self.turns.len() >= OBJECTS {
+                return false;
             }
-            return true;
-        }
-        let room = self.turns.len() < OBJECTS;
-        if room {
             self.turns.push_back(uid.clone());
-            let pile = Pile {
-                last: telling,
-                before: VecDeque::new(),
-                left_out: 0,
-            };
-            self.of_object.insert(pile.last.target.uid.clone(), pile);
         }
-        room
+        let pile = self.of_object.entry(uid.clone()).or_default();
+        pile.tellings.push_back(telling);
+        if pile.tellings.len() > TEXTS {
+            pile.tellings.pop_front();
+            pile.left_out += 1;
+        }
+        true
     }
 
-    /// What is to be written next.
-    fn next(&mut self) -> Option<Telling> {
+    /// What is to be written next: one, or all that has come `together` about an object.
+    fn next(&mut self, together: bool) -> Option<Telling> {
         if let Some(warning) = self.warnings.pop_front() {
             return Some(warning);
         }
         let uid = self.turns.pop_front()?;
-        let Pile {
-            last: mut told,
-            before,
-            left_out,
-        } = self.of_object.remove(&uid)?;
-        if !before.is_empty() {
-            // The newest first: what does not fit is old.
-            let before = Vec::from(before).join("; ");
-            let message = &mut told.event.message;
-            let _ = write!(message, " (before that: {before}");
-            if left_out > 0 {
-                let _ = write!(message, "; and {left_out} more");
-            }
-            message.push(')');
+        let mut pile = self.of_object.remove(&uid)?;
+        if together {
+            return pile.together();
         }
-        Some(told)
+        let first = pile.tellings.pop_front();
+        if !pile.tellings.is_empty() {
+            self.of_object.insert(uid.clone(), pile);
+            self.turns.push_back(uid);
+        }
+        first
     }
 
     fn is_empty(&self) -> bool {
@@ -207,6 +214,7 @@ impl Teller {
     pub(crate) async fn run(mut self, requests: Requests) {
         let pace = Limit::new(PER_SECOND, AT_ONCE);
         let mut due = None;
+        let mut waited = false;
         loop {
             while let Ok(telling) = self.told.try_recv() {
                 self.sort(telling);
@@ -226,10 +234,11 @@ impl Teller {
             // What is told meanwhile may go first, or along.
             let now = Instant::now();
             let turn = *due.get_or_insert_with(|| {
-                let place = pace.as_ref().and_then(|pace| pace.place(now));
-                place.unwrap_or(now)
+                let later = pace.as_ref().and_then(|pace| pace.place(now));
+                later.unwrap_or(now)
             });
             if turn > now && !self.closing.is_cancelled() {
+                waited = true;
                 tokio::select! {
                     () = tokio::time::sleep_until(turn) => {}
                     () = self.closing.cancelled() => {}
@@ -238,7 +247,8 @@ impl Teller {
                 continue;
             }
             due = None;
-            if let Some(telling) = self.waiting.next() {
+            let together = std::mem::take(&mut waited) || turn > now;
+            if let Some(telling) = self.waiting.next(together) {
                 let namespace = telling.target.namespace.clone();
                 // A namespace that goes takes no more events.
                 if let Err(refusal) = self.tell(&requests, telling).await {
@@ -422,17 +432,25 @@ mod tests {
         ] {
             assert!(waiting.add(telling(uid, warning, text)));
         }
-        let told = std::iter::from_fn(|| waiting.next());
+        let told = std::iter::from_fn(|| waiting.next(true));
         let told: Vec<_> = told.map(|told| told.event.message).collect();
         let together = "three (before that: Told: two; Told: one)";
         assert_eq!(told, ["bad", together, "alone"]);
         assert!(waiting.is_empty());
+
+        for (uid, text) in [("a", "one"), ("a", "two"), ("b", "alone")] {
+            assert!(waiting.add(telling(uid, false, text)));
+        }
+        let told = std::iter::from_fn(|| waiting.next(false));
+        let told: Vec<_> = told.map(|told| told.event.message).collect();
+        assert_eq!(told, ["one", "alone", "two"], "each by itself");
+
         for number in 0..TEXTS + 3 {
             assert!(waiting.add(telling("a", false, &number.to_string())));
         }
-        let told = waiting.next().expect("something waits").event.message;
+        let told = waiting.next(true).expect("something waits").event.message;
         assert!(told.starts_with("22 (before that: Told: 21; "), "{told}");
-        assert!(told.ends_with("Told: 2; and 2 more)"), "{told}");
+        assert!(told.ends_with("Told: 3; and 3 more)"), "{told}");
     }
 
     #[test]
