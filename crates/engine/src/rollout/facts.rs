@@ -357,11 +357,13 @@ impl<'w> Facts<'w> {
             .map(|pause| pause.start_time)
     }
 
-    /// A person has ended a pause that the controller had begun. While an analysis that could not tell holds the release, nobody has.
+    /// A person has ended a pause that the controller had begun. While an analysis or an Experiment that could not tell holds the release,
+    /// nobody has.
     pub(super) fn is_resumed(&self, reason: PauseReason) -> bool {
         self.status.controller_pause
             && !self.is_paused_for(reason)
             && !self.is_paused_for(PauseReason::InconclusiveAnalysisRun)
+            && !self.is_paused_for(PauseReason::InconclusiveExperiment)
     }
 
     /// The new ReplicaSet is older than the stable one, and few enough lie between them.
