@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    fn why(status: Value) -> Option<String> {
+    fn why(status: &Value) -> Option<String> {
         let wait = wait(&json!({"metadata": {"name": "shop-1"}, "status": status}))?;
         let why = wait.for_what.strip_prefix("pod shop-1 to be ready: ")?;
         Some(why.to_owned())
@@ -104,17 +104,17 @@ mod tests {
         let ready = |status: &str| json!([{"type": "Ready", "status": status}]);
         let state =
             |state: Value| json!({"conditions": ready("False"), "containerStatuses": [state]});
-        assert_eq!(why(json!({"conditions": ready("True")})), None);
-        assert_eq!(why(json!({"phase": "Pending"})), None);
+        assert_eq!(why(&json!({"conditions": ready("True")})), None);
+        assert_eq!(why(&json!({"phase": "Pending"})), None);
         let starting =
             json!({"ready": false, "state": {"waiting": {"reason": "ContainerCreating"}}});
-        assert_eq!(why(state(starting)), None);
+        assert_eq!(why(&state(starting)), None);
         let unready = json!({"ready": false, "state": {"running": {}}});
-        assert_eq!(why(state(unready)), None);
+        assert_eq!(why(&state(unready)), None);
         let missing =
             json!({"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}});
         assert_eq!(
-            why(state(missing)).as_deref(),
+            why(&state(missing)).as_deref(),
             Some("ErrImagePull: no such image")
         );
         let crashing = json!({
@@ -122,7 +122,7 @@ mod tests {
             "lastState": {"terminated": {"exitCode": 1}},
         });
         assert_eq!(
-            why(state(crashing)).as_deref(),
+            why(&state(crashing)).as_deref(),
             Some("CrashLoopBackOff, last exit code 1")
         );
         let again = json!({
@@ -130,12 +130,12 @@ mod tests {
             "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}},
         });
         assert_eq!(
-            why(state(again)).as_deref(),
+            why(&state(again)).as_deref(),
             Some("restarted 2 times, last exit code 1")
         );
         let homeless = json!({"conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"},
         ]});
-        assert_eq!(why(homeless).as_deref(), Some("Unschedulable: 0/3 nodes"));
+        assert_eq!(why(&homeless).as_deref(), Some("Unschedulable: 0/3 nodes"));
     }
 }

@@ -11,6 +11,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    ops::Deref,
     sync::{Arc, Mutex, atomic::Ordering},
     task::Poll,
     time::{Duration, Instant},
@@ -41,6 +42,18 @@ use super::{
 /// Attempts for one request; more pods than this being dead at once means that the machine is in trouble.
 const ATTEMPTS: usize = 8;
 
+/// Rules as one connection knows them. Its requests share a pointer of its own, so that workers do not fight over one count of
+/// references.
+pub(super) struct Known(pub(super) Arc<Listener>);
+
+impl Deref for Known {
+    type Target = Listener;
+
+    fn deref(&self) -> &Listener {
+        &self.0
+    }
+}
+
 /// One client's connection.
 pub(super) struct Caller {
     pub(super) shared: Arc<Shared>,
@@ -49,9 +62,8 @@ pub(super) struct Caller {
     pub(super) listener: Arc<str>,
     pub(super) client: Client,
     pub(super) watch: Arc<Watch>,
-    /// The rules that it knows, and their number. Requests share a pointer of their connection's own, so that workers do not
-    /// fight over one count of references.
-    pub(super) rules: Mutex<(u64, Arc<Arc<Listener>>)>,
+    /// The rules that it knows, and their number.
+    pub(super) rules: Mutex<(u64, Arc<Known>)>,
     /// Holds the counts of the listener's and the worker's connections, also for tunnels.
     pub(super) open: [Open; 2],
 }
@@ -59,13 +71,13 @@ pub(super) struct Caller {
 impl Caller {
     /// The rules in force now, and their number. A listener that was just removed keeps its last ones for those still
     /// connected.
-    fn rules(&self) -> (u64, Arc<Arc<Listener>>) {
+    fn rules(&self) -> (u64, Arc<Known>) {
         let version = self.shared.version.load(Ordering::Acquire);
         let mut rules = lock(&self.rules);
         if rules.0 != version {
             let table = self.shared.table();
             if let Some(listener) = table.listeners.get(&*self.listener) {
-                rules.1 = Arc::new(Arc::clone(listener));
+                rules.1 = Arc::new(Known(Arc::clone(listener)));
             }
             rules.0 = version;
         }

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    forward::{Caller, serve},
+    forward::{Caller, Known, serve},
     guard::{Watch, Watched},
     headers::Client,
     shared::{Load, Open, Shared},
@@ -201,7 +201,7 @@ impl Door {
                 to: header(to.to_string()),
             },
             watch: Arc::clone(&watch),
-            rules: Mutex::new((0, Arc::new(Arc::clone(&self.rules)))),
+            rules: Mutex::new((0, Arc::new(Known(Arc::clone(&self.rules))))),
             open,
         });
         let asking = Arc::clone(&caller);
