@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
@@ -38,6 +38,9 @@ use super::{
 
 /// How often idle connections are looked through and listeners that failed are tried again.
 const UPKEEP: Duration = Duration::from_millis(500);
+/// An address that somebody else had is taken when it has been free for this long: a data plane that was killed is back within
+/// a second, on a busy machine within two.
+const GIVEN_UP: Duration = Duration::from_secs(3);
 
 /// The control side.
 pub(super) struct Control {
@@ -61,8 +64,16 @@ struct Inner {
 struct Failed {
     address: SocketAddr,
     why: String,
-    /// Nobody had the address when it was looked at last.
-    free: bool,
+    /// Since when nobody has had the address, as far as was looked.
+    free_since: Option<Instant>,
+}
+
+impl Failed {
+    /// The address has been free for long enough to be nobody's.
+    fn is_given_up(&self) -> bool {
+        self.free_since
+            .is_some_and(|since| since.elapsed() >= GIVEN_UP)
+    }
 }
 
 struct OpenListener {
@@ -168,7 +179,7 @@ impl Control {
             // An address that has just become free may belong to a host whose data plane was killed and comes back.
             let waits = before
                 .remove(&listener.name)
-                .filter(|failed| failed.address == address && !failed.free);
+                .filter(|failed| failed.address == address && !failed.is_given_up());
             if let Some(waits) = waits {
                 failed.insert(listener.name.clone(), waits);
                 continue;
@@ -177,8 +188,12 @@ impl Control {
                 Ok(opened) => opened,
                 Err(error) => {
                     let why = format!("cannot listen on {address}: {error}");
-                    let free = false;
-                    failed.insert(listener.name.clone(), Failed { address, why, free });
+                    let waits = Failed {
+                        address,
+                        why,
+                        free_since: None,
+                    };
+                    failed.insert(listener.name.clone(), waits);
                     continue;
                 }
             };
@@ -300,6 +315,7 @@ impl Control {
     /// Closes idle connections and tries failed listeners again, for ever.
     pub(super) async fn upkeep(&self) {
         let mut tick = tokio::time::interval(UPKEEP);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             let mut inner = self.inner.lock().await;
@@ -315,7 +331,8 @@ impl Control {
                 self.open(&mut inner);
             }
             for failed in inner.failed.values_mut() {
-                failed.free = is_free(failed.address);
+                failed.free_since =
+                    is_free(failed.address).then(|| failed.free_since.unwrap_or_else(Instant::now));
             }
         }
     }
