@@ -89,6 +89,10 @@ impl Cluster {
             Action::UpdateRollout { target, .. } if target.uid != self.rollout_uid() => {
                 refused(FailureKind::Conflict, "the Rollout is another one")
             }
+            // A write names the version that it is for, as every one of the controller's does.
+            Action::UpdateRollout { target, .. } if self.has_moved_on(target) => {
+                refused(FailureKind::Conflict, "the Rollout has been modified")
+            }
             Action::UpdateRollout {
                 annotations,
                 replicas,
@@ -214,6 +218,13 @@ impl Cluster {
             }
             Action::Canary(_) => refused(FailureKind::Other, "a Rollout does not do that"),
         }
+    }
+
+    /// The Rollout is no longer the one that somebody has seen.
+    fn has_moved_on(&self, seen: &Target) -> bool {
+        let rollout = self.rollout.as_ref();
+        let version = rollout.and_then(|rollout| rollout.metadata.resource_version.as_ref());
+        !seen.resource_version.is_empty() && version != Some(&seen.resource_version)
     }
 
     pub(crate) fn delete_set(&mut self, target: &Target) {

@@ -178,6 +178,10 @@ const FOUND: &[(u64, &str)] = &[
         "a held canary lost pods that were wanted when all others had gone",
     ),
     (
+        166_435,
+        "a pause step was left out after an Experiment that could not tell",
+    ),
+    (
         846_971,
         "of two versions that came in the same moment the newer one was forgotten",
     ),
