@@ -148,8 +148,9 @@ impl From<client::Error> for CliError {
             }
             client::Error::Answer { source, .. } => Self::failure(format!("{error}: {source}"))
                 .hint("crossfade version --controller, to compare the versions of both sides"),
-            client::Error::NoKind { .. } => Self::new(exit::NOT_FOUND, error.to_string())
-                .hint("install the definitions of Crossfade's kinds: kubectl apply -f deploy/crds"),
+            client::Error::NoKind { .. } => Self::new(exit::NOT_FOUND, error.to_string()).hint(
+                "install the definitions of Crossfade's kinds: crossfade crds | kubectl apply -f -",
+            ),
             client::Error::OnlyHosts { .. } => Self::new(exit::REFUSED, error.to_string()),
             client::Error::Address { .. } | client::Error::Name { .. } => {
                 Self::usage(error.to_string())
