@@ -53,7 +53,7 @@ const MOST_P99: f64 = 1.1;
 /// From the command to the first answer that obeys it (95th percentile).
 const MOST_DELAY: Duration = Duration::from_millis(5);
 /// How often each proxy is measured, in turns: often and briefly, since a machine that is shared changes its pace within seconds.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 40;
 /// Connections of the load.
 const CONNECTIONS: &str = "64";
 /// Commands whose effect is timed.
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         })
         .map(|()| true)
         .map_err(Into::into),
-        [] => measure(2),
+        [] => measure(1),
         [seconds] => seconds.parse().map_err(Into::into).and_then(measure),
         _ => Err("usage: bench_proxy [SECONDS a measurement]".into()),
     };

@@ -265,11 +265,25 @@ impl Attempt<'_> {
         route: &Route,
         connection: &mut Connection,
     ) -> Result<Response<Incoming>, Fault> {
+        let reused = connection.reused();
+        let (request, spare) = self.made_for(connection)?;
+        // Pinned here, so that its bytes are not moved once more.
+        let sending = std::pin::pin!(connection.send(request));
+        let Some(sent) = within(route.timeout, sending).await else {
+            return Err(Fault::Final(Trouble::TimedOut));
+        };
+        sent.map_err(|failure| self.judge(failure, spare, reused))
+    }
+
+    /// The request for this connection, and its head once more if it may be repeated.
+    fn made_for(
+        &mut self,
+        connection: &Connection,
+    ) -> Result<(Request<RequestBody>, Option<Parts>), Fault> {
         let Some(mut head) = self.head.take() else {
             return Err(Fault::Final(Trouble::ConnectionLost));
         };
-        let reused = connection.reused();
-        let spare = self.may_repeat(reused).then(|| head.clone());
+        let spare = self.may_repeat(connection.reused()).then(|| head.clone());
         let protocol = match connection {
             Connection::H1(_) | Connection::Tunnel(_) => Protocol::Http1,
             Connection::H2 { .. } => Protocol::H2c,
@@ -289,10 +303,7 @@ impl Attempt<'_> {
                 }
             });
         }
-        let Some(sent) = within(route.timeout, connection.send(request)).await else {
-            return Err(Fault::Final(Trouble::TimedOut));
-        };
-        sent.map_err(|failure| self.judge(failure, spare, reused))
+        Ok((request, spare))
     }
 
     /// Whether it may be sent again although a pod may have seen it.

@@ -13,12 +13,13 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::task::AtomicWaker;
 use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -29,6 +30,9 @@ use super::{
     account::{ERROR_HEADER, Trouble},
     pods::now_ms,
 };
+
+/// An answer of up to so many bytes, head included, is copied together before it is written.
+const ONE_PIECE: usize = 1024;
 
 /// What is known of a client's connection, shared by its socket and its requests.
 #[derive(Default)]
@@ -47,9 +51,38 @@ pub(super) struct Watch {
     off: AtomicBool,
     /// The status with which the library has refused a request by itself; zero if it has not.
     refused: AtomicU64,
+    order: AtomicU8,
+    /// Woken by an order.
+    ordered: AtomicWaker,
+}
+
+/// What a connection is to do besides serving its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Nothing.
+    GoOn,
+    /// End after the request that is under way.
+    End,
+    /// End now.
+    Break,
 }
 
 impl Watch {
+    pub(super) fn give(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Release);
+        self.ordered.wake();
+    }
+
+    /// The order in force; the task is woken by the next one.
+    pub(super) fn order(&self, cx: &mut Context<'_>) -> Order {
+        self.ordered.register(cx.waker());
+        match self.order.load(Ordering::Acquire) {
+            order if order == Order::Break as u8 => Order::Break,
+            order if order == Order::End as u8 => Order::End,
+            _ => Order::GoOn,
+        }
+    }
+
     /// Called for each request in turn: whether this one has two lengths.
     pub(super) fn next_is_ambiguous(&self) -> bool {
         let number = self.served.fetch_add(1, Ordering::Relaxed) + 1;
@@ -253,7 +286,21 @@ impl AsyncWrite for Watched {
         if self.instead.is_some() {
             return self.poll_instead(cx, length());
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        // The kernel does less for one piece than for a list, and few answers are long.
+        let length = length();
+        let mut whole = [0; ONE_PIECE];
+        match whole.get_mut(..length) {
+            Some(whole) => {
+                let mut rest = &mut *whole;
+                for part in bufs {
+                    let (here, after) = rest.split_at_mut(part.len());
+                    here.copy_from_slice(part);
+                    rest = after;
+                }
+                Pin::new(&mut self.stream).poll_write(cx, whole)
+            }
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -325,7 +372,7 @@ impl Scanner {
                     };
                 }
                 State::Head | State::ChunkSize | State::Trailers => {
-                    let Some(end) = bytes.iter().position(|b| *b == b'\n') else {
+                    let Some(end) = memchr::memchr(b'\n', bytes) else {
                         let room = LOOK.saturating_sub(self.line.len());
                         self.line.extend_from_slice(
                             bytes.get(..room.min(bytes.len())).unwrap_or_default(),

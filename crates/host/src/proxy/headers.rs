@@ -46,28 +46,17 @@ pub(super) fn take_in(head: &mut Parts, client: &Client) -> Result<Option<Header
     if head.method == Method::CONNECT {
         return Err(Trouble::MethodRefused);
     }
-    if let Some(coding) = single(&head.headers, &header::TRANSFER_ENCODING)?
-        && !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-    {
-        return Err(Trouble::UnknownCoding);
-    }
     let host = host(head, client)?;
-    let upgrade = upgrade(head)?;
-    let wants_trailers = head
-        .headers
-        .get_all(header::TE)
-        .iter()
-        .any(|value| has_token(value, "trailers"));
+    let upgrade = if has_hop_by_hop(&head.headers) {
+        take_off(head)?
+    } else {
+        None
+    };
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
     if head.version < Version::HTTP_11 {
         head.headers.remove(header::EXPECT);
-    }
-    remove_hop_by_hop(&mut head.headers);
-    if wants_trailers {
-        head.headers
-            .insert(header::TE, HeaderValue::from_static("trailers"));
     }
     match head.headers.entry(X_FORWARDED_FOR) {
         Entry::Vacant(none) => drop(none.insert(client.ip.clone())),
@@ -87,8 +76,32 @@ pub(super) fn take_in(head: &mut Parts, client: &Client) -> Result<Option<Header
     Ok(upgrade)
 }
 
+/// Takes off what concerns the client's connection only, and returns the protocol that it wants to upgrade to.
+fn take_off(head: &mut Parts) -> Result<Option<HeaderValue>, Trouble> {
+    if let Some(coding) = single(&head.headers, &header::TRANSFER_ENCODING)?
+        && !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    {
+        return Err(Trouble::UnknownCoding);
+    }
+    let upgrade = upgrade(head)?;
+    let wants_trailers = head
+        .headers
+        .get_all(header::TE)
+        .iter()
+        .any(|value| has_token(value, "trailers"));
+    remove_hop_by_hop(&mut head.headers);
+    if wants_trailers {
+        head.headers
+            .insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    Ok(upgrade)
+}
+
 /// Makes the request one for this protocol; also one that was made for the other before.
 pub(super) fn speak(head: &mut Parts, protocol: Protocol, upgrade: Option<&HeaderValue>) {
+    if protocol == Protocol::Http1 && upgrade.is_none() && is_plain(head) {
+        return;
+    }
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = Some(
         head.uri
@@ -130,6 +143,13 @@ pub(super) fn speak(head: &mut Parts, protocol: Protocol, upgrade: Option<&Heade
     }
 }
 
+/// As nearly every client sends it: to be passed on as it stands.
+fn is_plain(head: &Parts) -> bool {
+    head.version == Version::HTTP_11
+        && head.uri.authority().is_none()
+        && !head.headers.contains_key(header::TE)
+}
+
 /// Makes an answer one for the client.
 pub(super) fn give_out(status: StatusCode, headers: &mut HeaderMap) {
     if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -139,7 +159,9 @@ pub(super) fn give_out(status: StatusCode, headers: &mut HeaderMap) {
         // RFC 9112, 6.3: the coding wins, and a length beside it must not travel on.
         headers.remove(header::CONTENT_LENGTH);
     }
-    remove_hop_by_hop(headers);
+    if has_hop_by_hop(headers) {
+        remove_hop_by_hop(headers);
+    }
 }
 
 /// The request's host; it must be named once at most, and by HTTP/1.1 clients at least once (RFC 9112, 3.2).
@@ -150,6 +172,7 @@ fn host(head: &Parts, client: &Client) -> Result<HeaderValue, Trouble> {
     }
     match named {
         Some(host) if host.is_empty() => Ok(client.to.clone()),
+        Some(host) if is_name(host.as_bytes()) => Ok(host.clone()),
         Some(host) => match Authority::try_from(host.as_bytes()) {
             Ok(authority) if !authority.as_str().contains('@') => Ok(host.clone()),
             _ => Err(Trouble::BadRequest),
@@ -157,6 +180,17 @@ fn host(head: &Parts, client: &Client) -> Result<HeaderValue, Trouble> {
         None if head.version == Version::HTTP_11 => Err(Trouble::BadRequest),
         None => Ok(client.to.clone()),
     }
+}
+
+/// Nearly every host, known without being parsed: a name or an IPv4 address, and perhaps a port.
+fn is_name(host: &[u8]) -> bool {
+    let end = memchr::memchr(b':', host).unwrap_or(host.len());
+    let (name, port) = host.split_at(end);
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    !name.is_empty()
+        && name.iter().all(plain)
+        && port.len() != 1
+        && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 fn single<'a>(
@@ -197,10 +231,11 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or_default().split(',').map(str::trim)
 }
 
+fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+}
+
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        return;
-    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()

@@ -1,12 +1,14 @@
 //! A worker: one thread, one runtime, its own sockets on every listener's port, its own connections to pods.
 
 use std::{
+    future::{Future, poll_fn},
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     thread::JoinHandle,
     time::Duration,
 };
@@ -24,8 +26,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Limits,
     forward::{Caller, Known, serve},
-    guard::{Watch, Watched},
+    guard::{Order, Watch, Watched},
     headers::Client,
     shared::{Load, Open, Shared},
     table::Listener as Rules,
@@ -232,29 +235,50 @@ impl Door {
                 .serve_connection(io, service)
                 .with_upgrades();
             tokio::pin!(connection);
-            let mut look =
-                interval((limits.head.min(limits.idle) / 3).clamp(SHORTEST_LOOK, LONGEST_LOOK));
-            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let keeper = tokio::spawn(keep(Arc::clone(&watch), limits, closing));
             let mut ending = false;
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = connection.as_mut() => break,
-                    () = closing.cancelled(), if !ending => ending = true,
-                    _ = look.tick() => {
-                        if watch.is_slow(limits.head) {
-                            return;
-                        }
-                        ending |= watch.is_idle(limits.idle);
+            poll_fn(|cx| {
+                if connection.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                match watch.order(cx) {
+                    Order::End if !ending => {
+                        ending = true;
+                        connection.as_mut().graceful_shutdown();
+                        connection.as_mut().poll(cx).map(drop)
                     }
+                    Order::GoOn | Order::End => Poll::Pending,
+                    Order::Break => Poll::Ready(()),
                 }
-                if ending {
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
+            })
+            .await;
+            keeper.abort();
             if let Some(status) = watch.refused() {
                 caller.refused(status);
             }
+        }
+    }
+}
+
+/// Gives an HTTP/1 connection its orders, beside it: one that looked at the time and at its listener itself would do so with
+/// each of its requests.
+async fn keep(watch: Arc<Watch>, limits: Limits, closing: CancellationToken) {
+    let mut look = interval((limits.head.min(limits.idle) / 3).clamp(SHORTEST_LOOK, LONGEST_LOOK));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ending = false;
+    loop {
+        let end = tokio::select! {
+            () = closing.cancelled(), if !ending => true,
+            _ = look.tick() => {
+                if watch.is_slow(limits.head) {
+                    return watch.give(Order::Break);
+                }
+                watch.is_idle(limits.idle)
+            }
+        };
+        if end && !ending {
+            ending = true;
+            watch.give(Order::End);
         }
     }
 }

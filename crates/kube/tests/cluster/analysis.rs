@@ -1,24 +1,33 @@
 //! Evidence: AnalysisRuns that ask a server or run a Job, and what a release makes of them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crossfade_test_cluster::Trouble;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::ListParams;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::stage::{AnalysisRun, Stage};
 
 /// A server that answers every request with this JSON, for as long as the test runs.
 pub(crate) async fn server(answer: &'static str) -> SocketAddr {
+    server_by_leave(answer, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))).await
+}
+
+/// Gives one answer for each permit, and holds the others back.
+pub(crate) async fn server_by_leave(answer: &'static str, leave: Arc<Semaphore>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
+            let leave = Arc::clone(&leave);
             tokio::spawn(async move {
                 let mut request = vec![0; 4096];
                 let _ = connection.read(&mut request).await;
+                leave.acquire().await.unwrap().forget();
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
                 let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
                 let _ = connection.write_all(answer.as_bytes()).await;

@@ -1,13 +1,16 @@
 //! What users get wrong is told on the object, and nothing else suffers from it.
 
+use std::sync::Arc;
+
 use crossfade_test_cluster::kubelet::Pace;
 use crossfade_test_cluster::{Actor, Cluster, Namespace, Trouble};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use crate::analysis::server;
+use crate::analysis::server_by_leave;
 use crate::routers::SERVICES;
 use crate::stage::{AnalysisRun, Rollout, Stage};
 
@@ -241,7 +244,8 @@ async fn until_measured(stage: &Stage) -> Result<AnalysisRun, Trouble> {
 async fn a_template_that_changes_or_goes_during_a_run_changes_nothing_about_the_run()
 -> Result<(), Trouble> {
     let stage = Stage::new().await?;
-    let address = server("{\"rate\": 0.01}").await;
+    let leave = Arc::new(Semaphore::new(0));
+    let address = server_by_leave("{\"rate\": 0.01}", Arc::clone(&leave)).await;
     let strategy = "{canary: {steps: [{analysis: {templates: [{templateName: errors}]}}]}}";
     let shop = manifest("shop", strategy);
 
@@ -260,8 +264,10 @@ async fn a_template_that_changes_or_goes_during_a_run_changes_nothing_about_the_
         .namespace
         .apply(&shop.replace("image: shop", "image: shop:2"))
         .await?;
+    leave.add_permits(1);
     let run = until_measured(&stage).await?;
     stage.namespace.apply(&template(address, "0.001")).await?;
+    leave.add_permits(3);
     stage.until_healthy("shop").await?;
     let name = run.metadata.name.unwrap();
     let runs = stage.namespace.api::<AnalysisRun>();
@@ -276,6 +282,7 @@ async fn a_template_that_changes_or_goes_during_a_run_changes_nothing_about_the_
         .namespace
         .apply(&shop.replace("image: shop", "image: shop:3"))
         .await?;
+    leave.add_permits(1);
     let name = until_measured(&stage).await?.metadata.name.unwrap();
     let templates = kube::api::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
         "argoproj.io",
@@ -294,6 +301,7 @@ async fn a_template_that_changes_or_goes_during_a_run_changes_nothing_about_the_
         told.contains("errors") && told.contains("not found"),
         "{told}"
     );
+    leave.add_permits(3);
     let has_ended = |run: &AnalysisRun| run.status["phase"] == "Successful";
     stage.namespace.until(&name, "its end", has_ended).await?;
     stage.namespace.apply(&template(address, "0.05")).await?;
