@@ -1,4 +1,4 @@
-//! Where a canary's requests go, as one value: decided by the engine, carried by routers.
+//! Where requests go, as values: decided by the engine, carried by routers. A [`Split`] is a Rollout's, [`Shares`] are a Canary's.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,4 +58,26 @@ pub struct MirrorRoute {
     pub percentage: i32,
     /// The match list of the step, as written.
     pub matches: Vec<RouteMatch>,
+}
+
+/// Where the requests of a Canary go, in percent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// To the version that serves.
+    pub primary: i32,
+    /// To the new version.
+    pub canary: i32,
+    /// The new version gets copies of the others.
+    pub mirrored: bool,
+}
+
+/// The cookies of session affinity, whole: `name=value`. Empty ones are not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cookies {
+    /// Of users that have seen the new version.
+    pub canary: String,
+    /// Of users of the primary.
+    pub primary: String,
+    /// Of the release before, to be taken back.
+    pub previous: String,
 }

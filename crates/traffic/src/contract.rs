@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crossfade_api::LabelSelector;
-use crossfade_api::split::Split;
+use crossfade_api::split::{Cookies, Shares, Split};
 use crossfade_api::words::PodHash;
+use crossfade_api::{Canary, LabelSelector};
 use serde_json::Value;
 
 /// One router that a Rollout configures.
@@ -26,6 +26,41 @@ pub trait Router: Send + Sync {
     fn verify(&self, _subject: &Subject<'_>, _observed: &Observed, _split: &Split) -> Option<bool> {
         None
     }
+}
+
+/// The router of a Canary. Most of its objects are its own: made from the Canary, and repaired where they differ from it.
+pub trait CanaryRouter: Send + Sync {
+    /// The objects to observe before anything is planned or read.
+    fn needs(&self, subject: &RoutedCanary<'_>) -> Vec<Need>;
+
+    /// What must change so that the objects are as wished.
+    fn plan(&self, subject: &RoutedCanary<'_>, observed: &Observed, wish: &Wish<'_>) -> Plan;
+
+    /// Where requests go, as the objects say.
+    ///
+    /// # Errors
+    /// The objects are not there, do not say it, or what they say is not in force yet.
+    fn read(&self, subject: &RoutedCanary<'_>, observed: &Observed) -> Result<Shares, RouteError>;
+}
+
+/// A Canary as its router sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct RoutedCanary<'a> {
+    /// The Canary.
+    pub canary: &'a Canary,
+    /// Key of the label that tells the target's pods from others; empty for a target that is a Service.
+    pub label: &'a str,
+}
+
+/// What a router is asked to make of a Canary's objects.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish<'a> {
+    /// They are there and as the Canary says. Shares that are in force stay; new objects send all requests to the primary.
+    Kept,
+    /// They carry these shares; with the cookies of session affinity, where the Canary has that.
+    Split(&'a Shares, Option<&'a Cookies>),
+    /// Those that were there before the Canary are as they were.
+    Restored,
 }
 
 /// What a router can do beside splitting by weight.
@@ -83,6 +118,8 @@ pub struct Settings {
     pub istio_version: String,
     /// Ask the Gateway API whether a route is attached before a weight counts as in force.
     pub verify_gateway_routes: bool,
+    /// How NGINX's own annotations on the Ingresses of Canaries begin, without the slash.
+    pub ingress_annotations_prefix: String,
 }
 
 impl Default for Settings {
@@ -90,6 +127,7 @@ impl Default for Settings {
         Self {
             istio_version: "v1alpha3".to_owned(),
             verify_gateway_routes: false,
+            ingress_annotations_prefix: "nginx.ingress.kubernetes.io".to_owned(),
         }
     }
 }
@@ -225,6 +263,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan of one change at most.
+    pub(crate) fn of(change: Result<Option<Change>, RouteError>) -> Self {
+        let mut plan = Self::default();
+        match change {
+            Ok(change) => plan.changes.extend(change),
+            Err(error) => plan.errors.push(error),
+        }
+        plan
+    }
+
     /// True if the objects carry the split.
     pub fn is_done(&self) -> bool {
         self.changes.is_empty() && self.errors.is_empty() && self.waits.is_none()
@@ -242,6 +290,18 @@ pub struct Change {
     pub notes: Vec<Note>,
     /// Must not happen when an earlier change of the plan has failed: it would send requests to where nothing answers.
     pub only_after: bool,
+    /// How a failure is told, `{}` standing for what the API server said; `None` where the world has words of its own.
+    pub failure: Option<String>,
+}
+
+impl Change {
+    /// How it is told that the write failed for this reason.
+    pub fn failed(&self, why: &str) -> String {
+        match &self.failure {
+            Some(text) => text.replacen("{}", why, 1),
+            None => format!("{}: {why}", self.object),
+        }
+    }
 }
 
 /// How an object is written.
@@ -316,6 +376,14 @@ impl RouteError {
         Self {
             remedy: Remedy::TryAgain,
             ..Self::user(message)
+        }
+    }
+
+    /// The same, told as a fault of this step.
+    pub(crate) fn within(self, step: &str) -> Self {
+        Self {
+            message: format!("{step}{}", self.message),
+            ..self
         }
     }
 

@@ -1,4 +1,5 @@
-//! What each router makes of a [`Split`](crossfade_api::split::Split): pure functions from observed objects to changes of them.
+//! What each router makes of a Rollout's [`Split`](crossfade_api::split::Split) or a Canary's [`Shares`](crossfade_api::split::Shares): pure functions
+//! from observed objects to changes of them.
 //!
 //! One file (or folder) a router, all of one shape, [`Router`]. A world asks [`routers`] which ones a Rollout configures, observes the objects that
 //! each [`needs`](Router::needs), and performs the changes that it [`plan`](Router::plan)s, in order; there are none when the objects carry the split
@@ -7,6 +8,7 @@
 //! Surprises: routers that only know percent get scaled weights (see [`shares`]); objects of others are edited, never rewritten, so that what we do not
 //! know of them stays (see [`patch`]).
 
+mod canary;
 mod contract;
 mod gateway;
 mod istio;
@@ -15,9 +17,10 @@ mod nginx;
 pub mod patch;
 pub mod shares;
 
+pub use canary::{CANARY_PROVIDERS, canary_router};
 pub use contract::{
-    Capabilities, Change, Kind, Need, Note, ObjectRef, Observed, Plan, Pods, Remedy, RouteError,
-    Router, Settings, Subject, Write,
+    CanaryRouter, Capabilities, Change, Kind, Need, Note, ObjectRef, Observed, Plan, Pods, Remedy,
+    RouteError, RoutedCanary, Router, Settings, Subject, Wish, Write,
 };
 
 use crossfade_api::traffic_routing::TrafficRouting;

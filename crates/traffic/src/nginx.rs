@@ -127,6 +127,7 @@ impl Nginx {
                 write: Write::Create(Box::new(made)),
                 notes: vec![note],
                 only_after: false,
+                failure: None,
             }));
         };
         if !is_owned(before, subject) {
@@ -152,6 +153,7 @@ impl Nginx {
             write: Write::Patch(patch),
             notes: vec![note],
             only_after: false,
+            failure: None,
         }))
     }
 }
@@ -193,10 +195,14 @@ impl Router for Nginx {
 
 fn ingress(subject: &Subject<'_>, name: &str) -> ObjectRef {
     ObjectRef {
-        kind: Kind::new("networking.k8s.io", "v1", "Ingress", "ingresses"),
+        kind: kind(),
         namespace: subject.namespace.to_owned(),
         name: name.to_owned(),
     }
+}
+
+pub(crate) fn kind() -> Kind {
+    Kind::new("networking.k8s.io", "v1", "Ingress", "ingresses")
 }
 
 fn canary_name(subject: &Subject<'_>, stable: &str) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crossfade_api::flagger::{CanaryAlert, MetricTemplateSpec};
+pub use crossfade_api::split::{Cookies, Shares};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -111,28 +112,6 @@ pub struct ObjectKey {
     pub kind: String,
     /// Which one, and in which version; an empty version does not matter.
     pub target: Target,
-}
-
-/// Where requests go, in percent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shares {
-    /// To the version that serves.
-    pub primary: i32,
-    /// To the new version.
-    pub canary: i32,
-    /// The new version gets copies of the others.
-    pub mirrored: bool,
-}
-
-/// The cookies of session affinity, whole: `name=value`. Empty ones are not there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cookies {
-    /// Of users that have seen the new version.
-    pub canary: String,
-    /// Of users of the primary.
-    pub primary: String,
-    /// Of the release before, to be taken back.
-    pub previous: String,
 }
 
 /// One call of a webhook.

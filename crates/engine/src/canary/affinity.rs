@@ -15,14 +15,19 @@ impl Tick<'_, '_, '_> {
     pub(super) fn turn_cookies(&mut self, weight: i32) -> Option<Cookies> {
         let analysis = std::sync::Arc::clone(&self.analysis);
         let affinity = analysis.session_affinity.as_ref()?;
+        if !analysis.matches.is_empty() && !self.is_strict() {
+            // The test says itself who sees the new version.
+            return None;
+        }
+        let is_of = |cookie: &str, name: &str| cookie.split('=').next() == Some(name);
         if weight > 0 {
-            if self.status.session_affinity_cookie.is_empty() {
+            if !is_of(&self.status.session_affinity_cookie, &affinity.cookie_name) {
                 let value = hash::letters(&self.fresh("cookie"), LENGTH);
                 self.status.session_affinity_cookie = format!("{}={value}", affinity.cookie_name);
             }
             let name = &affinity.primary_cookie_name;
             let is_stale =
-                self.status.primary_session_affinity_cookie.is_empty() || self.opts_in(RENEW);
+                !is_of(&self.status.primary_session_affinity_cookie, name) || self.opts_in(RENEW);
             if !name.is_empty() && is_stale {
                 let value = hash::letters(&self.fresh("primary cookie"), LENGTH);
                 self.status.primary_session_affinity_cookie = format!("{name}={value}");

@@ -43,6 +43,7 @@ use autoscaler::Care;
 use checks::Verdict;
 pub use configs::{Named, named_configs};
 use tick::{Step, Stop, Tick};
+pub use workload::pod_label;
 use world::World;
 
 /// A failed look is forgotten when a good one follows.
@@ -272,6 +273,15 @@ fn may_run(tick: &mut Tick<'_, '_, '_>) -> Step {
         return Err(tick.ends(&format!(
             "Found more than one canary with the same target {target}; {rival} is older and is the one that runs"
         )));
+    }
+    let known = &tick.world.settings.known_providers;
+    if !known.is_empty() && !known.iter().any(|name| name == tick.provider()) {
+        let why = format!(
+            "the provider {} cannot be driven yet; use one of {}",
+            tick.provider(),
+            known.join(", ")
+        );
+        return Err(tick.refuse(&why));
     }
     match tick.spec.target_kind() {
         Some(TargetKind::Knative) => {

@@ -17,6 +17,21 @@ const LEFT_ALONE: [(&str, &str); 2] = [
     ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
 ];
 
+/// A port of one of the target's containers.
+struct ContainerPort {
+    name: String,
+    protocol: Value,
+    number: i64,
+    /// The name that nobody else has.
+    fallback: String,
+}
+
+impl ContainerPort {
+    fn clashes(&self, service: &CanaryService) -> bool {
+        self.name == service.port_name()
+    }
+}
+
 /// What a Service looks like.
 struct Wanted {
     name: String,
@@ -32,6 +47,9 @@ impl Tick<'_, '_, '_> {
         }
         let apex = self.spec.apex();
         let service = self.spec.service.clone().unwrap_or_default();
+        if matches!(self.world.services.canary, Found::Missing) {
+            self.warn_of_clashes(&service);
+        }
         let wanted = Wanted {
             name: format!("{apex}-canary"),
             selects: self.label.value.clone(),
@@ -225,9 +243,45 @@ impl Tick<'_, '_, '_> {
         ports
     }
 
-    /// Further ports of the target's containers, each name once.
+    /// Further ports of the target's containers, each name and each number once. One that has the name of the main port gets another.
     fn discovered(&self, service: &CanaryService) -> Vec<Value> {
         let mut found: BTreeMap<String, Value> = BTreeMap::new();
+        for port in self.further_ports(service) {
+            let name = if port.clashes(service) {
+                port.fallback
+            } else {
+                port.name
+            };
+            let number = port.number;
+            let entry = json!({"name": name, "protocol": port.protocol, "port": number, "targetPort": number});
+            let is_there = |one: &Value| one["port"] == number && one["protocol"] == port.protocol;
+            if !found.values().any(is_there) {
+                found.insert(name, entry);
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// Tells of ports that get another name, when the Services are made.
+    fn warn_of_clashes(&mut self, service: &CanaryService) {
+        if !service.port_discovery {
+            return;
+        }
+        let ports = self.further_ports(service);
+        let clashes = ports.iter().filter(|port| port.clashes(service));
+        let clashes: Vec<String> = clashes
+            .map(|port| format!("{} ({}) as {}", port.name, port.number, port.fallback))
+            .collect();
+        if !clashes.is_empty() {
+            self.warn(&format!(
+                "ports of containers have the name of the Service's own port and are named anew: {}",
+                clashes.join(", ")
+            ));
+        }
+    }
+
+    fn further_ports(&self, service: &CanaryService) -> Vec<ContainerPort> {
+        let mut found = Vec::new();
         let containers = self
             .target
             .as_ref()
@@ -241,25 +295,25 @@ impl Tick<'_, '_, '_> {
             for (index, port) in ports.into_iter().flatten().enumerate() {
                 let number = port["containerPort"].as_i64().unwrap_or(0);
                 let is_main = match service.target_port() {
-                    None => number == i64::from(service.port),
+                    None => false,
                     Some(IntOrString::Int(target)) => number == i64::from(*target),
                     Some(IntOrString::String(target)) => port["name"] == target.as_str(),
                 };
-                if is_main {
+                if is_main || number == i64::from(service.port) {
                     continue;
                 }
+                let fallback = format!("tcp-{name}-{index}");
                 let own = text(port, "/name");
-                let name = if own.is_empty() {
-                    format!("tcp-{name}-{index}")
-                } else {
-                    own.to_owned()
-                };
-                let protocol = port.get("protocol").cloned().unwrap_or(json!("TCP"));
-                let entry = json!({"name": name, "protocol": protocol, "port": number, "targetPort": number});
-                found.insert(name, entry);
+                let name = if own.is_empty() { &fallback } else { own };
+                found.push(ContainerPort {
+                    name: name.to_owned(),
+                    protocol: port.get("protocol").cloned().unwrap_or(json!("TCP")),
+                    number,
+                    fallback,
+                });
             }
         }
-        found.into_values().collect()
+        found
     }
 
     /// A Service as target: both versions are copies of it, the new one always, the other until it is promoted.

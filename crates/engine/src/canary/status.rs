@@ -3,7 +3,7 @@
 use crossfade_api::flagger::{CanaryCondition, CanaryPhase, CanaryStatus, hash};
 use jiff::Timestamp;
 
-use super::tick::Tick;
+use super::tick::{Stop, Tick};
 use super::workload::SOURCE_HASH;
 use crate::views;
 
@@ -61,6 +61,17 @@ impl Tick<'_, '_, '_> {
         let kind = &self.spec.target_ref.kind;
         let (status, message) = meaning(phase, kind);
         self.set_promoted(status, phase.as_str(), &message);
+    }
+
+    /// Tells why the Canary cannot be run as it is, also by its condition, and ends the look.
+    pub(super) fn refuse(&mut self, why: &str) -> Stop {
+        let there = self.status.conditions.first();
+        if there.is_none_or(|there| there.message != why) {
+            let reason = self.status.phase;
+            self.status.conditions.clear();
+            self.set_promoted("Unknown", reason.as_str(), why);
+        }
+        self.ends(&format!("invalid canary spec: {why}"))
     }
 
     /// Changes the condition, if its status or its reason is another.

@@ -36,6 +36,11 @@ impl Tick<'_, '_, '_> {
                 ));
             }
         }
+        if self.analysis.session_affinity.is_some() && !self.analysis.matches.is_empty() {
+            self.warn(
+                "analysis.sessionAffinity has no effect beside analysis.match and is ignored",
+            );
+        }
         self.rest_autoscaler(false)?;
         self.wake_target()?;
         self.sync(CanaryPhase::Progressing, 0, 0, 0);

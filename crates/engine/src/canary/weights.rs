@@ -40,10 +40,13 @@ impl Tick<'_, '_, '_> {
         Ok(())
     }
 
-    /// Whether the router can copy requests. One that cannot is told once, when the first step is due.
+    /// Whether the router can copy requests in a canary by weight: Istio can, but for TCP. One that cannot is told once, when the first step is due.
     fn mirrors(&mut self) -> bool {
         let provider = self.provider().to_owned();
-        let cannot = provider.starts_with("gatewayapi") && !self.is_strict();
+        let service = self.spec.service.as_ref();
+        let speaks_tcp =
+            service.is_some_and(|service| service.app_protocol.eq_ignore_ascii_case("tcp"));
+        let cannot = (provider != "istio" || speaks_tcp) && !self.is_strict();
         if cannot {
             self.warn(&format!(
                 "analysis.mirror has no effect with provider {provider} and is skipped"

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::action::{CanaryAction, CanaryDone, ObjectKey};
 use super::configs::Configs;
 use super::tick::{PodLabel, Step, Tick, key};
+use super::world::Settings;
 use crate::decision::Found;
 use crate::views::{self, map, number, text};
 
@@ -23,6 +24,13 @@ const REBUILD: &str = "crossfade.dev/rebuild-primary";
 /// Whether a key of labels or annotations belongs to a tool that looks after the original.
 pub(super) fn is_toolkit(key: &str) -> bool {
     key.contains("toolkit.fluxcd.io")
+}
+
+/// The label that tells the pods of a Deployment or a DaemonSet from others, with its value.
+pub fn pod_label(target: &Value, settings: &Settings) -> Option<(String, String)> {
+    let labels = map(target, "/spec/selector/matchLabels");
+    let mut known = settings.selector_labels.iter();
+    known.find_map(|key| Some((key.clone(), labels.get(key)?.clone())))
 }
 
 impl Tick<'_, '_, '_> {
@@ -74,23 +82,15 @@ impl Tick<'_, '_, '_> {
         let Some(target) = self.target.clone().filter(|_| self.is_workload()) else {
             return Ok(());
         };
-        let labels = map(&target, "/spec/selector/matchLabels");
         let known = &self.world.settings.selector_labels;
-        let found = known.iter().find_map(|key| {
-            let value = labels.get(key)?.clone();
-            Some(PodLabel {
-                key: key.clone(),
-                value,
-            })
-        });
-        let Some(label) = found else {
+        let Some((key, value)) = pod_label(&target, &self.world.settings) else {
             let tail = if word == "daemonset" { "'" } else { "" };
             let known = known.join(" ");
             return Err(self.ends(&format!(
                 "getSelectorLabel failed: {word} {name} spec.selector.matchLabels must contain one of [{known}]{tail}"
             )));
         };
-        self.label = label;
+        self.label = PodLabel { key, value };
         if word == "daemonset" {
             let strategy = text(&target, "/spec/updateStrategy/type");
             if !matches!(strategy, "" | "RollingUpdate") {

@@ -99,6 +99,8 @@ pub struct Config {
 pub struct Settings {
     /// Who routes requests where a Canary does not say so.
     pub provider: String,
+    /// Who can route requests in this world; empty for anybody.
+    pub known_providers: Vec<String>,
     /// The Prometheus that answers built-in metrics where a Canary does not say so.
     pub metrics_server: String,
     /// Labels that may tell a target's pods from others, the first that is there counts.
@@ -125,6 +127,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             provider: "istio".to_owned(),
+            known_providers: Vec::new(),
             metrics_server: "http://prometheus:9090".to_owned(),
             selector_labels: ["app", "name", "app.kubernetes.io/name"]
                 .map(str::to_owned)

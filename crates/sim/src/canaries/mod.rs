@@ -15,8 +15,9 @@ use std::sync::Arc;
 use crossfade_api::flagger::hash;
 use crossfade_api::merge_patch;
 use crossfade_api::time;
+use crossfade_engine::action::Outcome;
 use crossfade_engine::canary::action::CheckFaultKind;
-use crossfade_engine::canary::action::{Alert, Check, Cookies, Shares};
+use crossfade_engine::canary::action::{Alert, CanaryAction, Check, Cookies, Shares};
 use crossfade_engine::canary::world::Settings;
 use crossfade_engine::canary::{CanarySubject, is_look};
 use crossfade_engine::decision::Event;
@@ -71,6 +72,12 @@ pub struct Route {
     pub cookies: Option<Cookies>,
 }
 
+/// Whoever carries the actions of routers out in place of the namespace's own table of routes.
+pub trait Routing: std::fmt::Debug {
+    /// Performs one action for a Canary, as it is stored. The time is the namespace's.
+    fn perform(&mut self, canary: &Value, action: &CanaryAction) -> Outcome;
+}
+
 /// A namespace with Canaries in virtual time.
 #[derive(Debug)]
 pub struct Namespace {
@@ -82,6 +89,8 @@ pub struct Namespace {
     pub objects: BTreeMap<Key, Arc<Value>>,
     /// Where requests go, by name of the Canary.
     pub routes: BTreeMap<String, Route>,
+    /// Who routes, if that is not the table above.
+    pub routing: Option<Box<dyn Routing>>,
     /// What metrics answer: by name, else `success`, `duration` and `custom`.
     pub metrics: BTreeMap<String, Answer>,
     /// What webhooks answer, by name: a status, and a text; 200 for all others.
@@ -119,6 +128,7 @@ impl Namespace {
             name: name.to_owned(),
             objects: BTreeMap::new(),
             routes: BTreeMap::new(),
+            routing: None,
             metrics: answers
                 .map(|(name, value)| (name.to_owned(), Answer::Value(value)))
                 .into(),

@@ -40,6 +40,18 @@ impl Namespace {
         let Action::Canary(action) = action else {
             return failed(FailureKind::Other, "a Canary does not do that");
         };
+        if let CanaryAction::ReconcileRoutes { .. }
+        | CanaryAction::ReadShares { .. }
+        | CanaryAction::SetShares { .. }
+        | CanaryAction::RestoreRoutes { .. } = &**action
+            && self.router_fault.is_none()
+            && let Some(mut routing) = self.routing.take()
+        {
+            let own = self.object("Canary", canary).cloned().unwrap_or_default();
+            let outcome = routing.perform(&own, action);
+            self.routing = Some(routing);
+            return outcome;
+        }
         match &**action {
             CanaryAction::Create { object } => self.create_once(object),
             CanaryAction::Patch { object, patch } => self.patch_object(object, patch),

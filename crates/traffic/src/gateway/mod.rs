@@ -154,6 +154,14 @@ impl Router for Gateway {
     }
 }
 
+/// HTTPRoutes in a version of theirs.
+pub(crate) fn http_route_kind(version: &str) -> Kind {
+    Kind {
+        version: version.to_owned(),
+        ..RouteKind::Http.kind()
+    }
+}
+
 fn service(subject: &Subject<'_>, name: &str) -> ObjectRef {
     ObjectRef {
         kind: Kind::new("", "v1", "Service", "services"),

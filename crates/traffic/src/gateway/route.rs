@@ -84,6 +84,7 @@ impl Edit<'_> {
             write: Write::Patch(patch),
             notes: Vec::new(),
             only_after: false,
+            failure: None,
         }))
     }
 

@@ -109,6 +109,7 @@ pub(super) fn plan(
             write: Write::Patch(patch),
             notes: vec![note],
             only_after: false,
+            failure: None,
         }
     })))
 }

@@ -104,6 +104,7 @@ impl Edit<'_> {
             write: Write::Patch(patch),
             notes,
             only_after: true,
+            failure: None,
         }))
     }
 

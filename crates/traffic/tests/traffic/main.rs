@@ -2,6 +2,7 @@
 //!
 //! Where a scenario needs a whole controller, its number is with that; what concerns the objects alone is here.
 
+mod canaries;
 mod gateway;
 mod istio;
 mod nginx;

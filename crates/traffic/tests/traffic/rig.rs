@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) former_additional: Vec<String>,
     /// How often anything was written.
     pub(crate) writes: usize,
+    /// What was told of Canaries.
+    pub(crate) notes: Vec<String>,
 }
 
 impl World {
@@ -36,6 +38,7 @@ impl World {
             name: "shop",
             former_additional: Vec::new(),
             writes: 0,
+            notes: Vec::new(),
         };
         for object in objects {
             world.put(object.clone());
