@@ -295,12 +295,12 @@ impl Maker<'_> {
         for (cookie, (primary, canary)) in sticky {
             if let Some(cookie) = cookie {
                 let matches = bringing(cookie, &served);
-                rules.push(self.rule(matches, self.sides(primary, canary), None)?);
+                rules.push(self.rule(&matches, &self.sides(primary, canary), None));
             }
         }
         if let Some(cookie) = &self.sticky.previous {
             let matches = bringing(cookie, &served);
-            rules.push(self.rule(matches, self.sides(primary, canary), Some(cookie))?);
+            rules.push(self.rule(&matches, &self.sides(primary, canary), Some(cookie)));
         }
         let mut sides = self.sides(primary, canary);
         let handed_out = [&self.sticky.primary, &self.sticky.canary];
@@ -313,7 +313,7 @@ impl Maker<'_> {
                 }]);
             }
         }
-        let mut last = self.rule(served, sides, None)?;
+        let mut last = self.rule(&served, &sides, None);
         if self.mirrors {
             let backend = self.backend(&self.names.canary);
             let filter = json!({"type": "RequestMirror", "requestMirror": {"backendRef": backend}});
@@ -347,8 +347,8 @@ impl Maker<'_> {
         }
         let others = vec![self.side(&self.names.primary, 100)];
         Ok(vec![
-            self.rule(tested, self.sides(shares.primary, shares.canary), None)?,
-            self.rule(self.served()?, others, None)?,
+            self.rule(&tested, &self.sides(shares.primary, shares.canary), None),
+            self.rule(&self.served()?, &others, None),
         ])
     }
 
@@ -381,12 +381,7 @@ impl Maker<'_> {
         ]
     }
 
-    fn rule(
-        &self,
-        matches: Vec<Value>,
-        sides: Vec<Value>,
-        taken_back: Option<&Cookie>,
-    ) -> Result<Value, RouteError> {
+    fn rule(&self, matches: &[Value], sides: &[Value], taken_back: Option<&Cookie>) -> Value {
         let mut rule = json!({"matches": matches, "backendRefs": sides});
         let filters = self.filters(taken_back);
         if !filters.is_empty() {
@@ -402,7 +397,7 @@ impl Maker<'_> {
                 rule["timeouts"][field] = json!(limit);
             }
         }
-        Ok(rule)
+        rule
     }
 
     fn filters(&self, taken_back: Option<&Cookie>) -> Vec<Value> {

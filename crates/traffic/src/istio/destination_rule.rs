@@ -16,7 +16,7 @@ const MANAGED_BY: &str = "argo-rollouts.argoproj.io/managed-by-rollouts";
 /// What can be done about the subsets now.
 pub(super) enum Answer {
     /// This, or nothing where they name the versions already.
-    Ready(Option<Change>),
+    Ready(Option<Box<Change>>),
     /// A version that a subset would name has too few pods for its share.
     NotYet(String),
 }
@@ -104,13 +104,13 @@ pub(super) fn plan(
         ),
     );
     Ok(Answer::Ready(patch::between(before, &after).map(|patch| {
-        Change {
+        Box::new(Change {
             object: object.clone(),
             write: Write::Patch(patch),
             notes: vec![note],
             only_after: false,
             failure: None,
-        }
+        })
     })))
 }
 

@@ -125,7 +125,9 @@ impl Router for Istio {
                 .get(&object)
                 .and_then(destination_rule::host);
             match destination_rule::plan(rule, &object, subject, observed, split) {
-                Ok(destination_rule::Answer::Ready(change)) => plan.changes.extend(change),
+                Ok(destination_rule::Answer::Ready(change)) => {
+                    plan.changes.extend(change.map(|change| *change));
+                }
                 Ok(destination_rule::Answer::NotYet(why)) => {
                     plan.waits = Some(why);
                     may_rise = false;

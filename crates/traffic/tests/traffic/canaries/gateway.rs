@@ -65,7 +65,7 @@ fn flagger_routing_15_a_route_that_is_not_in_force_yet_ends_the_look() {
         .as_i64()
         .expect("a number");
     bed.edit("HTTPRoute", "shop", |route| {
-        route["status"] = accepted(generation - 1, "True")
+        route["status"] = accepted(generation - 1, "True");
     });
     let writes = bed.world().writes;
     bed.stage.ticks(2);
@@ -78,12 +78,12 @@ fn flagger_routing_15_a_route_that_is_not_in_force_yet_ends_the_look() {
     assert_eq!(bed.world().writes, writes);
     assert_eq!(rules(&bed)[0]["backendRefs"], sides(80, 20));
     bed.edit("HTTPRoute", "shop", |route| {
-        route["status"] = accepted(generation, "False")
+        route["status"] = accepted(generation, "False");
     });
     bed.stage.ticks(1);
     assert_eq!(bed.told("is not ready (status: False"), 1);
     bed.edit("HTTPRoute", "shop", |route| {
-        route["status"] = accepted(generation, "True")
+        route["status"] = accepted(generation, "True");
     });
     bed.stage.ticks(1);
     assert_eq!(rules(&bed)[0]["backendRefs"], sides(70, 30));
@@ -171,7 +171,7 @@ fn bringing(cookie: &str) -> Value {
     }])
 }
 
-fn set_cookie(text: String) -> Value {
+fn set_cookie(text: &str) -> Value {
     json!([{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "Set-Cookie", "value": text}]}}])
 }
 
@@ -182,7 +182,7 @@ fn flagger_routing_20_users_stay_with_their_version() {
     bed.release_to(10);
     let first = cookie(&bed, "sessionAffinityCookie");
     let mut with_cookie = side("shop-canary", 10);
-    with_cookie["filters"] = set_cookie(format!("{first}; Max-Age=600"));
+    with_cookie["filters"] = set_cookie(&format!("{first}; Max-Age=600"));
     assert_eq!(
         rules(&bed),
         json!([
@@ -198,7 +198,7 @@ fn flagger_routing_20_users_stay_with_their_version() {
             {
                 "matches": bringing(&first),
                 "backendRefs": sides(100, 0),
-                "filters": set_cookie(format!("{first}; Max-Age=-1")),
+                "filters": set_cookie(&format!("{first}; Max-Age=-1")),
             },
             {"matches": everything(), "backendRefs": sides(100, 0)},
         ])
@@ -284,8 +284,8 @@ fn both_versions_may_keep_their_users() {
     );
     assert!(primary.starts_with("p="), "{primary}");
     let mut sticky = [side("shop-primary", 90), side("shop-canary", 10)];
-    sticky[0]["filters"] = set_cookie(format!("{primary}; Max-Age=30"));
-    sticky[1]["filters"] = set_cookie(format!("{own}; Max-Age=600"));
+    sticky[0]["filters"] = set_cookie(&format!("{primary}; Max-Age=30"));
+    sticky[1]["filters"] = set_cookie(&format!("{own}; Max-Age=600"));
     assert_eq!(
         rules(&bed),
         json!([

@@ -217,7 +217,7 @@ fn destination_rules_keep_what_they_say_of_pods() {
         assert_eq!(rule["metadata"]["ownerReferences"][0]["kind"], "Canary");
     }
     bed.edit("DestinationRule", "shop-canary", |rule| {
-        rule["spec"]["host"] = json!("other")
+        rule["spec"]["host"] = json!("other");
     });
     bed.stage.ticks(1);
     let rule = bed.routed("DestinationRule", "shop-canary");

@@ -127,7 +127,7 @@ fn the_second_ingress_is_the_first_with_another_service() {
     // It follows, with its weight.
     bed.release_to(10);
     bed.edit("Ingress", "front", |front| {
-        front["spec"]["rules"][1]["host"] = json!("new.example")
+        front["spec"]["rules"][1]["host"] = json!("new.example");
     });
     bed.stage.ticks(1);
     let made = bed.routed("Ingress", "front-canary");

@@ -77,7 +77,7 @@ fn objects_as_the_reference_left_them_are_kept() {
         assert!(plan.is_done(), "{name}: {plan:#?}");
         // Made anew and brought there, they are the same objects.
         let [kind, made] = main_object(&canary);
-        let there = world.get(kind, &made).expect("it is there").clone();
+        let there = world.get(kind, made).expect("it is there").clone();
         let given: Vec<Value> = items
             .iter()
             .filter(|item| item["kind"] != kind || item["metadata"]["name"] != made)
@@ -88,7 +88,7 @@ fn objects_as_the_reference_left_them_are_kept() {
             let plan = router.plan(&subject, &anew.observed, &wish);
             let _told = anew.perform(plan);
         }
-        let mut now = anew.get(kind, &made).expect("it was made").clone();
+        let mut now = anew.get(kind, made).expect("it was made").clone();
         for server in ["uid", "generation", "resourceVersion", "namespace"] {
             now["metadata"][server] = there["metadata"][server].clone();
         }
