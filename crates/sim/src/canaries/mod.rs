@@ -17,7 +17,7 @@ use crossfade_api::merge_patch;
 use crossfade_api::time;
 use crossfade_engine::action::Outcome;
 use crossfade_engine::canary::action::CheckFaultKind;
-use crossfade_engine::canary::action::{Alert, CanaryAction, Check, Cookies, Shares};
+use crossfade_engine::canary::action::{Alert, CanaryAction, Check, Cookies, HookCall, Shares};
 use crossfade_engine::canary::world::Settings;
 use crossfade_engine::canary::{CanarySubject, is_look};
 use crossfade_engine::decision::Event;
@@ -37,6 +37,18 @@ pub enum Answer {
     Value(f64),
     /// No value, of this kind and with this text.
     Fault(CheckFaultKind, String),
+}
+
+/// Answers a webhook: a status, and a text.
+pub type Answers = dyn FnMut(&HookCall) -> (u16, String);
+
+/// Somebody who answers webhooks.
+pub struct Answering(pub Box<Answers>);
+
+impl std::fmt::Debug for Answering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answering")
+    }
 }
 
 /// A webhook that was called.
@@ -95,6 +107,8 @@ pub struct Namespace {
     pub metrics: BTreeMap<String, Answer>,
     /// What webhooks answer, by name: a status, and a text; 200 for all others.
     pub hooks: BTreeMap<String, (u16, String)>,
+    /// Who answers all webhooks in their place.
+    pub answering: Option<Answering>,
     /// The controller's settings.
     pub settings: Arc<Settings>,
     /// Webhooks that were called, in order.
@@ -133,6 +147,7 @@ impl Namespace {
                 .map(|(name, value)| (name.to_owned(), Answer::Value(value)))
                 .into(),
             hooks: BTreeMap::new(),
+            answering: None,
             settings: Arc::new(Settings::default()),
             calls: Vec::new(),
             told: Vec::new(),

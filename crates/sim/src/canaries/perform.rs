@@ -9,7 +9,7 @@ use crossfade_engine::canary::world::ConfigKey;
 use crossfade_engine::views;
 use serde_json::{Value, json};
 
-use super::{Answer, Called, Namespace, Route, key};
+use super::{Answer, Answering, Called, Namespace, Route, key};
 
 fn failed(kind: FailureKind, message: impl Into<String>) -> Outcome {
     Err(Failure {
@@ -121,8 +121,12 @@ impl Namespace {
                     body,
                     revision: call.revision.clone(),
                 });
-                match self.hooks.get(&call.name) {
-                    Some((status, text)) if *status >= 500 => {
+                let answer = match &mut self.answering {
+                    Some(Answering(answer)) => Some(answer(call)),
+                    None => self.hooks.get(&call.name).cloned(),
+                };
+                match answer {
+                    Some((status, text)) if status >= 500 => {
                         let attempts = call.retries.max(0) + 1;
                         let tail = if text.is_empty() {
                             String::new()
@@ -135,9 +139,7 @@ impl Namespace {
                         );
                         failed(FailureKind::Other, message)
                     }
-                    Some((status, text)) if *status > 202 => {
-                        failed(FailureKind::Refused, text.clone())
-                    }
+                    Some((status, text)) if status > 202 => failed(FailureKind::Refused, text),
                     _ => done(),
                 }
             }
