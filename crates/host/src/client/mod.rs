@@ -178,6 +178,23 @@ impl Client {
         .await
     }
 
+    /// Any other call of the API, with a body as JSON: below `root` the path has these segments, each of which is a name.
+    pub async fn at(
+        &self,
+        method: Method,
+        root: &str,
+        segments: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Value> {
+        let mut path = root.to_owned();
+        for name in segments {
+            path.push('/');
+            path.push_str(&segment(name)?);
+        }
+        self.call(method, &path, body.map(|body| (JSON, body)))
+            .await
+    }
+
     /// One object, decoded.
     pub async fn get_as<T: DeserializeOwned>(
         &self,
