@@ -60,6 +60,7 @@ pub(crate) fn candidates(mode: Mode, words: &[String]) -> Candidates {
         return Candidates::default();
     };
     let mut here = &command;
+    let mut parent = "";
     let mut positionals: Vec<&str> = Vec::new();
     let mut open: Option<&Arg> = None;
     for word in before {
@@ -69,6 +70,7 @@ pub(crate) fn candidates(mode: Mode, words: &[String]) -> Candidates {
         if word.starts_with('-') {
             open = option(here, word).filter(|arg| !word.contains('=') && wants_value(arg));
         } else if let Some(sub) = here.find_subcommand(word) {
+            parent = here.get_name();
             here = sub;
             positionals.clear();
         } else {
@@ -99,12 +101,23 @@ pub(crate) fn candidates(mode: Mode, words: &[String]) -> Candidates {
             .collect(),
         ..Candidates::default()
     };
-    arguments(here, mode, &positionals, &mut found);
+    // `gate status` is about gates, `status` about releases.
+    let name = if parent == "gate" {
+        "gate"
+    } else {
+        here.get_name()
+    };
+    arguments(here, name, mode, &positionals, &mut found);
     found
 }
 
-fn arguments(command: &clap::Command, mode: Mode, positionals: &[&str], found: &mut Candidates) {
-    let name = command.get_name();
+fn arguments(
+    command: &clap::Command,
+    name: &str,
+    mode: Mode,
+    positionals: &[&str],
+    found: &mut Candidates,
+) {
     let named = NAMED
         .iter()
         .find(|(known, _)| *known == name)
@@ -312,6 +325,18 @@ mod tests {
         assert_eq!(of("terminate ar ").kinds, [Kind::AnalysisRun]);
         assert_eq!(of("set image ").kinds, [Kind::Rollout]);
         assert_eq!(of("get x -n ").kinds, [Kind::Namespace]);
+    }
+
+    #[test]
+    fn gates_are_not_completed_as_releases() {
+        assert_eq!(
+            words("gate "),
+            ["list", "open", "close", "status", "history", "check"]
+        );
+        assert_eq!(
+            (of("gate status ").kinds, words("gate list ")),
+            (vec![], vec![])
+        );
     }
 
     #[test]

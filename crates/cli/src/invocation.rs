@@ -1,6 +1,6 @@
 //! The name that the binary was called by, and what follows from it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// How the command line behaves.
@@ -19,6 +19,8 @@ pub(crate) enum Invocation {
     Command(Mode),
     /// Complete a command line of the plugin, for kubectl.
     Complete,
+    /// Send requests, for tasks.
+    Load,
 }
 
 impl Invocation {
@@ -27,9 +29,30 @@ impl Invocation {
         match Path::new(program).file_name().and_then(OsStr::to_str) {
             Some("kubectl-argo-rollouts") => Self::Command(Mode::Plugin),
             Some("kubectl_complete-argo-rollouts") => Self::Complete,
+            Some("hey") => Self::Load,
             _ => Self::Command(Mode::Full),
         }
     }
+}
+
+/// The arguments as they are meant: a program called `loadtester` serves gates, and the options of that role may have one dash, as in the
+/// reference.
+pub(crate) fn meant(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let program = arguments.first().map(Path::new).and_then(Path::file_name);
+    if program == Some(OsStr::new("loadtester")) {
+        arguments.insert(1, "gates".into());
+    }
+    if arguments.get(1).is_none_or(|word| word != "gates") {
+        return arguments;
+    }
+    for word in arguments.iter_mut().skip(2) {
+        let text = word.to_string_lossy();
+        let has_one_dash = text.len() > 2 && text.starts_with('-') && !text.starts_with("--");
+        if has_one_dash {
+            *word = format!("-{text}").into();
+        }
+    }
+    arguments
 }
 
 impl Mode {
@@ -56,5 +79,20 @@ mod tests {
         assert_eq!(of("kubectl_complete-argo-rollouts"), Invocation::Complete);
         assert_eq!(of("kubectl-crossfade"), Invocation::Command(Mode::Full));
         assert_eq!(of("./crossfade"), Invocation::Command(Mode::Full));
+    }
+
+    #[test]
+    fn the_load_tester_serves_gates_and_its_options_have_one_dash_or_two() {
+        let of = |line: &str| {
+            let words = meant(line.split(' ').map(OsString::from).collect());
+            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+            words.join(" ")
+        };
+        assert_eq!(
+            of("/app/loadtester -port=8080 --timeout 1h -n shop"),
+            "/app/loadtester gates --port=8080 --timeout 1h -n shop"
+        );
+        assert_eq!(of("crossfade gates -port 1"), "crossfade gates --port 1");
+        assert_eq!(of("crossfade get -port 1"), "crossfade get -port 1");
     }
 }

@@ -17,6 +17,7 @@ mod feed;
 mod follow;
 mod global;
 mod goal;
+mod hey;
 mod invocation;
 mod jsonpath;
 mod lint;
@@ -44,7 +45,7 @@ use invocation::{Invocation, Mode};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments: Vec<OsString> = invocation::meant(std::env::args_os().collect());
     let program = arguments
         .first()
         .map_or(OsStr::new(""), OsString::as_os_str);
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     ) {
         // One of these runs beside each pod: it starts without anything that it does not need.
         (_, Some("shim")) => crossfade_host::supervisor::shim::run(arguments.into_iter().skip(2)),
+        (Invocation::Load, _) => hey::run(arguments),
         (Invocation::Complete, _) => complete(Mode::Plugin, arguments.get(1..)),
         (Invocation::Command(mode), Some("__complete")) => complete(mode, arguments.get(2..)),
         (Invocation::Command(mode), _) => ExitCode::from(run(mode, &arguments)),

@@ -27,8 +27,12 @@ A command works on one object (`web`, `rollout/web`, `rollout web`) or on severa
 standard error. `-o json` prints documents whose form the member `schemaVersion` names.
 ";
 
-const ENVIRONMENT: [(&str, &str); 5] = [
+const ENVIRONMENT: [(&str, &str); 6] = [
     ("CROSSFADE_HOST", "the host to talk to, as `--host`"),
+    (
+        "CROSSFADE_GATES",
+        "where gates are, as `crossfade gate --gates`",
+    ),
     (
         "XDG_STATE_HOME",
         "where the state folder `crossfade` of a host lies unless told otherwise; `~/.local/state` when it is not set",

@@ -10,6 +10,8 @@ pub(crate) mod delete;
 pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod gate;
+pub(crate) mod gates;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod host;
@@ -46,6 +48,7 @@ use crate::exit;
 pub(crate) enum Command {
     Host(host::Host),
     Controller(controller::Controller),
+    Gates(gates::Gates),
     Apply(apply::Apply),
     Delete(delete::Delete),
     Get(get::Get),
@@ -58,6 +61,7 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     Audit(audit::Audit),
     Query(query::Query),
+    Gate(gate::Gate),
     Promote(promote::Promote),
     Abort(abort::Abort),
     Retry(retry::Retry),
@@ -93,6 +97,7 @@ impl Command {
         match self {
             Self::Host(role) => role.run(),
             Self::Controller(role) => role.run(context),
+            Self::Gates(role) => role.run(context),
             Self::Demo(demo) => demo.run(),
             Self::Sample(sample) => sample.run(),
             Self::Ask(ask) => ask.run(),
@@ -122,6 +127,7 @@ impl Command {
         match self {
             Self::Host(_)
             | Self::Controller(_)
+            | Self::Gates(_)
             | Self::Demo(_)
             | Self::Sample(_)
             | Self::Ask(_)
@@ -142,6 +148,7 @@ impl Command {
             Self::Logs(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
             Self::Query(command) => command.run(context).await,
+            Self::Gate(command) => command.run(context).await,
             Self::Promote(command) => command.run(context).await,
             Self::Abort(command) => command.run(context).await,
             Self::Retry(command) => command.run(context).await,
