@@ -8,3 +8,4 @@ mod durable;
 mod flow;
 mod rig;
 mod tasks;
+mod tls;
