@@ -46,9 +46,10 @@ fn no_arrow_between_rooms_points_up() {
         ("api", &[][..]),
         ("judge", &["api"]),
         ("engine", &["api", "judge"]),
-        ("metrics", &["api"]),
+        ("http", &[]),
+        ("metrics", &["api", "http"]),
         ("traffic", &["api"]),
-        ("notify", &["api"]),
+        ("notify", &["api", "http"]),
         (
             "kube",
             &["api", "judge", "engine", "metrics", "traffic", "notify"],

@@ -47,7 +47,7 @@ pub fn fill_stored_defaults(object: &mut Value) {
 }
 
 /// The schema with which an API server keeps objects of this kind.
-fn stored_schema(object: &Value) -> Option<&'static Value> {
+pub(crate) fn stored_schema(object: &Value) -> Option<&'static Value> {
     static SCHEMAS: OnceLock<Vec<((String, String), Value)>> = OnceLock::new();
     let schemas = SCHEMAS.get_or_init(|| {
         let take = |definition: Value| {

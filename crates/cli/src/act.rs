@@ -10,6 +10,7 @@ use crossfade_host::store::{Kind, StatusWrites};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::canary;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit;
@@ -196,6 +197,9 @@ impl Action {
                     "which one? Name it, or select with --selector or --all",
                 ));
             }
+            words if self.kinds.contains(&Kind::Canary) => {
+                return target::releases(words, context, client).await;
+            }
             words => return target::for_action(words, self.kinds, context),
         };
         let wanted = Wanted {
@@ -305,6 +309,15 @@ impl Action {
         let Some(goal) = acting.wait.clone().filter(|_| acting.dry_run.is_none()) else {
             return Ok(());
         };
+        for target in targets.iter().filter(|target| target.kind == Kind::Canary) {
+            let journey = canary::Journey {
+                name: &target.name,
+                goal: goal.clone(),
+                timeout: acting.timeout,
+                through_pauses: false,
+            };
+            journey.follow(context, client).await?;
+        }
         for target in targets.iter().filter(|target| target.kind == Kind::Rollout) {
             let journey = Journey {
                 timeout: acting.timeout,

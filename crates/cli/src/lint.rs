@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
+use crossfade_api::flagger;
 use crossfade_api::manifest::Position;
 use crossfade_api::validate::references::{Lookup, References, RouterKind, Service, managed_by};
 use crossfade_api::validate::{self, analysis, references, unsupported};
 use crossfade_api::{
-    AnalysisRun, AnalysisTemplate, ClusterAnalysisTemplate, Experiment, FieldError, ObjectMeta,
-    Resource, Rollout,
+    AnalysisRun, AnalysisTemplate, Canary, ClusterAnalysisTemplate, Experiment, FieldError,
+    ObjectMeta, Resource, Rollout,
 };
 use crossfade_judge::condition::Condition;
 use serde::{Deserialize, Serialize};
@@ -216,6 +217,25 @@ pub(crate) fn rollout(document: &Document, around: &Surroundings) -> Vec<Finding
     findings
 }
 
+/// What is wrong with a Canary, MetricTemplate or AlertProvider.
+fn of_flagger(document: &Document, kind: &str) -> Vec<Finding> {
+    let object = &document.source.object;
+    let refused = flagger::refused(object);
+    let refused = refused
+        .iter()
+        .map(|error| of_field(document, "invalid-spec", error));
+    let mut findings: Vec<Finding> = refused.collect();
+    if kind == "Canary" && findings.is_empty() {
+        let canary = Canary::from_json(object.clone()).0;
+        let fault = flagger::validate::canary(&canary, flagger::validate::Rules::default());
+        let fault = fault.err().filter(|_| canary.origin.faults().is_empty());
+        findings.extend(
+            fault.map(|why| finding(document, Severity::Error, "invalid-spec", "spec", &why)),
+        );
+    }
+    findings
+}
+
 /// Everything that is wrong with an object of any kind.
 pub(crate) fn all(document: &Document, around: &Surroundings) -> Vec<Finding> {
     let mut findings = shape(document);
@@ -236,6 +256,7 @@ pub(crate) fn all(document: &Document, around: &Surroundings) -> Vec<Finding> {
                 ..of_field(document, "doubtful", error)
             }));
         }
+        (flagger::API_VERSION, kind) => findings.extend(of_flagger(document, kind)),
         ("argoproj.io/v1alpha1", "AnalysisTemplate") => {
             findings.extend(template(
                 document,

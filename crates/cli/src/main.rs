@@ -4,6 +4,7 @@
 //! [`commands`] does one thing. What people see is drawn in [`view`], without knowing where it came from.
 
 mod act;
+mod canary;
 mod cli;
 mod cluster;
 mod commands;

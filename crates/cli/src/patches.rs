@@ -73,6 +73,11 @@ pub(crate) fn retry() -> Change {
     Change::status("abort", json!(false))
 }
 
+/// Holds a Canary, or lets it go on.
+pub(crate) fn suspend(held: bool) -> Change {
+    Change::spec("suspend", json!(held))
+}
+
 /// Holds a release.
 pub(crate) fn pause() -> Change {
     Change::spec("paused", json!(true))

@@ -115,6 +115,57 @@ pub(crate) fn for_action(
     Ok(named.targets)
 }
 
+/// The releases that are meant: a name without a type is a Rollout, or a Canary where there is no Rollout of that name.
+///
+/// # Errors
+/// For a name that both have, and for types that are no releases.
+pub(crate) async fn releases(
+    words: &[String],
+    context: &Context,
+    client: &Client,
+) -> Result<Vec<Target>> {
+    if !context.is_full() {
+        return for_action(words, &[Kind::Rollout], context);
+    }
+    let mut targets = for_action(words, &[Kind::Rollout, Kind::Canary], context)?;
+    let is_typed = words.len() > targets.len();
+    let bare = words.iter().map(|word| !is_typed && !word.contains('/'));
+    for (target, is_bare) in targets.iter_mut().zip(bare) {
+        if is_bare {
+            target.kind = kind_of_release(context, client, &target.name).await?;
+        }
+    }
+    Ok(targets)
+}
+
+async fn kind_of_release(context: &Context, client: &Client, name: &str) -> Result<Kind> {
+    let exists = async |kind| client.get(kind, context.namespace(), name).await.is_ok();
+    if !exists(Kind::Canary).await {
+        return Ok(Kind::Rollout);
+    }
+    if exists(Kind::Rollout).await {
+        let text = format!("there are a rollout and a canary of the name {name}");
+        return Err(CliError::usage(text).hint(format!("say rollout/{name} or canary/{name}")));
+    }
+    Ok(Kind::Canary)
+}
+
+/// The one release that is meant.
+///
+/// # Errors
+/// As for [`releases`], and when several are named.
+pub(crate) async fn release(
+    words: &[String],
+    context: &Context,
+    client: &Client,
+) -> Result<Target> {
+    let mut targets = releases(words, context, client).await?;
+    match (targets.pop(), targets.as_slice()) {
+        (Some(target), []) => Ok(target),
+        _ => Err(CliError::arguments()),
+    }
+}
+
 /// Adds to a "not found" what was probably meant.
 pub(crate) async fn with_nearest(
     error: CliError,

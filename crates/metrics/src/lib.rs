@@ -5,6 +5,7 @@
 //! decided elsewhere. Job measurements are no business of this room: a Job is an object like any other.
 
 mod aws;
+pub mod canary_prometheus;
 pub mod canary_queries;
 pub mod jsonpath;
 pub mod numbers;

@@ -2,24 +2,22 @@
 //!
 //! One time limit covers the token, every redirect and the reading of the whole answer; an answer has a greatest size; a provider that
 //! says when to come back is waited for if the limit allows it. Start at [`Transport::measure`].
-//!
-//! Every request has a connection of its own. Measurements are rare, and a connection that was kept might be found dead just when a
-//! release depends on it.
 
 mod aws;
 
 use std::collections::HashMap;
-use std::error::Error as _;
-use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossfade_api::providers::OAuth2;
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading};
+pub use crossfade_http::Names;
+use crossfade_http::{
+    Http, Outgoing, Unanswered, Url, becomes_get, cause, may_know_credentials, redirect,
+    retry_after, shown,
+};
 use futures_util::FutureExt as _;
-use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Method, Url};
 use tokio::sync::Semaphore;
 
 use self::aws::{Signing, SigningPlaces};
@@ -39,9 +37,6 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 /// The longest a provider may ask to be left alone.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
-/// Says where a host name leads on this machine, if it is one of its own.
-pub type Names = Arc<dyn Fn(&str, u16) -> Option<SocketAddr> + Send + Sync>;
-
 /// Looks a variable of the environment up.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
@@ -56,9 +51,7 @@ pub struct Taken {
 
 /// Carries requests out.
 pub struct Transport {
-    by_proxy: Clients,
-    direct: Clients,
-    names: Option<Names>,
+    http: Http,
     variables: Variables,
     tokens: Mutex<HashMap<String, TokenPlace>>,
     signings: SigningPlaces,
@@ -68,37 +61,6 @@ pub struct Transport {
 
 /// A token and until when it is good. Locked while it is asked for: others that want the same one wait for it instead of asking, too.
 type TokenPlace = Arc<tokio::sync::Mutex<Option<(Token, Instant)>>>;
-
-/// A client that checks certificates and one that does not.
-struct Clients {
-    checked: Client,
-    unchecked: Client,
-}
-
-impl Clients {
-    fn new(by_proxy: bool) -> Result<Self, String> {
-        let client = |insecure: bool| {
-            let builder = Client::builder()
-                .user_agent(concat!("crossfade/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(0)
-                .tls_danger_accept_invalid_certs(insecure);
-            let builder = if by_proxy {
-                builder
-            } else {
-                builder.no_proxy()
-            };
-            builder
-                .build()
-                .map_err(|why| format!("cannot set up HTTP: {why}"))
-        };
-        Ok(Self {
-            checked: client(false)?,
-            unchecked: client(true)?,
-        })
-    }
-}
 
 /// What one measurement has done so far.
 #[derive(Default)]
@@ -140,12 +102,8 @@ fn is_authorization(header: &str) -> bool {
 impl Transport {
     /// A transport that resolves names by `names` first.
     pub fn new(names: Option<Names>) -> Result<Self, String> {
-        // Whoever comes first installs it; all of us want the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self {
-            by_proxy: Clients::new(true)?,
-            direct: Clients::new(false)?,
-            names,
+            http: Http::new(names)?,
             variables: Arc::new(|name| std::env::var(name).ok()),
             tokens: Mutex::default(),
             signings: SigningPlaces::default(),
@@ -416,13 +374,7 @@ impl Transport {
             trail.sends(&signature);
             let response = self.once(&request, &signature, &url).await?;
             let status = response.status().as_u16();
-            let location = response
-                .headers()
-                .get(LOCATION)
-                .and_then(|location| location.to_str().ok());
-            let next = location
-                .filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308))
-                .and_then(|location| url.join(location).ok());
+            let next = redirect(&response, &url);
             let Some(next) = next else {
                 let retry_after = matches!(status, 429 | 503)
                     .then(|| retry_after(&response))
@@ -441,7 +393,7 @@ impl Transport {
                 request.headers.retain(|(name, _)| describes_body(name));
                 signing = None;
             }
-            if matches!(status, 301..=303) && request.method != "HEAD" && request.method != "GET" {
+            if becomes_get(status, &request.method) {
                 "GET".clone_into(&mut request.method);
                 request.body = None;
                 request
@@ -463,87 +415,27 @@ impl Transport {
         request: &Request,
         signature: &[(String, String)],
         url: &Url,
-    ) -> Result<reqwest::Response, ProviderError> {
-        let failed = |kind, why: &str| {
+    ) -> Result<crossfade_http::Response, ProviderError> {
+        let headers: Vec<_> = signature.iter().chain(&request.headers).cloned().collect();
+        let outgoing = Outgoing {
+            method: &request.method,
+            url,
+            headers: &headers,
+            body: request.body.as_deref(),
+            insecure: request.insecure,
+            direct: false,
+        };
+        self.http.send(outgoing).await.map_err(|why| {
+            let (kind, why) = match why {
+                Unanswered::Unfit(why) => (ProviderErrorKind::Config, why),
+                Unanswered::Failed(why) => (ProviderErrorKind::Transport, why),
+            };
             ProviderError::new(
                 kind,
                 format!("{}: {why}", described(&request.method, &request.url)),
             )
-        };
-        let method = Method::from_bytes(request.method.as_bytes())
-            .map_err(|why| failed(ProviderErrorKind::Config, &why.to_string()))?;
-        let local = url
-            .host_str()
-            .zip(url.port_or_known_default())
-            .and_then(|(host, port)| self.names.as_ref()?(host, port));
-        // What is on this machine, or next to it, is no business of a proxy.
-        let clients = if local.is_some() || is_near(url) {
-            &self.direct
-        } else {
-            &self.by_proxy
-        };
-        let client = if request.insecure {
-            &clients.unchecked
-        } else {
-            &clients.checked
-        };
-        let mut target = url.clone();
-        let mut headers = HeaderMap::new();
-        if let Some(address) = local {
-            let _ = target.set_ip_host(address.ip());
-            let _ = target.set_port(Some(address.port()));
-            if let Ok(host) = HeaderValue::from_str(&host_header(url)) {
-                headers.insert(HOST, host);
-            }
-        }
-        for (name, value) in signature.iter().chain(&request.headers) {
-            let parsed = HeaderName::from_bytes(name.as_bytes())
-                .ok()
-                .zip(HeaderValue::from_bytes(value.as_bytes()).ok());
-            let Some((known, mut value)) = parsed else {
-                // Its value may be a secret.
-                let why =
-                    format!("the header {name:?} has a name or a value that HTTP does not allow");
-                return Err(failed(ProviderErrorKind::Config, &why));
-            };
-            value.set_sensitive(true);
-            headers.insert(known, value);
-        }
-        let mut builder = client.request(method, target).headers(headers);
-        if let Some(body) = &request.body {
-            builder = builder.body(body.clone());
-        }
-        builder.send().await.map_err(|error| {
-            let kind = if error.is_builder() {
-                ProviderErrorKind::Config
-            } else {
-                ProviderErrorKind::Transport
-            };
-            failed(kind, &cause(&error))
         })
     }
-}
-
-/// What a server gets to know of it when it sends a request elsewhere: nothing, unless it is the same server, perhaps by TLS now.
-fn may_know_credentials(from: &Url, to: &Url) -> bool {
-    let upgraded = (from.scheme(), to.scheme()) == ("http", "https")
-        && (from.port(), to.port()) == (None, None);
-    from.origin() == to.origin() || upgraded && from.host() == to.host()
-}
-
-/// Loopback addresses, and those at which a cloud tells its machines about themselves: no proxy may come between.
-fn is_near(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || match host.parse() {
-                Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-                Ok(IpAddr::V6(address)) => {
-                    address.is_loopback() || address.segments().starts_with(&[0xfd00, 0x0ec2])
-                }
-                Err(_) => false,
-            }
-    })
 }
 
 /// An error of a server that wants to be left alone for a while.
@@ -556,14 +448,8 @@ fn rate_limited(mut error: ProviderError, wait: Duration) -> ProviderError {
     error
 }
 
-fn host_header(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
 async fn body(
-    mut response: reqwest::Response,
+    mut response: crossfade_http::Response,
     request: &Request,
 ) -> Result<Vec<u8>, ProviderError> {
     let mut body = Vec::new();
@@ -595,51 +481,9 @@ async fn body(
     Ok(body)
 }
 
-/// Method and address without the query, which may hold secrets.
+/// Method and address without what may be secret.
 fn described(method: &str, url: &str) -> String {
-    let place = Url::parse(url).map_or_else(
-        |_| url.split('?').next().unwrap_or_default().to_owned(),
-        |url| format!("{}://{}{}", url.scheme(), host_header(&url), url.path()),
-    );
-    format!("{method} \"{place}\"")
-}
-
-/// The innermost cause of a failed request in few words.
-fn cause(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let mut walk: Option<&dyn std::error::Error> = error.source();
-    while let Some(source) = walk {
-        if let Some(io) = source.downcast_ref::<std::io::Error>() {
-            let known = match io.kind() {
-                std::io::ErrorKind::ConnectionRefused => Some("connection refused"),
-                std::io::ErrorKind::ConnectionReset => Some("connection reset by peer"),
-                std::io::ErrorKind::TimedOut => Some("connection timed out"),
-                _ => None,
-            };
-            if let Some(known) = known {
-                return known.to_owned();
-            }
-        }
-        if source.to_string().contains("dns error") {
-            return "no such host".to_owned();
-        }
-        walk = source.source();
-    }
-    innermost.to_string()
-}
-
-/// How long the server wants to be left alone: seconds, or a date.
-fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let wait = date.duration_since(jiff::Timestamp::now());
-    Some(Duration::try_from(wait).unwrap_or_default())
+    format!("{method} \"{}\"", shown(url))
 }
 
 /// A duration as Go prints it: `30s`, `1m30s`, `500ms`.
@@ -651,28 +495,5 @@ fn go_duration(duration: Duration) -> String {
         (0, millis) => format!("{}s", seconds as f64 + f64::from(millis) / 1000.0),
         (minutes, _) if minutes >= 60 => format!("{}h{}m{seconds}s", minutes / 60, minutes % 60),
         (minutes, _) => format!("{minutes}m{seconds}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_proxy_comes_between_this_machine_and_what_is_next_to_it() {
-        for (address, near) in [
-            ("http://localhost:1/", true),
-            ("http://127.0.0.2/", true),
-            ("http://[::1]/", true),
-            ("http://169.254.169.254/latest", true),
-            ("http://169.254.170.2/", true),
-            ("http://[fd00:ec2::254]/", true),
-            ("http://[fd00:ec3::254]/", false),
-            ("http://192.168.1.1/", false),
-            ("http://example.com/", false),
-        ] {
-            let url = Url::parse(address).expect("an address");
-            assert_eq!(is_near(&url), near, "{address}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use crate::resource::{AlertProvider, Canary, MetricTemplate, Resource};
 use crate::schema::{self, Kind};
 
 /// A text that begins as an interval does; longer texts are judged by the controller.
-const INTERVAL: &str = "^[0-9]+(m|s)";
+pub(super) const INTERVAL: &str = "^[0-9]+(m|s)";
 
 pub(crate) fn definitions() -> [Value; 3] {
     [

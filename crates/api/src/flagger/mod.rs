@@ -9,6 +9,7 @@ mod canary;
 pub(crate) mod crd;
 pub mod hash;
 mod metric_template;
+mod refused;
 mod service;
 mod status;
 mod traffic_policy;
@@ -21,6 +22,7 @@ pub use analysis::{
 };
 pub use canary::{AutoscalerRef, CanarySpec, ObjectRef, ScalerReplicas, TargetKind, UpstreamRef};
 pub use metric_template::{MetricTemplateProvider, MetricTemplateSpec, SecretRef};
+pub use refused::refused;
 pub use service::{
     CanaryService, CorsPolicy, GatewayRef, HeaderChange, HeaderOperations, HttpMatch, Metadata,
     MirrorBackend, Retries, Rewrite, ServiceMirror, StringMatch, UnmanagedMetadata,

@@ -1,10 +1,12 @@
 //! `crossfade abort`: take an update back.
 
 use clap::Args;
-use crossfade_api::Rollout;
+use crossfade_api::{Canary, Resource as _, Rollout};
 use crossfade_host::store::Kind;
+use serde_json::{Value, json};
 
 use crate::act::{Acting, Action, Plan, Write};
+use crate::canary;
 use crate::commands::rollout_of;
 use crate::context::Context;
 use crate::error::Result;
@@ -13,10 +15,11 @@ use crate::patches;
 /// Take an update back to the stable version
 ///
 /// Traffic and pods go back to the stable version at once, without steps. The Rollout stays aborted, and Degraded, until
-/// `crossfade retry` tries the same version again or its template changes, for example by `crossfade undo`.
+/// `crossfade retry` tries the same version again or its template changes, for example by `crossfade undo`. A Canary goes back at its next
+/// look, at most one interval later, and is Failed until its target changes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Abort {
-    /// Rollouts to take back: NAME or TYPE/NAME, one or more
+    /// Rollouts or Canaries to take back: NAME or TYPE/NAME, one or more
     #[arg(value_name = "NAME", required_unless_present_any = ["selector", "field_selector", "all"])]
     names: Vec<String>,
     #[command(flatten)]
@@ -28,7 +31,7 @@ impl Abort {
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
         let action = Action {
             verb: "abort",
-            kinds: &[Kind::Rollout],
+            kinds: &[Kind::Rollout, Kind::Canary],
         };
         action
             .run(
@@ -37,6 +40,9 @@ impl Abort {
                 &self.acting,
                 async |_, target, object| {
                     let name = &target.name;
+                    if target.kind == Kind::Canary {
+                        return Ok(abort_canary(name, &object));
+                    }
                     Ok(Plan {
                         write: Write::Merge(patches::abort()),
                         done: format!("rollout '{name}' aborted"),
@@ -46,6 +52,35 @@ impl Abort {
                 },
             )
             .await
+    }
+}
+
+/// A Canary goes back at its next look; what is asked for names the release that is meant, so that no later one is taken back.
+fn abort_canary(name: &str, object: &Value) -> Plan {
+    const ABORT: &str = "crossfade.dev/abort";
+    let canary = Canary::from_json(object.clone()).0;
+    let release = &canary.status.last_applied_spec;
+    let there = canary.metadata.annotations.as_ref();
+    let patch = if there.is_some() {
+        let path = format!("/metadata/annotations/{}", ABORT.replace('/', "~1"));
+        json!([{"op": "add", "path": path, "value": release}])
+    } else {
+        json!([{"op": "add", "path": "/metadata/annotations", "value": {ABORT: release}}])
+    };
+    let is_asked = there.is_some_and(|there| there.get(ABORT) == Some(release));
+    let why = if canary::may_go_back(&canary) {
+        is_asked.then_some("is being aborted already")
+    } else {
+        Some("is not being released")
+    };
+    Plan {
+        write: Write::Json {
+            kind: Kind::Canary,
+            name: name.to_owned(),
+            patch,
+        },
+        done: format!("canary '{name}' aborted"),
+        nothing: why.map(|why| format!("canary '{name}' {why}: nothing to abort")),
     }
 }
 

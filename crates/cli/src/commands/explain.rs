@@ -6,12 +6,11 @@ use crossfade_host::store::Kind;
 use crossfade_host::wire::Explanation;
 
 use crate::cluster::Cluster;
-use crate::commands::status::one_rollout;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit;
 use crate::output::{document, object_name};
-use crate::target;
+use crate::target::{self, Target};
 use crate::terminal;
 use crate::view::explanation;
 use jiff::Timestamp;
@@ -21,7 +20,7 @@ use jiff::Timestamp;
 /// Names the step, everything that is waited for with its present value, limit and since when, the gates, and the command that would move it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Explain {
-    /// Rollout to explain: NAME or TYPE/NAME
+    /// Rollout or Canary to explain: NAME or TYPE/NAME
     #[arg(value_name = "NAME", required = true, num_args = 1..=2)]
     names: Vec<String>,
 }
@@ -29,22 +28,23 @@ pub(crate) struct Explain {
 impl Explain {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
-        let name = one_rollout(&self.names, context)?;
         let client = context.client()?;
+        let Target { kind, name } = target::release(&self.names, context, &client).await?;
         let namespace = context.namespace();
         let explained = match context.cluster() {
+            Some(_) if kind == Kind::Canary => Err(CliError::failure(
+                "canaries are explained on one machine only so far",
+            )),
             Some(cluster) => on_cluster(cluster, namespace, &name).await,
             None => client
-                .explain(namespace, &name)
+                .explain(kind, namespace, &name)
                 .await
                 .map_err(CliError::from),
         };
         let found = match explained {
             Ok(found) => found,
             Err(error) => {
-                return Err(
-                    target::with_nearest(error, &client, Kind::Rollout, namespace, &name).await,
-                );
+                return Err(target::with_nearest(error, &client, kind, namespace, &name).await);
             }
         };
         if context.global.output.is_for_people() {
@@ -55,7 +55,7 @@ impl Explain {
         context
             .global
             .output
-            .print(&document, &[object_name(Kind::Rollout, &name)])
+            .print(&document, &[object_name(kind, &name)])
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use crossfade_api::Rollout;
+use crossfade_host::client::Client;
 use crossfade_host::store::Kind;
 use crossfade_host::wire::AuditRow;
 use jiff::{SignedDuration, Timestamp};
@@ -10,12 +11,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::commands::rollout_of;
-use crate::commands::status::one_rollout;
 use crate::commands::undo::History as Versions;
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{document, object_name};
 use crate::read;
+use crate::target;
 use crate::terminal;
 use crate::view::age;
 use crate::view::icon::{Look, Tag};
@@ -34,7 +35,7 @@ const MOVES: [&str; 2] = ["promote", "abort"];
 /// still kept (`revisionHistoryLimit`) can be shown and gone back to.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct History {
-    /// Rollout whose revisions are shown: NAME or TYPE/NAME
+    /// Rollout whose revisions are shown, or Canary with all that happened to it: NAME or TYPE/NAME
     #[arg(value_name = "NAME", required = true, num_args = 1..=2)]
     names: Vec<String>,
 }
@@ -59,8 +60,12 @@ struct Row {
 impl History {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
-        let name = one_rollout(&self.names, context)?;
         let client = context.client()?;
+        let target = target::release(&self.names, context, &client).await?;
+        let name = target.name;
+        if target.kind == Kind::Canary {
+            return of_canary(context, &client, &name).await;
+        }
         let object = read::object(context, &client, Kind::Rollout, &name).await?;
         let versions = Versions::read(context, &client, &object).await?;
         let sets: Vec<ReplicaSet> = read::objects(versions.sets.iter().map(|(_, set)| set))?;
@@ -85,6 +90,26 @@ impl History {
         }
         terminal::print(&table(&rows, Timestamp::now()).text())
     }
+}
+
+/// What happened to a Canary and who did it, the oldest first. Its target keeps no revisions that one could go back to.
+async fn of_canary(context: &Context, client: &Client, name: &str) -> Result<()> {
+    read::object(context, client, Kind::Canary, name).await?;
+    let subject = format!("{}/{name}", Kind::Canary.name());
+    let rows = client
+        .audit(Some(context.namespace()), Some(&subject))
+        .await?;
+    if !context.global.output.is_for_people() {
+        let document = document("CanaryHistory", &json!({"canary": name, "rows": rows}))?;
+        let names = [object_name(Kind::Canary, name)];
+        return context.global.output.print(&document, &names);
+    }
+    let mut table = Table::new(&["TIME", "BY", "ACTION", "WHY"]);
+    for row in rows {
+        let time = crossfade_api::time::text(row.time);
+        table.row(vec![time, row.actor, row.action, row.reason]);
+    }
+    terminal::print(&table.text())
 }
 
 /// The revisions, the newest first.

@@ -15,6 +15,7 @@ use crate::output::{Format, SCHEMA_VERSION, object_name};
 use crate::read;
 use crate::target;
 use crate::terminal;
+use crate::view::generic;
 use crate::view::list::{self, Columns, Row};
 use crate::view::table::ended;
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ use jiff::Timestamp;
 /// With `--watch` a line follows for every change of a shown value.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct List {
-    /// What to list: rollouts (ro) or experiments (exp); rollouts when nothing is said
+    /// What to list: rollouts (ro), experiments (exp) or canaries; rollouts when nothing is said
     #[arg(value_name = "TYPE")]
     kind: Option<String>,
     /// In all namespaces
@@ -72,8 +73,9 @@ impl List {
         match kind {
             Kind::Rollout => self.rollouts(context).await,
             Kind::Experiment => self.experiments(context).await,
+            Kind::Canary => self.canaries(context).await,
             other => Err(CliError::usage(format!(
-                "rollouts and experiments can be listed, not {}",
+                "rollouts, experiments and canaries can be listed, not {}",
                 other.plural()
             ))
             .hint(format!("crossfade get {}", other.plural()))),
@@ -191,6 +193,31 @@ impl List {
         }
         let experiments = read::objects(&objects)?;
         let table = list::experiments(&experiments, self.columns(), Timestamp::now());
+        terminal::print(&table.text())
+    }
+}
+
+impl List {
+    async fn canaries(&self, context: &Context) -> Result<()> {
+        let client = context.client()?;
+        let objects = client
+            .list(Kind::Canary, self.namespace(context), &self.wanted())
+            .await?
+            .items;
+        if !context.global.output.is_for_people() {
+            let none: [Row; 0] = [];
+            return print_objects(context, Kind::Canary, objects, &none);
+        }
+        if objects.is_empty() {
+            terminal::remark("No resources found.");
+            return Ok(());
+        }
+        let options = generic::Options {
+            namespace: self.all_namespaces,
+            ..generic::Options::default()
+        };
+        let look = context.terminal.look;
+        let table = generic::table(Kind::Canary, &objects, &options, look, Timestamp::now());
         terminal::print(&table.text())
     }
 }

@@ -14,7 +14,7 @@ use crate::patches;
 /// It goes on at the step where it stood; no step is skipped. A pause that is a step of the release stays: `crossfade promote` ends it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Resume {
-    /// Rollouts to let go on: NAME or TYPE/NAME, one or more
+    /// Rollouts or Canaries to let go on: NAME or TYPE/NAME, one or more
     #[arg(value_name = "NAME", required_unless_present_any = ["selector", "field_selector", "all"])]
     names: Vec<String>,
     #[command(flatten)]
@@ -26,11 +26,20 @@ impl Resume {
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
         let action = Action {
             verb: "resume",
-            kinds: &[Kind::Rollout],
+            kinds: &[Kind::Rollout, Kind::Canary],
         };
         action
             .run(context, &self.names, &self.acting, async |_, target, object| {
                 let name = &target.name;
+                if target.kind == Kind::Canary {
+                    let is_held = object["spec"]["suspend"] == true;
+                    return Ok(Plan {
+                        write: Write::Merge(patches::suspend(false)),
+                        done: format!("canary '{name}' resumed"),
+                        nothing: (!is_held)
+                            .then(|| format!("canary '{name}' is not paused: nothing to resume")),
+                    });
+                }
                 let rollout = rollout_of(object);
                 let nothing = if rollout.spec.paused {
                     None

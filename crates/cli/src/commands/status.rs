@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use crossfade_api::rollout_status::RolloutPhase;
+use crossfade_api::{Canary, Resource as _};
+use crossfade_host::client::Client;
 use serde_json::json;
 
+use crate::canary;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::follow::{self, Journey};
@@ -25,7 +28,7 @@ use crossfade_host::store::Kind;
 /// counts before the newest spec has been looked at.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Status {
-    /// Rollout to follow: NAME or TYPE/NAME
+    /// Rollout or Canary to follow: NAME or TYPE/NAME
     #[arg(value_name = "NAME", required = true, num_args = 1..=2)]
     names: Vec<String>,
     /// Wait for the end; with --watch=false show the present state once
@@ -48,8 +51,12 @@ pub(crate) struct Status {
 impl Status {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
-        let name = one_rollout(&self.names, context)?;
         let client = context.client()?;
+        let target = target::release(&self.names, context, &client).await?;
+        if target.kind == Kind::Canary {
+            return self.of_canary(context, &client, &target.name).await;
+        }
+        let name = target.name;
         if !self.watch {
             let rollout = match read::rollout(context, &client, &name).await {
                 Err(error) if !context.is_full() && error.code == crate::exit::NOT_FOUND => {
@@ -86,6 +93,22 @@ impl Status {
         } else {
             print(context, &name, &Standing::of(&rollout))
         }
+    }
+}
+
+impl Status {
+    async fn of_canary(&self, context: &Context, client: &Client, name: &str) -> Result<()> {
+        if !self.watch {
+            let object = read::object(context, client, Kind::Canary, name).await?;
+            return canary::print(context, &Canary::from_json(object).0);
+        }
+        let journey = canary::Journey {
+            name,
+            goal: Goal::Healthy,
+            timeout: (!self.timeout.is_zero()).then_some(self.timeout),
+            through_pauses: self.wait_through_pauses,
+        };
+        journey.follow(context, client).await
     }
 }
 

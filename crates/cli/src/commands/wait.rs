@@ -6,13 +6,14 @@ use clap::Args;
 use crossfade_host::store::Kind;
 use serde_json::json;
 
-use crate::commands::status::one_rollout;
+use crate::canary;
 use crate::context::Context;
 use crate::error::Result;
 use crate::follow::Journey;
 use crate::global::go_duration;
 use crate::goal::Goal;
 use crate::output::{document, object_name};
+use crate::target;
 use crate::terminal;
 use crate::view::phase::Standing;
 
@@ -23,7 +24,7 @@ use crate::view::phase::Standing;
 /// release is Degraded, 4 when the time is up, 5 when there is no such Rollout, 7 when only a person can lead to `healthy`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Wait {
-    /// Rollout to wait for: NAME or TYPE/NAME
+    /// Rollout or Canary to wait for: NAME or TYPE/NAME
     #[arg(value_name = "NAME", required = true, num_args = 1..=2)]
     names: Vec<String>,
     /// State to wait for: healthy, paused, step=N, weight=N or revision=N
@@ -45,8 +46,18 @@ pub(crate) struct Wait {
 impl Wait {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
-        let name = one_rollout(&self.names, context)?;
         let client = context.client()?;
+        let target = target::release(&self.names, context, &client).await?;
+        let name = target.name;
+        if target.kind == Kind::Canary {
+            let journey = canary::Journey {
+                name: &name,
+                goal: self.goal.clone(),
+                timeout: (!self.timeout.is_zero()).then_some(self.timeout),
+                through_pauses: self.through_pauses,
+            };
+            return journey.follow(context, &client).await;
+        }
         let journey = Journey {
             timeout: (!self.timeout.is_zero()).then_some(self.timeout),
             through_pauses: self.through_pauses,

@@ -45,6 +45,9 @@ pub(crate) fn table(
         Kind::Experiment | Kind::Job => &["STATUS"],
         Kind::AnalysisTemplate | Kind::ClusterAnalysisTemplate => &["METRICS"],
         Kind::ConfigMap | Kind::Secret => &["KEYS"],
+        Kind::Canary => &["STATUS", "WEIGHT", "FAILED", "LASTTRANSITION"],
+        Kind::MetricTemplate => &["PROVIDER"],
+        Kind::AlertProvider => &["TYPE"],
         _ => &[],
     };
     let with_namespace = options.namespace && kind.scope() == Scope::Namespaced;
@@ -90,6 +93,12 @@ fn own_cells(
             .and_then(Value::as_i64)
             .unwrap_or(0)
             .to_string()
+    };
+    let text = |path: &str| {
+        let text = object.pointer(path).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty())
+            .unwrap_or("-")
+            .to_owned()
     };
     match kind {
         Kind::Pod => {
@@ -143,6 +152,14 @@ fn own_cells(
                 .collect();
             vec![names.join(",")]
         }
+        Kind::Canary => vec![
+            text("/status/phase"),
+            number("/status/canaryWeight"),
+            number("/status/failedChecks"),
+            text("/status/lastTransitionTime"),
+        ],
+        Kind::MetricTemplate => vec![text("/spec/provider/type")],
+        Kind::AlertProvider => vec![text("/spec/type")],
         Kind::ConfigMap | Kind::Secret => {
             let keys = object["data"]
                 .as_object()

@@ -60,7 +60,7 @@ impl Backend for Answers {
         ))])))
     }
 
-    async fn explain(&self, _: &str, rollout: &str) -> Result<Explanation, Status> {
+    async fn explain(&self, _: Kind, _: &str, rollout: &str) -> Result<Explanation, Status> {
         if rollout != "web" {
             let text = format!("rollouts.argoproj.io \"{rollout}\" not found");
             return Err(Status::failure(Reason::NotFound, text));

@@ -5,5 +5,7 @@
 
 mod blue_green;
 mod canary;
+mod canary_input;
+mod flagger;
 mod pods;
 mod stage;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossfade_host::client::{Address, Client, Wanted};
+use crossfade_host::client::{Address, Client, Part, Patch, Wanted};
 use crossfade_host::store::Kind;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
@@ -47,26 +47,35 @@ impl Stage {
     /// Starts a host; commands work in this namespace.
     pub(crate) async fn start(namespace: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let own = folder.path().join("state");
-        let client = Client::new(Address::Socket(own.join("control.sock")));
-        let log = std::fs::File::create(folder.path().join("host.log")).expect("a log");
-        let mut host = program();
-        host.args(["host", "--ephemeral", "--state"])
-            .arg(&own)
-            .stdout(Stdio::null())
-            .stderr(log);
+        let socket = folder.path().join("state/control.sock");
+        let client = Client::new(Address::Socket(socket));
         let stage = Self {
-            host: host.spawn().expect("the host starts"),
+            host: spawn(folder.path()),
             folder,
             client,
             namespace,
         };
+        stage.answers().await;
         stage
-            .until("the host answers", async || {
-                stage.client.ready().await.ok().filter(|ready| *ready)
-            })
-            .await;
-        stage
+    }
+
+    async fn answers(&self) {
+        self.until("the host answers", async || {
+            self.client.ready().await.ok().filter(|ready| *ready)
+        })
+        .await;
+    }
+
+    /// Kills the control plane as it stands, and starts another in its place. Pods and data plane go on meanwhile.
+    pub(crate) async fn start_again(&mut self) {
+        self.host.kill().await.expect("it is killed");
+        self.host = spawn(self.folder.path());
+        self.answers().await;
+    }
+
+    /// What the host has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("host.log")).expect("a log")
     }
 
     /// Waits for something to become so.
@@ -134,6 +143,28 @@ impl Stage {
         self.done(&arguments).await;
     }
 
+    /// Applies manifests with their overlay and another one over it.
+    pub(crate) async fn overlay(&self, files: &[&str], overlay: &str, more: &str) {
+        let own = self.folder.path().join("more.yaml");
+        std::fs::write(&own, more).expect("written");
+        let files = files
+            .iter()
+            .flat_map(|file| ["-f".into(), data().join(file)]);
+        let overlays = [
+            "--overlay".into(),
+            data().join(overlay),
+            "--overlay".into(),
+            own,
+        ];
+        let arguments: Vec<String> = std::iter::once(PathBuf::from("apply"))
+            .chain(files)
+            .chain(overlays)
+            .map(|argument| argument.display().to_string())
+            .collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.done(&arguments).await;
+    }
+
     /// Applies a manifest of the test's own.
     pub(crate) async fn apply_text(&self, text: &str) {
         let file = self.folder.path().join("own.yaml");
@@ -160,6 +191,21 @@ impl Stage {
     pub(crate) async fn get(&self, kind: Kind, name: &str) -> Value {
         let found = self.client.get(kind, self.namespace, name).await;
         found.expect("it exists")
+    }
+
+    /// Somebody changes an object.
+    pub(crate) async fn change(&self, kind: Kind, name: &str, patch: &Value) {
+        let changed = (self.client)
+            .patch(
+                kind,
+                self.namespace,
+                name,
+                Part::Object,
+                Patch::Merge,
+                patch,
+            )
+            .await;
+        changed.expect("it is changed");
     }
 
     /// All objects of a kind.
@@ -252,6 +298,21 @@ impl Stage {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is told");
         self.host.wait().await.expect("it ends");
     }
+}
+
+/// A host whose state and log lie in a folder.
+fn spawn(folder: &Path) -> Child {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("host.log"))
+        .expect("a log");
+    let mut host = program();
+    host.args(["host", "--ephemeral", "--state"])
+        .arg(folder.join("state"))
+        .stdout(Stdio::null())
+        .stderr(log);
+    host.spawn().expect("the host starts")
 }
 
 /// This program, which manifests name `crossfade`.

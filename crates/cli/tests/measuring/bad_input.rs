@@ -247,7 +247,7 @@ impl Backend for Nothing {
     async fn logs(&self, _: &str, _: &str, _: LogQuery) -> Result<LogStream, Status> {
         Ok(Box::pin(futures_util::stream::empty()))
     }
-    async fn explain(&self, _: &str, _: &str) -> Result<Explanation, Status> {
+    async fn explain(&self, _: Kind, _: &str, _: &str) -> Result<Explanation, Status> {
         Ok(Explanation::default())
     }
     async fn prometheus(

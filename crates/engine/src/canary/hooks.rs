@@ -18,6 +18,8 @@ pub(super) enum Gate {
 
 /// Skips the gate of traffic once all weights were passed.
 const GATE_AT_MAX: &str = "crossfade.dev/traffic-gate-at-max";
+/// Takes the release back that it names by `status.lastAppliedSpec`, once; of another release it is forgotten.
+const ABORT: &str = "crossfade.dev/abort";
 /// Remembers at which gate and weight people were told last, and when.
 const TOLD_GATE: &str = "crossfade.dev/gate-alert";
 
@@ -184,8 +186,29 @@ impl Tick<'_, '_, '_> {
         Ok(Gate::Open)
     }
 
+    /// Whether somebody has asked for the way back on the Canary itself.
+    fn is_aborted(&mut self) -> bool {
+        let named = self.annotation(ABORT);
+        self.forget_abort();
+        let is_meant = named.is_some_and(|named| named == self.status.last_applied_spec);
+        if is_meant {
+            self.warn(&format!("Rollback asked for by the annotation {ABORT}"));
+        }
+        is_meant
+    }
+
+    /// What was asked of a release must not happen to the next one.
+    pub(super) fn forget_abort(&mut self) {
+        if self.annotation(ABORT).is_some() {
+            self.annotations.insert(ABORT.to_owned(), None);
+        }
+    }
+
     /// Whether somebody asks for the way back.
     pub(super) fn is_called_back(&mut self) -> Step<bool> {
+        if self.is_aborted() {
+            return Ok(true);
+        }
         let phase = self.read_phase();
         for hook in self.hooks(HookType::Rollback) {
             if self.ask(&hook, phase)?.is_ok() {

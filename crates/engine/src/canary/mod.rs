@@ -217,6 +217,7 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
         return Ok(());
     }
     if !is_to_go_on(tick)? {
+        tick.forget_abort();
         return Ok(());
     }
     if !tick.is_strict() {

@@ -369,12 +369,13 @@ impl Client {
     }
 
     /// Why a release stands where it stands.
-    pub async fn explain(&self, namespace: &str, rollout: &str) -> Result<Explanation> {
+    pub async fn explain(&self, kind: Kind, namespace: &str, name: &str) -> Result<Explanation> {
         self.only_of_a_host("explanation of its own")?;
         let path = format!(
-            "/crossfade/v1/namespaces/{}/rollouts/{}/explain",
+            "/crossfade/v1/namespaces/{}/{}/{}/explain",
             segment(namespace)?,
-            segment(rollout)?
+            kind.plural(),
+            segment(name)?
         );
         self.call(Method::GET, &path, None).await
     }

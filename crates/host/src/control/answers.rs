@@ -1,6 +1,6 @@
 //! What the API server asks the control plane: where things are, what a pod wrote, why a release stands where it stands.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use crossfade_engine::decision;
@@ -10,9 +10,9 @@ use http::{Request, Response};
 use http_body_util::Full;
 use jiff::{SignedDuration, Timestamp};
 
-use super::explanation::explain;
-use super::subjects::Context;
-use super::{analysis_runs, experiments, rollouts, views};
+use super::explanation::{explain, explain_canary};
+use super::subjects::{Context, Subject};
+use super::{analysis_runs, canaries, experiments, rollouts, views};
 use crate::server::{Backend, LogStream};
 use crate::store::Kind;
 use crate::supervisor::LogOptions;
@@ -92,13 +92,26 @@ impl Backend for Answers {
         Ok(Box::pin(bytes))
     }
 
-    async fn explain(&self, namespace: &str, name: &str) -> Result<Explanation, Status> {
+    async fn explain(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Explanation, Status> {
         let missing = || {
             Status::failure(
                 Reason::NotFound,
-                format!("rollouts.argoproj.io \"{name}\" not found"),
+                format!("{} \"{name}\" not found", kind.resource()),
             )
         };
+        if kind == Kind::Canary {
+            let world = canaries::observe(&self.context, namespace, name).ok_or_else(missing)?;
+            let subject = Subject::Canary(namespace.to_owned(), name.to_owned());
+            let ended = self.context.ended.lock();
+            let ended = ended.unwrap_or_else(PoisonError::into_inner);
+            let waits = ended.get(&subject).map(|ended| ended.waits.clone());
+            return Ok(explain_canary(&world, waits.unwrap_or_default()));
+        }
         let world = rollouts::observe(&self.context, namespace, name).ok_or_else(missing)?;
         let status = &world.rollout.status;
         let slots = [

@@ -10,21 +10,22 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use crossfade_api::names::annotation;
-use crossfade_api::{Resource as _, Rollout};
+use crossfade_api::{Canary, Resource as _, Rollout};
 use crossfade_engine::action::Target;
+use crossfade_engine::canary::service_names;
 use serde_json::{Value, json};
 
 use super::nginx::Choices;
 use super::objects::ObjectError;
 use super::routes::{Combination, Entry, Port};
 use super::subjects::Context;
-use super::{rollouts, views};
+use super::{canary_routes, rollouts, views};
 use crate::store::Kind;
 use crate::supervisor::quiet_ports;
 use crate::wire::Part;
 
 /// Where a Service's ports are listened for on this machine: `80=127.0.0.1:8080,…`.
-const ADDRESSES: &str = "crossfade.dev/addresses";
+pub(super) const ADDRESSES: &str = "crossfade.dev/addresses";
 
 /// All Services; ports without an address get one on `ip`.
 pub(super) async fn all(context: &Context, ip: IpAddr) -> Result<Vec<Entry>, ObjectError> {
@@ -33,6 +34,12 @@ pub(super) async fn all(context: &Context, ip: IpAddr) -> Result<Vec<Entry>, Obj
         .list(Kind::Rollout, None)
         .iter()
         .map(|object| context.prepared.of(object).0)
+        .collect();
+    let canaries: Vec<Canary> = context
+        .objects
+        .list(Kind::Canary, None)
+        .iter()
+        .map(|object| Canary::from_json(Value::clone(object)).0)
         .collect();
     let services = context.objects.list(Kind::Service, None);
     let mut taken: BTreeSet<SocketAddr> = services
@@ -46,7 +53,16 @@ pub(super) async fn all(context: &Context, ip: IpAddr) -> Result<Vec<Entry>, Obj
         if addresses != before {
             record(context, service, &addresses).await?;
         }
-        entries.push(entry(service, ports, &rollouts));
+        let mut entry = entry(service, ports, &rollouts);
+        entry.canary = canaries
+            .iter()
+            .filter(|canary| canary.namespace() == entry.namespace)
+            .filter(|canary| service_names(canary)[0] == entry.name)
+            .find_map(|canary| canary_routes::of(context, canary, service));
+        if let Some(canary) = &entry.canary {
+            canary.canary().clone_into(&mut entry.rollout);
+        }
+        entries.push(entry);
     }
     Ok(entries)
 }
@@ -157,6 +173,7 @@ fn entry(service: &Value, ports: Vec<Port>, rollouts: &[Arc<Rollout>]) -> Entry 
     let manager = views::map(service, "/metadata/annotations").remove(annotation::MANAGED_BY);
     Entry {
         split: routed.and_then(|rollout| Some((rollouts::split(service)?, combination(rollout)))),
+        canary: None,
         choices: routed
             .and_then(|rollout| choices(rollout))
             .unwrap_or_default(),

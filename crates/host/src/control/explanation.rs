@@ -1,8 +1,9 @@
 //! Why a release stands where it stands, in words: decided on what is so now, and not carried out.
 
+use crossfade_api::Resource as _;
 use crossfade_engine::action::Evidence;
 use crossfade_engine::decision::{Decision, Wait};
-use crossfade_engine::{analysis, experiment, rollout};
+use crossfade_engine::{analysis, canary, experiment, rollout};
 use jiff::Timestamp;
 
 use crate::wire::{self, ExplainedStep, Explanation};
@@ -30,28 +31,8 @@ pub fn explain(
     }
     waits.extend(more);
     let (rollout, status) = (&world.rollout, &world.rollout.status);
-    let metadata = &rollout.metadata;
-    let name = metadata.name.as_deref().unwrap_or_default();
-    // As it can be typed: a command without a namespace means the usual one.
-    let place = match metadata.namespace.as_deref() {
-        None | Some("default") => String::new(),
-        Some(other) => format!(" -n {other}"),
-    };
-    let mut would_move: Vec<String> = Vec::new();
-    for command in waits.iter().flat_map(|wait| wait.moved_by) {
-        let command = format!("crossfade {command} {name}{place}");
-        if !would_move.contains(&command) {
-            would_move.push(command);
-        }
-    }
-    let shown = |wait: Wait| wire::Wait {
-        details: wait
-            .until
-            .map(|until| format!("ends by itself at {}", crossfade_api::time::text(until)))
-            .unwrap_or_default(),
-        what: wait.for_what,
-        since: wait.since,
-    };
+    let name = rollout.name();
+    let would_move = would_move(&waits, name, rollout.namespace());
     Explanation {
         rollout: name.to_owned(),
         phase: status.phase.to_string(),
@@ -60,6 +41,66 @@ pub fn explain(
         waits: waits.into_iter().map(shown).collect(),
         would_move,
         gates: Vec::new(),
+    }
+}
+
+/// Explains a Canary: what its last look waits for, and when the next one comes.
+pub(super) fn explain_canary(world: &canary::world::World, mut waits: Vec<Wait>) -> Explanation {
+    let (canary, status) = (&world.canary, &world.canary.status);
+    let is_held = canary.spec.suspend;
+    let next = world.last_tick.map(|last| last + canary.spec.interval());
+    if is_held {
+        waits = vec![Wait {
+            for_what: "somebody to let it go on".to_owned(),
+            since: None,
+            until: None,
+            moved_by: &["resume"],
+        }];
+    } else {
+        waits.push(Wait {
+            for_what: "the next look at it".to_owned(),
+            since: world.last_tick,
+            until: next,
+            moved_by: &[],
+        });
+    }
+    let told = status.conditions.first();
+    let name = canary.name();
+    Explanation {
+        rollout: name.to_owned(),
+        phase: status.phase.to_string(),
+        message: told.map_or_else(String::new, |told| told.message.clone()),
+        step: None,
+        would_move: would_move(&waits, &format!("canary/{name}"), canary.namespace()),
+        waits: waits.into_iter().map(shown).collect(),
+        gates: Vec::new(),
+    }
+}
+
+/// The commands that would move a release, as they can be typed: one without a namespace means the usual one.
+fn would_move(waits: &[Wait], name: &str, namespace: &str) -> Vec<String> {
+    let place = match namespace {
+        "" | "default" => String::new(),
+        other => format!(" -n {other}"),
+    };
+    let mut commands: Vec<String> = Vec::new();
+    for command in waits.iter().flat_map(|wait| wait.moved_by) {
+        let command = format!("crossfade {command} {name}{place}");
+        if !commands.contains(&command) {
+            commands.push(command);
+        }
+    }
+    commands
+}
+
+fn shown(wait: Wait) -> wire::Wait {
+    wire::Wait {
+        details: wait
+            .until
+            .map(|until| format!("ends by itself at {}", crossfade_api::time::text(until)))
+            .unwrap_or_default(),
+        what: wait.for_what,
+        since: wait.since,
     }
 }
 

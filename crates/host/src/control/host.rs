@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crossfade_http::Http;
 use crossfade_metrics::Defaults;
 use crossfade_metrics::transport::Transport;
+use crossfade_notify::hooks::Hooks;
+use crossfade_notify::turns::Turns;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
+use super::canaries;
 use super::data_plane::DataPlane;
 use super::measuring::Measuring;
 use super::metering;
@@ -176,18 +180,25 @@ impl Host {
             settings.metric_aliases.clone(),
             metrics,
         );
+        let http = Http::new(Some(Arc::clone(&names))).map_err(StartError::Other)?;
         let transport = Arc::new(Transport::new(Some(names)).map_err(StartError::Other)?);
+        let prometheus = settings
+            .prometheus_address
+            .clone()
+            .unwrap_or_else(|| format!("http://{metrics}"));
         let defaults = Defaults {
-            prometheus_address: settings
-                .prometheus_address
-                .clone()
-                .or_else(|| Some(format!("http://{metrics}"))),
+            prometheus_address: Some(prometheus.clone()),
         };
         let context = Arc::new(Context {
             objects,
             supervisor,
             data_plane,
             measuring: Measuring::new(transport, defaults),
+            hooks: Hooks::new(http.clone(), Vec::new()),
+            http,
+            turns: Turns::default(),
+            canary_settings: Arc::new(canaries::settings(prometheus)),
+            looks: canaries::Looks::default(),
             prepared: PreparedRollouts::default(),
             queue: Queue::new(),
             ended: Mutex::default(),

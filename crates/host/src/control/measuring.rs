@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossfade_api::substitute;
+use crossfade_api::words::{ProviderError, Reading};
 use crossfade_engine::analysis::measure::{MeasureRequest, Measured, conclude, in_error};
 use crossfade_engine::written::{Secrets, values};
 use crossfade_judge::condition::evaluate_time;
 use crossfade_metrics::transport::Transport;
-use crossfade_metrics::{Defaults, Moment, provider};
+use crossfade_metrics::{Defaults, Moment, Provider, provider};
 use jiff::Timestamp;
 
 /// Carries measurements out.
@@ -24,6 +25,14 @@ impl Measuring {
             transport,
             defaults,
         }
+    }
+
+    /// Asks a provider for one reading, whose time is now.
+    pub(super) async fn ask(&self, provider: &dyn Provider) -> Result<Reading, ProviderError> {
+        let now = Timestamp::now();
+        let time = |text: &str| evaluate_time(text, now).map_err(|error| error.to_string());
+        let moment = Moment { now, time: &time };
+        self.transport.measure(provider, moment).await.reading
     }
 
     /// Takes one measurement.

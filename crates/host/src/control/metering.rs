@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossfade_api::names::label;
-use crossfade_api::{Resource as _, Rollout};
+use crossfade_api::{Canary, Resource as _, Rollout};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::belonging::{self, Belonging, role};
+use super::objects::Stored;
 use super::subjects::Context;
+use super::{canary_routes, routes};
 use crate::proxy::Stats;
 use crate::store::Kind;
 use crate::supervisor::PodSnapshot;
-use crate::telemetry::ingest::proxy::{ProxyFeed, ProxyReading, ProxySample, Subject, Tool};
+use crate::telemetry::ingest::proxy::{ProxyFeed, ProxyReading, ProxySample, Role, Subject, Tool};
 use crate::telemetry::ingest::scrape::{ScrapeTarget, Scraper};
 use crate::telemetry::labels::Labels;
 use crate::telemetry::samples::Store as Samples;
@@ -35,13 +36,13 @@ pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>) {
         ticks.tick().await;
         let stats = context.data_plane.stats().await;
         let now = Timestamp::now().as_millisecond();
-        let rollouts = rollouts(&context);
+        let releases = Releases::of(&context);
         let present = context.supervisor.list();
         pods.look(&context, &present);
         match stats {
             Some(stats) => {
                 pods.forget_unless(&stats, &present);
-                proxy.take(&samples, &reading(&rollouts, &pods, stats, now));
+                proxy.take(&samples, &reading(&releases, &pods, stats, now));
             }
             None => proxy.lost(&samples, now),
         }
@@ -51,24 +52,50 @@ pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>) {
             present
                 .iter()
                 .filter(|pod| pod.is_ready())
-                .filter_map(|pod| target(pod, pods.of(pod)?, &rollouts, &services)),
+                .filter_map(|pod| target(pod, pods.of(pod)?, &releases, &services)),
         );
     }
 }
 
-fn rollouts(context: &Context) -> Vec<Arc<Rollout>> {
-    let objects = context.objects.list(Kind::Rollout, None);
-    objects
-        .iter()
-        .map(|object| context.prepared.of(object).0)
-        .collect()
+/// The releases of this machine.
+struct Releases {
+    rollouts: Vec<Arc<Rollout>>,
+    canaries: Vec<Canary>,
 }
 
-fn rollout<'r>(rollouts: &'r [Arc<Rollout>], namespace: &str, name: &str) -> Option<&'r Rollout> {
-    let found = rollouts
-        .iter()
-        .find(|rollout| rollout.namespace() == namespace && rollout.name() == name);
-    found.map(AsRef::as_ref)
+impl Releases {
+    fn of(context: &Context) -> Self {
+        let rollouts = context.objects.list(Kind::Rollout, None);
+        let canaries = context.objects.list(Kind::Canary, None);
+        let canary = |object: &Stored| Canary::from_json(Value::clone(object)).0;
+        Self {
+            rollouts: rollouts
+                .iter()
+                .map(|object| context.prepared.of(object).0)
+                .collect(),
+            canaries: canaries.iter().map(canary).collect(),
+        }
+    }
+
+    fn rollout(&self, namespace: &str, name: &str) -> Option<&Rollout> {
+        let mut rollouts = self.rollouts.iter();
+        let found = rollouts.find(|one| one.namespace() == namespace && one.name() == name);
+        found.map(AsRef::as_ref)
+    }
+
+    /// The Canary that releases a workload, and the workload's side.
+    fn canary(&self, namespace: &str, workload: &str) -> Option<(&Canary, Role)> {
+        let own = self.canaries.iter();
+        own.filter(|canary| canary.namespace() == namespace)
+            .find_map(|canary| {
+                let [released, serving] = canary_routes::workloads(canary)?;
+                if workload == released {
+                    Some((canary, Role::Canary))
+                } else {
+                    (workload == serving).then_some((canary, Role::Stable))
+                }
+            })
+    }
 }
 
 /// What pods belong to, by namespace and name; remembered as long as anything that they have answered is counted.
@@ -114,7 +141,7 @@ fn pod_name(pod: &str) -> &str {
     pod.rsplit('/').next().unwrap_or_default()
 }
 
-fn reading(rollouts: &[Arc<Rollout>], pods: &KnownPods, stats: Stats, now: i64) -> ProxyReading {
+fn reading(releases: &Releases, pods: &KnownPods, stats: Stats, now: i64) -> ProxyReading {
     let samples = stats
         .series
         .into_iter()
@@ -128,9 +155,16 @@ fn reading(rollouts: &[Arc<Rollout>], pods: &KnownPods, stats: Stats, now: i64) 
                     workload: series.rollout.clone(),
                     app: series.rollout.clone(),
                 });
-            let rollout = rollout(rollouts, &series.namespace, &belonging.workload);
+            let namespace = &series.namespace;
+            let rollout = releases.rollout(namespace, &belonging.workload);
+            let canary = releases.canary(namespace, &belonging.workload);
             ProxySample {
-                subject: subject(rollout, &series.version, belonging),
+                subject: match canary {
+                    Some((canary, role)) if rollout.is_none() => {
+                        subject_of_canary(canary, role, belonging)
+                    }
+                    _ => subject(rollout, &series.version, belonging),
+                },
                 entry: series.service,
                 namespace: series.namespace,
                 route: series.route,
@@ -198,11 +232,42 @@ fn subject(rollout: Option<&Rollout>, version: &str, belonging: Belonging) -> Su
     }
 }
 
+fn subject_of_canary(canary: &Canary, role: Role, belonging: Belonging) -> Subject {
+    let spec = &canary.spec;
+    let tools = [
+        ("appmesh", Tool::AppMesh),
+        ("contour", Tool::Contour),
+        ("gloo", Tool::Gloo),
+        ("kuma", Tool::Kuma),
+        ("linkerd", Tool::Linkerd),
+        ("nginx", Tool::Nginx),
+        ("osm", Tool::Osm),
+        ("apisix", Tool::Apisix),
+        ("traefik", Tool::Traefik),
+        ("skipper", Tool::Skipper),
+    ];
+    let own = tools
+        .into_iter()
+        .filter(|(provider, _)| spec.provider.starts_with(provider));
+    let named = match spec.provider.as_str() {
+        "apisix" => &spec.route_ref,
+        _ => &spec.ingress_ref,
+    };
+    let ingress = named.as_ref().map(|named| &named.name);
+    Subject {
+        workload: belonging.workload,
+        app: belonging.app,
+        role,
+        ingress: ingress.unwrap_or(&spec.target_ref.name).clone(),
+        tools: own.map(|(_, tool)| tool).collect(),
+    }
+}
+
 /// Where a pod is scraped, if its annotations ask for it (`prometheus.io/scrape`, `port`, `path`), and under which labels.
 fn target(
     pod: &PodSnapshot,
     belonging: &Belonging,
-    rollouts: &[Arc<Rollout>],
+    releases: &Releases,
     services: &[&Value],
 ) -> Option<ScrapeTarget> {
     let annotation = |name: &str| {
@@ -220,12 +285,8 @@ fn target(
     };
     let path = annotation("path").unwrap_or("/metrics");
     let identity = &pod.identity;
-    let version = identity
-        .labels
-        .get(label::POD_HASH)
-        .cloned()
-        .unwrap_or_default();
-    let rollout = rollout(rollouts, &identity.namespace, &belonging.workload);
+    let version = routes::version(&identity.labels);
+    let rollout = releases.rollout(&identity.namespace, &belonging.workload);
     let role = role(rollout, &version);
     let service = belonging::service(services, rollout, role, identity);
     let labels = [

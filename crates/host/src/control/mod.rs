@@ -1,12 +1,17 @@
 //! The control plane of one machine: it turns what users applied into processes and routes, by the engine's decisions.
 //!
-//! Start at `host`: what changes wakes subjects (`waking`), each is looked after by a function of its own (`subjects`). Rollouts, AnalysisRuns and Experiments go
-//! through the engine's passes; ReplicaSets, Jobs and pods through plain functions (`workloads`); Services through `routes`.
+//! Start at `host`: what changes wakes subjects (`waking`), each is looked after by a function of its own (`subjects`). Rollouts, AnalysisRuns,
+//! Experiments and Canaries go through the engine's passes; Deployments, ReplicaSets, Jobs and pods through plain functions (`deployments`,
+//! `workloads`); Services through `routes`.
 
 mod analysis_runs;
 mod answers;
 mod belonging;
+mod canaries;
+mod canary_checks;
+mod canary_routes;
 mod data_plane;
+mod deployments;
 mod entries;
 mod experiments;
 mod explanation;

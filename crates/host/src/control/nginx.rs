@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 
 use crossfade_api::traffic_routing::NginxTrafficRouting;
 
-use crate::proxy::{
-    Destination, HeaderMatch, ListenerConfig, ProxyConfig, RouteConfig, RouteMatch, StringMatch,
-};
+use crate::proxy::{Destination, HeaderMatch, RouteConfig, RouteMatch, StringMatch};
 
 /// What a Rollout's annotations say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,18 +114,7 @@ impl Choices {
 
 /// A configuration with one fault is refused whole, so a faulty route must not get into it.
 fn is_sound(route: &RouteConfig) -> bool {
-    let alone = ProxyConfig {
-        listeners: vec![ListenerConfig {
-            name: String::new(),
-            address: ([127, 0, 0, 1], 0).into(),
-            namespace: String::new(),
-            service: String::new(),
-            rollout: String::new(),
-            routes: vec![route.clone()],
-        }],
-        ..ProxyConfig::default()
-    };
-    let faults = alone.check();
+    let faults = route.faults();
     if let Some(fault) = faults.first() {
         tracing::warn!("{} has no effect: {fault}", route.name);
     }

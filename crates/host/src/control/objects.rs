@@ -14,6 +14,8 @@ use crate::wire::{Deletion, Part, Preconditions};
 
 /// Who writes, in the audit trail and in Events.
 const COMPONENT: &str = "rollouts-controller";
+/// Who tells what happens to Canaries: tools look for it.
+const OF_CANARIES: &str = "flagger";
 /// Who tells what happens to pods: here it does what the kubelet does on a node.
 const SUPERVISOR: &str = "supervisor";
 
@@ -206,7 +208,11 @@ impl Objects {
                     event_type,
                     reason: &reason,
                     message: &message,
-                    component: COMPONENT,
+                    component: if key.kind == Kind::Canary {
+                        OF_CANARIES
+                    } else {
+                        COMPONENT
+                    },
                 };
                 transaction.event(&object, &happening)
             });

@@ -10,10 +10,12 @@ use crossfade_api::names::label;
 use crossfade_api::steps::StringMatch as Written;
 use crossfade_engine::action::{Destination as Side, HeaderRoute, MirrorRoute, Split};
 
+use super::canary_routes::CanaryRoute;
+use super::deployments::VERSION;
 use super::nginx::Choices;
 use crate::proxy::{
-    Balance, Destination, Endpoint, HeaderMatch, ListenerConfig, Mirror, Protocol, ProxyConfig,
-    RouteConfig, RouteMatch, StringMatch,
+    Destination, Endpoint, HeaderMatch, ListenerConfig, Mirror, Protocol, ProxyConfig, RouteConfig,
+    RouteMatch, StringMatch,
 };
 use crate::supervisor::PodSnapshot;
 
@@ -26,9 +28,11 @@ pub(super) struct Entry {
     pub(super) ports: Vec<Port>,
     /// The split it carries, and how its router combines several header matches.
     pub(super) split: Option<(Split, Combination)>,
+    /// Where a Canary sends its requests.
+    pub(super) canary: Option<CanaryRoute>,
     /// Which requests may choose their side themselves.
     pub(super) choices: Choices,
-    /// The Rollout that manages or routes it, for labels of metrics.
+    /// The Rollout or Canary that manages or routes it, for labels of metrics.
     pub(super) rollout: String,
 }
 
@@ -92,9 +96,10 @@ fn listeners(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> Vec<ListenerCo
 }
 
 fn listener(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> ListenerConfig {
-    let routes = match &entry.split {
-        Some((split, combination)) => split_routes(entry, port, pods, split, *combination),
-        None => vec![plain_route(entry, port, pods)],
+    let routes = match (&entry.split, &entry.canary) {
+        (Some((split, combination)), _) => split_routes(entry, port, pods, split, *combination),
+        (None, Some(canary)) => canary.routes(entry, port, pods),
+        (None, None) => vec![plain_route(entry, port, pods)],
     };
     ListenerConfig {
         name: listener_name(&entry.namespace, &entry.name, port.number),
@@ -133,7 +138,8 @@ fn endpoint(pod: &PodSnapshot, port: &Port) -> Option<Endpoint> {
     })
 }
 
-fn protocol(port: &Port) -> Protocol {
+/// What the pods speak on a port.
+pub(super) fn protocol(port: &Port) -> Protocol {
     if port.h2c {
         Protocol::H2c
     } else {
@@ -141,23 +147,34 @@ fn protocol(port: &Port) -> Protocol {
     }
 }
 
-/// Requests go to every ready pod that the Service selects, told apart by version; each pod has the same share.
-fn plain_route(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> RouteConfig {
+/// The version of a pod: of a Rollout's, or of a Deployment's.
+pub(super) fn version(labels: &BTreeMap<String, String>) -> String {
+    let known = [label::POD_HASH, VERSION];
+    let hash = known.iter().find_map(|label| labels.get(*label));
+    hash.cloned().unwrap_or_default()
+}
+
+/// The ready pods that a selector selects, by version.
+pub(super) fn versions(
+    entry: &Entry,
+    port: &Port,
+    pods: &[PodSnapshot],
+    selector: &BTreeMap<String, String>,
+) -> BTreeMap<String, Vec<Endpoint>> {
     let mut versions: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
-    for pod in
-        in_namespace(entry, pods).filter(|pod| matches(&entry.selector, &pod.identity.labels, None))
+    for pod in in_namespace(entry, pods).filter(|pod| matches(selector, &pod.identity.labels, None))
     {
-        let version = pod
-            .identity
-            .labels
-            .get(label::POD_HASH)
-            .cloned()
-            .unwrap_or_default();
         versions
-            .entry(version)
+            .entry(version(&pod.identity.labels))
             .or_default()
             .extend(endpoint(pod, port));
     }
+    versions
+}
+
+/// Requests go to every ready pod that the Service selects, told apart by version; each pod has the same share.
+fn plain_route(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> RouteConfig {
+    let versions = versions(entry, port, pods, &entry.selector);
     let destinations = versions
         .into_iter()
         .map(|(version, endpoints)| Destination {
@@ -165,8 +182,8 @@ fn plain_route(entry: &Entry, port: &Port, pods: &[PodSnapshot]) -> RouteConfig 
             service: entry.name.clone(),
             weight: u32::try_from(endpoints.len()).unwrap_or(u32::MAX),
             protocol: protocol(port),
-            balance: Balance::default(),
             endpoints,
+            ..Destination::default()
         })
         .collect();
     RouteConfig {
@@ -191,11 +208,25 @@ fn destination(entry: &Entry, port: &Port, pods: &[PodSnapshot], side: &Side) ->
         },
         weight: u32::try_from(side.weight.0).unwrap_or(0),
         protocol: protocol(port),
-        balance: Balance::default(),
         endpoints: in_namespace(entry, pods)
             .filter(|pod| belongs(&pod.identity.labels))
             .filter_map(|pod| endpoint(pod, port))
             .collect(),
+        ..Destination::default()
+    }
+}
+
+/// A share of traffic never meets a version without a ready pod while another has one.
+pub(super) fn only_alive(weighted: &mut [Destination]) {
+    if weighted
+        .iter()
+        .any(|one| one.weight > 0 && !one.endpoints.is_empty())
+    {
+        for empty in weighted.iter_mut().filter(|one| one.endpoints.is_empty()) {
+            empty.weight = 0;
+        }
+    } else if let Some(alive) = weighted.iter_mut().find(|one| !one.endpoints.is_empty()) {
+        alive.weight = 1;
     }
 }
 
@@ -220,17 +251,7 @@ fn split_routes(
             .iter()
             .map(|side| destination(entry, port, pods, side)),
     );
-    // A share of traffic never meets a version without a ready pod while another has one.
-    if weighted
-        .iter()
-        .any(|one| one.weight > 0 && !one.endpoints.is_empty())
-    {
-        for empty in weighted.iter_mut().filter(|one| one.endpoints.is_empty()) {
-            empty.weight = 0;
-        }
-    } else if let Some(alive) = weighted.iter_mut().find(|one| !one.endpoints.is_empty()) {
-        alive.weight = 1;
-    }
+    only_alive(&mut weighted);
     let mut routes = Vec::new();
     for name in &split.managed {
         if let Some(route) = split.header_routes.iter().find(|route| route.name == *name) {

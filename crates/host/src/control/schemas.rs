@@ -4,6 +4,7 @@
 //! a stricter schema must not lock the objects of an older one.
 
 use crossfade_api::crd::{duplicate_entries, fill_stored_defaults};
+use crossfade_api::flagger::{self, refused};
 use crossfade_api::{FieldError, schema};
 use serde_json::Value;
 
@@ -39,9 +40,40 @@ impl Admission for Schemas {
 fn look(object: &Value) -> (Vec<Fault>, Vec<String>) {
     let findings = schema::findings(object);
     let wrong = findings.wrong.into_iter().chain(findings.missing);
-    let faults = wrong.chain(duplicate_entries(object)).map(fault).collect();
-    let unknown = findings.unknown.iter().map(ToString::to_string).collect();
-    (faults, unknown)
+    let mut faults: Vec<FieldError> = wrong.chain(duplicate_entries(object)).collect();
+    for refused in refused(object) {
+        if faults.iter().all(|fault| fault.path != refused.path) {
+            faults.push(refused);
+        }
+    }
+    let unknown = findings.unknown.iter().map(ToString::to_string);
+    let faults = faults.into_iter().map(fault).collect();
+    (faults, unknown.chain(without_effect(object)).collect())
+}
+
+/// What is accepted although it does nothing here.
+fn without_effect(object: &Value) -> Option<String> {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+    if object["apiVersion"] != flagger::API_VERSION {
+        return None;
+    }
+    match (
+        text("/kind")?,
+        text("/spec/type"),
+        text("/spec/provider/type"),
+    ) {
+        ("Canary", ..) if object["spec"]["autoscalerRef"].is_object() => {
+            let why = "has no effect on one machine: nothing scales by itself; change spec.replicas instead";
+            Some(format!("spec.autoscalerRef {why}"))
+        }
+        ("AlertProvider", Some(kind), _) if kind != "slack" => Some(format!(
+            "spec.type: {kind} is not delivered to yet; use slack"
+        )),
+        ("MetricTemplate", _, Some(kind)) if kind != "prometheus" => Some(format!(
+            "spec.provider.type: {kind} cannot be asked yet; use prometheus"
+        )),
+        _ => None,
+    }
 }
 
 fn fault(error: FieldError) -> Fault {
@@ -115,6 +147,33 @@ mod tests {
                 "{path}: {faults:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_canary_that_its_definition_forbids_is_refused_and_one_with_an_autoscaler_warned_of() {
+        let canary = |provider: &str| {
+            json!({
+                "apiVersion": "flagger.app/v1beta1",
+                "kind": "Canary",
+                "metadata": {"name": "web"},
+                "spec": {
+                    "provider": provider,
+                    "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                    "autoscalerRef": {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "web"},
+                    "analysis": {"interval": "1m", "threshold": 1, "stepWeight": 10},
+                },
+            })
+        };
+        let warnings = admit(Kind::Canary, canary("nginx"), None).unwrap();
+        assert!(
+            warnings.len() == 1 && warnings[0].starts_with("spec.autoscalerRef has no effect"),
+            "{warnings:?}"
+        );
+        let faults = admit(Kind::Canary, canary("ngnix"), None).unwrap_err();
+        assert!(
+            faults.len() == 1 && faults[0].starts_with("spec.provider: Unsupported value"),
+            "{faults:?}"
+        );
     }
 
     #[test]

@@ -7,20 +7,27 @@ use std::time::Duration;
 use crossfade_api::rollout_status::RolloutStatus;
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis::AnalysisRunSubject;
+use crossfade_engine::canary::{self, CanarySubject, is_look};
 use crossfade_engine::decision::Event;
 use crossfade_engine::experiment::ExperimentSubject;
 use crossfade_engine::pass::{Ended, Need, Pass, Standing};
 use crossfade_engine::rollout::RolloutSubject;
+use crossfade_http::Http;
+use crossfade_notify::hooks::Hooks;
+use crossfade_notify::turns::Turns;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
+use super::canaries::Looks;
 use super::data_plane::DataPlane;
 use super::measuring::Measuring;
 use super::objects::{ObjectError, Objects};
 use super::prepared::PreparedRollouts;
 use super::queue::Queue;
-use super::{analysis_runs, experiments, pods, rollouts, views};
+use super::{
+    analysis_runs, canaries, canary_routes, deployments, experiments, pods, rollouts, views,
+};
 use crate::store::Kind;
 use crate::supervisor::Supervisor;
 
@@ -30,6 +37,8 @@ pub(super) enum Subject {
     Rollout(String, String),
     AnalysisRun(String, String),
     Experiment(String, String),
+    Canary(String, String),
+    Deployment(String, String),
     ReplicaSet(String, String),
     Job(String, String),
     Pod(String, String),
@@ -43,6 +52,11 @@ pub(super) struct Context {
     pub(super) supervisor: Supervisor,
     pub(super) data_plane: Arc<DataPlane>,
     pub(super) measuring: Measuring,
+    pub(super) http: Http,
+    pub(super) hooks: Hooks,
+    pub(super) turns: Turns,
+    pub(super) canary_settings: Arc<canary::world::Settings>,
+    pub(super) looks: Looks,
     pub(super) prepared: PreparedRollouts,
     pub(super) queue: Queue<Subject>,
     /// What each Rollout and AnalysisRun waited for at its last pass.
@@ -59,6 +73,10 @@ impl Context {
                 self.analysis_run(subject, namespace, name).await
             }
             Subject::Experiment(namespace, name) => self.experiment(subject, namespace, name).await,
+            Subject::Canary(namespace, name) => self.canary(subject, namespace, name).await,
+            Subject::Deployment(namespace, name) => {
+                (deployments::deployment(self, namespace, name).await).map_err(text)
+            }
             Subject::ReplicaSet(namespace, name) => {
                 pods::replica_set(self, namespace, name).await.map_err(text)
             }
@@ -66,6 +84,7 @@ impl Context {
             Subject::Pod(namespace, name) => pods::pod(self, namespace, name).await.map_err(text),
             Subject::Services => {
                 rollouts::release_services(self).await?;
+                canary_routes::release(self).await?;
                 self.data_plane.bring_up_to_date(self).await.map(|()| None)
             }
         }
@@ -205,6 +224,50 @@ impl Context {
                     pass.recorded(stored);
                 }
             }
+        }
+        self.settle(subject, pass.ended())
+    }
+
+    async fn canary(
+        &self,
+        subject: &Subject,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Duration>, String> {
+        let text = |error: ObjectError| error.to_string();
+        let Some(world) = canaries::observe(self, namespace, name) else {
+            self.forget(subject);
+            return Ok(None);
+        };
+        let canary = Arc::clone(&world.canary);
+        let target = canaries::target(&canary);
+        let now = Timestamp::now();
+        let seen = canaries::Seen::of(&world);
+        let looks = is_look(&world, now);
+        let mut pass = Pass::<CanarySubject>::start(world, Standing::Sound, now);
+        while let Some(need) = pass.need() {
+            match need {
+                Need::Perform(actions) => {
+                    let mut outcomes = Vec::with_capacity(actions.len());
+                    for action in &actions {
+                        outcomes.push(canaries::perform(self, &canary, &seen, action).await);
+                    }
+                    pass.performed(outcomes);
+                }
+                Need::Record(status, events) => {
+                    let stored = match &status {
+                        Some(status) => canaries::record(self, &canary, status).await.map_err(text),
+                        None => Ok(()),
+                    };
+                    if stored.is_ok() {
+                        self.publish(Kind::Canary, &target, &events).await;
+                    }
+                    pass.recorded(stored);
+                }
+            }
+        }
+        if looks {
+            self.looks.took(&target.uid, now);
         }
         self.settle(subject, pass.ended())
     }

@@ -50,7 +50,23 @@ impl Context {
                 }
                 self.queue.add(Subject::Experiment(namespace, name));
             }
+            Kind::Canary => {
+                if gone {
+                    self.looks.forget(views::text(object, "/metadata/uid"));
+                }
+                if views::text(object, "/spec/targetRef/kind") == "Deployment" {
+                    let target = views::text(object, "/spec/targetRef/name").to_owned();
+                    self.queue
+                        .add(Subject::Deployment(namespace.clone(), target));
+                }
+                self.queue.add(Subject::Canary(namespace, name));
+                self.queue.add(Subject::Services);
+            }
             Kind::ReplicaSet => {
+                if let Some(deployment) = owned_by("Deployment") {
+                    self.queue
+                        .add(Subject::Deployment(namespace.clone(), deployment));
+                }
                 if let Some(experiment) = owned_by("Experiment") {
                     self.queue
                         .add(Subject::Experiment(namespace.clone(), experiment));
@@ -89,15 +105,25 @@ impl Context {
                 self.wake_rollouts(Some(&namespace));
                 self.wake_experiments(Some(&namespace));
             }
-            Kind::Deployment | Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute => {
+            Kind::Deployment => {
+                self.wake_rollouts(Some(&namespace));
+                self.queue.add(Subject::Deployment(namespace, name));
+            }
+            Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute => {
                 self.wake_rollouts(Some(&namespace));
             }
             Kind::ClusterAnalysisTemplate => {
                 self.wake_rollouts(None);
                 self.wake_experiments(None);
             }
-            Kind::ConfigMap | Kind::Secret | Kind::Namespace | Kind::Event | Kind::IngressClass => {
-            }
+            // Canaries look for themselves, from time to time.
+            Kind::ConfigMap
+            | Kind::Secret
+            | Kind::MetricTemplate
+            | Kind::AlertProvider
+            | Kind::Namespace
+            | Kind::Event
+            | Kind::IngressClass => {}
         }
     }
 
@@ -125,6 +151,8 @@ impl Context {
             Kind::Rollout,
             Kind::AnalysisRun,
             Kind::Experiment,
+            Kind::Canary,
+            Kind::Deployment,
             Kind::ReplicaSet,
             Kind::Job,
             Kind::Pod,

@@ -111,6 +111,9 @@ pub struct Destination {
     pub protocol: Protocol,
     /// How a pod is chosen.
     pub balance: Balance,
+    /// What answers of these pods set as a cookie, as the header says it; empty for nothing. A route that keeps clients sets its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub set_cookie: String,
     /// The pods that may get requests: ready, and not about to be stopped.
     pub endpoints: Vec<Endpoint>,
 }
@@ -226,6 +229,13 @@ impl Faults {
 }
 
 impl RouteConfig {
+    /// What would make a configuration with this route be refused, in the order of the fields.
+    pub fn faults(&self) -> Vec<ConfigError> {
+        let mut faults = Faults(Vec::new());
+        self.check(&self.name, &mut faults);
+        faults.0
+    }
+
     fn check(&self, path: &str, faults: &mut Faults) {
         for (i, one) in self.matches.iter().enumerate() {
             let path = format!("{path}.matches[{i}]");

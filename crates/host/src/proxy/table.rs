@@ -501,7 +501,11 @@ impl Maker {
             balance: to.balance,
             endpoints,
             turns,
-            set_cookie: sticky.and_then(|sticky| sticky.set_cookie(&to.version)),
+            set_cookie: match sticky {
+                Some(sticky) => sticky.set_cookie(&to.version),
+                None if to.set_cookie.is_empty() => None,
+                None => HeaderValue::from_str(&to.set_cookie).ok(),
+            },
         }
     }
 

@@ -8,6 +8,7 @@ use futures_util::Stream;
 use http::{Request, Response};
 use http_body_util::Full;
 
+use crate::store::Kind;
 use crate::wire::{Explanation, Info, LogQuery, Status};
 
 /// The text of a log, piece by piece.
@@ -38,11 +39,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Why a release stands where it stands.
     ///
     /// # Errors
-    /// When there is no such Rollout.
+    /// When there is no such Rollout or Canary.
     fn explain(
         &self,
+        kind: Kind,
         namespace: &str,
-        rollout: &str,
+        name: &str,
     ) -> impl Future<Output = Result<Explanation, Status>> + Send;
 
     /// Answers a request to the metric store's Prometheus API; its path begins after the prefix (`/api/v1/query`).

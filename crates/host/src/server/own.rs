@@ -32,8 +32,12 @@ pub(super) async fn answer<B: Backend>(
         Own::Audit => audit(desk, &call).await,
         Own::Info => info(desk),
         Own::Log { namespace, pod } => log(desk, &call, &namespace, &pod).await,
-        Own::Explain { namespace, rollout } => {
-            let explanation = desk.backend.explain(&namespace, &rollout).await?;
+        Own::Explain {
+            kind,
+            namespace,
+            name,
+        } => {
+            let explanation = desk.backend.explain(kind, &namespace, &name).await?;
             answer::json(StatusCode::OK, &explanation)
         }
         Own::Prometheus(path) => prometheus(desk, call, &path).await,

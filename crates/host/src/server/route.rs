@@ -57,8 +57,9 @@ pub(super) enum Own {
         pod: String,
     },
     Explain {
+        kind: Kind,
         namespace: String,
-        rollout: String,
+        name: String,
     },
     /// The rest of the path, with its slash.
     Prometheus(String),
@@ -112,9 +113,20 @@ fn own(segments: &[&str]) -> Option<Own> {
             namespace: (*namespace).to_owned(),
             pod: (*pod).to_owned(),
         },
-        ["namespaces", namespace, "rollouts", rollout, "explain"] => Own::Explain {
+        [
+            "namespaces",
+            namespace,
+            plural @ ("rollouts" | "canaries"),
+            name,
+            "explain",
+        ] => Own::Explain {
+            kind: if *plural == "canaries" {
+                Kind::Canary
+            } else {
+                Kind::Rollout
+            },
             namespace: (*namespace).to_owned(),
-            rollout: (*rollout).to_owned(),
+            name: (*name).to_owned(),
         },
         _ => return None,
     })

@@ -28,6 +28,9 @@ pub enum Kind {
     VirtualService,
     DestinationRule,
     HttpRoute,
+    Canary,
+    MetricTemplate,
+    AlertProvider,
 }
 
 /// Whether objects of a kind live in a namespace.
@@ -105,6 +108,7 @@ impl Facts {
 }
 
 const ARGO: &str = "argoproj.io";
+const FLAGGER: &str = "flagger.app";
 const ISTIO: &str = "networking.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
@@ -227,9 +231,28 @@ static HTTP_ROUTE: Facts = facts(
 )
 .with_status();
 
+static CANARY: Facts =
+    facts("Canary", FLAGGER, &["v1beta1"], "canaries", "canary", &[]).with_status();
+static METRIC_TEMPLATE: Facts = facts(
+    "MetricTemplate",
+    FLAGGER,
+    &["v1beta1"],
+    "metrictemplates",
+    "metrictemplate",
+    &[],
+);
+static ALERT_PROVIDER: Facts = facts(
+    "AlertProvider",
+    FLAGGER,
+    &["v1beta1"],
+    "alertproviders",
+    "alertprovider",
+    &[],
+);
+
 impl Kind {
     /// Every kind, in the order in which listings show them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Rollout,
         Self::AnalysisTemplate,
         Self::ClusterAnalysisTemplate,
@@ -249,6 +272,9 @@ impl Kind {
         Self::VirtualService,
         Self::DestinationRule,
         Self::HttpRoute,
+        Self::Canary,
+        Self::MetricTemplate,
+        Self::AlertProvider,
     ];
 
     fn facts(self) -> &'static Facts {
@@ -272,6 +298,9 @@ impl Kind {
             Self::VirtualService => &VIRTUAL_SERVICE,
             Self::DestinationRule => &DESTINATION_RULE,
             Self::HttpRoute => &HTTP_ROUTE,
+            Self::Canary => &CANARY,
+            Self::MetricTemplate => &METRIC_TEMPLATE,
+            Self::AlertProvider => &ALERT_PROVIDER,
         }
     }
 

@@ -82,7 +82,7 @@ impl Backend for Echo {
         Ok(Box::pin(head))
     }
 
-    async fn explain(&self, _: &str, rollout: &str) -> Result<Explanation, Status> {
+    async fn explain(&self, _: Kind, _: &str, rollout: &str) -> Result<Explanation, Status> {
         Ok(Explanation {
             rollout: rollout.to_owned(),
             phase: "Paused".to_owned(),

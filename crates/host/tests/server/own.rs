@@ -173,7 +173,11 @@ async fn logs_arrive_as_they_are_written() {
 #[tokio::test]
 async fn explanations_come_from_the_control_plane() {
     let f = Fixture::new();
-    let explanation = f.client.explain("default", "web").await.unwrap();
+    let explanation = f
+        .client
+        .explain(Kind::Rollout, "default", "web")
+        .await
+        .unwrap();
     assert_eq!(
         (explanation.rollout.as_str(), explanation.phase.as_str()),
         ("web", "Paused")

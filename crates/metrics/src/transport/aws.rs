@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crossfade_api::providers::OAuth2;
 use crossfade_api::words::{ProviderError, ProviderErrorKind};
+use crossfade_http::host_header;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use reqwest::Url;
 
-use super::{Trail, Transport, go_duration, host_header, locked};
+use super::{Trail, Transport, go_duration, locked};
 use crate::aws::plan::{Authorization, Plan, Source, plan};
 use crate::aws::profiles::{self, Profiles};
 use crate::aws::sign::{Scope, Signable, sign};
