@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn whatever_happens_no_gate_opens_by_itself_and_no_use_is_spent_twice() {
-        for seed in 0..2_000 {
+        for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut record, mut now) = (Record::default(), start());
             let (mut paid, mut granted, mut calls) = (0_u32, 0_u32, 0);
