@@ -162,6 +162,27 @@ mutants! {
     RestartAllAtOnce: "A restart takes all pods at once.",
     RestartTooEarly: "A restart counts as done before its pods are replaced.",
 
+    // Canaries: the tests know the first and the last of these.
+    CanaryGateIgnored: "Traffic grows although a gate of traffic is closed.",
+    CanaryStartUnconfirmed: "A release starts although the gate before it is closed.",
+    CanaryPromotionUnconfirmed: "A Canary is promoted although the gate of promotion is closed.",
+    CanaryPreRolloutIgnored: "The new version gets its first request although a check before that failed.",
+    CanaryCallBackIgnored: "A rollback webhook that agrees does not take the release back.",
+    CanaryBadIsGood: "A value beyond its bounds counts as a good one.",
+    CanaryErrorIsGood: "A provider's error counts as a good value.",
+    CanaryHoldCounts: "What nobody knows counts as a failed check although a policy says that it does not.",
+    CanaryThresholdOffByOne: "A release goes on with as many failed checks as its threshold.",
+    CanaryStepTwice: "Traffic grows by two steps at once.",
+    CanaryTargetUnawaited: "Traffic grows although the new version's pods are not there.",
+    CanaryPrimaryUnawaited: "Traffic returns to a primary whose pods are not there.",
+    CanarySleepsFirst: "The new version that failed sleeps before its traffic is taken back.",
+    CanaryNewerIgnored: "A newer revision in the middle of a release is judged as the one before.",
+    CanaryNewerKeepsTraffic: "A newer revision gets the traffic of the one before.",
+    CanaryConfigsForgotten: "A promotion does not copy the configuration.",
+    CanaryLookTooFew: "A release that counts looks is promoted one look too early.",
+    CanaryCookieTurns: "The cookie of session affinity changes with each step.",
+    CanarySuspendIgnored: "A suspended Canary goes on.",
+
     // Passes.
     ActOnStale: "A pass acts on an observation that is older than its own last write.",
 }

@@ -1,5 +1,6 @@
 //! Many seeds on all cores: releases a second, memory, what was reached, and whether every invariant held.
 //!
+//! One seed in four is a Canary, all others are Rollouts; `--rollouts` and `--canaries` make every seed one of them.
 //! `--seeds N` (20000), `--first N` (0), `--coverage` for the whole list of what was reached; `--digest` adds one number for all that was done,
 //! recorded and told, to see that a change which is about speed changes nothing else; `--seed N` tells one seed's story, as short as its
 //! failure allows unless `--whole`; `--invariants` prints the page that lists them.
@@ -19,7 +20,8 @@ use crossfade_sim::coverage::Coverage;
 use crossfade_sim::invariants::Check;
 use crossfade_sim::run::{Broken, Options, Outcome, run};
 use crossfade_sim::watch::What;
-use crossfade_sim::{generate, invariants, shrink};
+use crossfade_sim::{canaries, family, generate, invariants, shrink};
+use family::Family;
 use mimalloc::MiMalloc;
 use serde_json::json;
 
@@ -77,6 +79,19 @@ struct Part {
     digest: u64,
 }
 
+impl Part {
+    /// What a run came to.
+    fn take(&mut self, seed: u64, broken: Option<Broken>, coverage: &Coverage, passes: usize) {
+        self.coverage.merge(coverage);
+        self.passes += passes as u64;
+        if let Some(broken) = broken {
+            // At once: a long run need not be over for somebody to begin on it.
+            println!("seed {seed}: {}: {}", broken.check, broken.what);
+            self.broken.push((seed, broken));
+        }
+    }
+}
+
 /// Digests everything that is done, recorded and told in a run, and adds it to a sum at its end.
 struct Digest {
     hasher: DefaultHasher,
@@ -120,12 +135,20 @@ fn main() -> ExitCode {
         arguments.get(place + 1)?.parse().ok()
     };
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    let family = |seed| match (flag("--rollouts"), flag("--canaries")) {
+        (true, _) => Family::Rollout,
+        (_, true) => Family::Canary,
+        _ => Family::of(seed),
+    };
     if flag("--invariants") {
-        print!("{}", invariants::page());
+        print!("{}{}", invariants::page(), canaries::invariants::page());
         return ExitCode::SUCCESS;
     }
     if let Some(seed) = number("--seed") {
-        return one(seed, flag("--whole"));
+        return match family(seed) {
+            Family::Rollout => one(seed, flag("--whole")),
+            Family::Canary => one_canary(seed, flag("--whole")),
+        };
     }
     let seeds = number("--seeds").unwrap_or(20_000);
     let first = number("--first").unwrap_or(0);
@@ -134,7 +157,7 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let parts: Vec<Part> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores)
-            .map(|_| scope.spawn(|| part(&next, first + seeds, flag("--digest"))))
+            .map(|_| scope.spawn(|| part(&next, first + seeds, &family, flag("--digest"))))
             .collect();
         threads
             .into_iter()
@@ -165,7 +188,7 @@ fn on_core() -> Option<f64> {
     Some(nanoseconds / 1e9)
 }
 
-fn part(next: &AtomicU64, end: u64, digest: bool) -> Part {
+fn part(next: &AtomicU64, end: u64, family: &impl Fn(u64) -> Family, digest: bool) -> Part {
     let mut part = Part::default();
     let sum = Arc::new(AtomicU64::new(0));
     // What is made once and then shared belongs to no Rollout.
@@ -175,6 +198,12 @@ fn part(next: &AtomicU64, end: u64, digest: bool) -> Part {
         let seed = next.fetch_add(1, Relaxed);
         if seed >= end {
             break;
+        }
+        if family(seed) == Family::Canary {
+            let scenario = Arc::new(canaries::generate::scenario(seed));
+            let report = canaries::run::run(&scenario, canaries::run::Options::default());
+            part.take(seed, report.broken, &report.coverage, report.passes);
+            continue;
         }
         let scenario = Arc::new(generate::scenario(seed));
         let before = BYTES.get().0;
@@ -192,13 +221,7 @@ fn part(next: &AtomicU64, end: u64, digest: bool) -> Part {
         part.bytes = part
             .bytes
             .max(u64::try_from(BYTES.get().1 - before).unwrap_or(0));
-        part.coverage.merge(&report.coverage);
-        part.passes += report.passes as u64;
-        if let Some(broken) = report.broken {
-            // At once: a long run need not be over for somebody to begin on it.
-            println!("seed {seed}: {}: {}", broken.check, broken.what);
-            part.broken.push((seed, broken));
-        }
+        part.take(seed, report.broken, &report.coverage, report.passes);
     }
     part.digest = sum.load(Relaxed);
     part.seconds = match (begun.1, on_core()) {
@@ -210,8 +233,7 @@ fn part(next: &AtomicU64, end: u64, digest: bool) -> Part {
 
 fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
     for (seed, broken) in whole.broken.iter().take(TOLD) {
-        let (small, broken) = shrink::shrink(&generate::scenario(*seed), broken);
-        println!("\n{}", shrink::tell(&small, &broken));
+        println!("\n{}", told(*seed, broken));
     }
     if coverage {
         println!("{}", whole.coverage);
@@ -244,7 +266,7 @@ fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
         "releasesPerSecond": (seeds as f64 / elapsed).round(),
         "passes": whole.passes,
         "bytesPerRollout": whole.bytes,
-        "coverage": whole.coverage.0,
+        "coverage": whole.coverage.by_area(),
     });
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
     let stored = std::fs::create_dir_all(&folder)
@@ -254,6 +276,36 @@ fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
     }
     let good = whole.broken.is_empty() && per_core >= LEAST_PER_SECOND;
     ExitCode::from(u8::from(!good))
+}
+
+/// The story of a failure, as short as it can be.
+fn told(seed: u64, broken: &Broken) -> String {
+    if broken.check.starts_with("canary-") {
+        let (small, broken) = canaries::shrink::shrink(&canaries::generate::scenario(seed), broken);
+        return canaries::shrink::tell(&small, &broken);
+    }
+    let (small, broken) = shrink::shrink(&generate::scenario(seed), broken);
+    shrink::tell(&small, &broken)
+}
+
+/// One seed of a Canary: its story, made as small as the failure allows if there is one.
+fn one_canary(seed: u64, whole: bool) -> ExitCode {
+    let scenario = Arc::new(canaries::generate::scenario(seed));
+    let options = canaries::run::Options {
+        story: true,
+        ..Default::default()
+    };
+    let report = canaries::run::run(&scenario, options);
+    match &report.broken {
+        Some(broken) if !whole => println!("{}", told(seed, broken)),
+        broken => {
+            println!("{}\n{:?}", report.story.join("\n"), report.outcome);
+            if let Some(broken) = broken {
+                println!("{}: {}", broken.check, broken.what);
+            }
+        }
+    }
+    ExitCode::from(u8::from(report.broken.is_some()))
 }
 
 /// One seed: its story, made as small as the failure allows if there is one.

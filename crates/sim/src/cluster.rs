@@ -3,7 +3,8 @@
 //! Nothing happens by itself: [`Cluster::advance`] moves the clock to the next thing that is due and lets it happen, then subjects that
 //! were woken have their passes, until all is quiet. One order, no threads; the same inputs give the same run.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crossfade_api::analysis::AnalysisTemplateSpec;
@@ -148,6 +149,29 @@ pub enum Answer {
     Text(String),
     /// Status 500.
     Down,
+}
+
+/// Templates that are kept once they were read.
+const TEMPLATES_KEPT: usize = 256;
+
+thread_local! {
+    /// Templates that were read on this thread. Scenarios have few, and each is read in thousands of them.
+    static READ: RefCell<HashMap<Value, Arc<AnalysisTemplateSpec>>> = RefCell::default();
+}
+
+/// What an AnalysisTemplate says.
+fn read_template(object: &Value) -> Arc<AnalysisTemplateSpec> {
+    READ.with_borrow_mut(|read| {
+        if let Some(spec) = read.get(object) {
+            return Arc::clone(spec);
+        }
+        let (template, _) = crossfade_api::AnalysisTemplate::from_json(object.clone());
+        let spec = Arc::new(template.spec);
+        if read.len() < TEMPLATES_KEPT {
+            read.insert(object.clone(), Arc::clone(&spec));
+        }
+        spec
+    })
 }
 
 /// A namespace with one Rollout and everything around it.
@@ -298,27 +322,23 @@ impl Cluster {
                 );
             }
             "AnalysisTemplate" => {
-                let spec = crossfade_api::AnalysisTemplate::from_json(object.clone())
-                    .0
-                    .spec;
+                let spec = read_template(object);
                 self.templates.insert(
                     TemplateKey {
                         cluster_scope: false,
                         name,
                     },
-                    Arc::new(spec),
+                    spec,
                 );
             }
             "ClusterAnalysisTemplate" => {
-                let spec = crossfade_api::AnalysisTemplate::from_json(object.clone())
-                    .0
-                    .spec;
+                let spec = read_template(object);
                 self.templates.insert(
                     TemplateKey {
                         cluster_scope: true,
                         name,
                     },
-                    Arc::new(spec),
+                    spec,
                 );
             }
             kind => {

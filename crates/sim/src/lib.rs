@@ -20,7 +20,7 @@
 //! assert_eq!(report.broken, None, "{}", report.story);
 //! ```
 //!
-//! gives the same on every machine. `cargo xtask bench sim --seed 7` tells it.
+//! gives the same on every machine. `cargo xtask bench sim --rollouts --seed 7` tells it.
 
 mod acts;
 pub mod canaries;
@@ -28,6 +28,7 @@ pub mod cluster;
 pub mod compare;
 pub mod coverage;
 mod experiments;
+pub mod family;
 pub mod forecast;
 mod garbage;
 pub mod generate;

@@ -197,7 +197,7 @@ pub fn tell(scenario: &Scenario, broken: &Broken) -> String {
     }
     text += &format!("  {}\n", json(&scenario.surroundings));
     text += &report.story.to_string();
-    text += &format!("see the whole of it: cargo xtask bench sim --seed {seed}\n");
+    text += &format!("see the whole of it: cargo xtask bench sim --rollouts --seed {seed}\n");
     text
 }
 

@@ -201,6 +201,8 @@ fn flagger_01_a_new_canary_gets_its_primary_services_and_routes() {
         primary["spec"]["selector"],
         json!({"matchLabels": {"app": "app-primary"}})
     );
+    // What was handled is noted at the look after it was recorded.
+    stage.0.ticks(1);
     let writes = stage.0.writes;
     stage.0.ticks(5);
     assert_eq!(stage.0.writes, writes, "nothing is written at rest");

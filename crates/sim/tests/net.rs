@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossfade_engine::mutant::{Mutant, live};
+use crossfade_sim::canaries;
 use crossfade_sim::cluster::Cluster;
 use crossfade_sim::generate;
 use crossfade_sim::invariants::Check;
@@ -63,14 +64,25 @@ impl Check for Patience {
     }
 }
 
+/// What a seed is in each of the two families.
+enum Lived {
+    Rollout(Arc<Scenario>),
+    Canary(Arc<canaries::scenario::Scenario>),
+}
+
 /// What a check says of a seed lived under a rule.
-fn objection(scenario: &Arc<Scenario>) -> Option<Broken> {
-    let lived = catch_unwind(AssertUnwindSafe(|| {
-        let options = Options {
-            checks: vec![Box::new(Patience(0))],
-            ..Options::default()
-        };
-        run(scenario, options).broken
+fn objection(lived: &Lived) -> Option<Broken> {
+    let lived = catch_unwind(AssertUnwindSafe(|| match lived {
+        Lived::Rollout(scenario) => {
+            let options = Options {
+                checks: vec![Box::new(Patience(0))],
+                ..Options::default()
+            };
+            run(scenario, options).broken
+        }
+        Lived::Canary(scenario) => {
+            canaries::run::run(scenario, canaries::run::Options::default()).broken
+        }
     }));
     lived.unwrap_or_else(|_| {
         Some(Broken {
@@ -97,10 +109,27 @@ fn search(next: &AtomicU64, catch: &Mutex<Catch>) {
         if seed >= SEEDS || open.is_empty() {
             return;
         }
-        let scenario = Arc::new(generate::scenario(seed));
-        let (right, asked) = live(None, || objection(&scenario));
-        for rule in open.into_iter().filter(|rule| asked.has(*rule)) {
-            let (wrong, _) = live(Some(rule), || objection(&scenario));
+        let first = Mutant::CanaryGateIgnored as u32;
+        let last = Mutant::CanarySuspendIgnored as u32;
+        let is_canary = |rule: &Mutant| (first..=last).contains(&(*rule as u32));
+        let (canary, rollout): (Vec<_>, Vec<_>) = open.into_iter().partition(is_canary);
+        if !rollout.is_empty() {
+            let scenario = Arc::new(generate::scenario(seed));
+            wrong_rules(seed, &Lived::Rollout(scenario), &rollout, catch);
+        }
+        if !canary.is_empty() {
+            let scenario = Arc::new(canaries::generate::scenario(seed));
+            wrong_rules(seed, &Lived::Canary(scenario), &canary, catch);
+        }
+    }
+}
+
+/// Lives a seed under each of these rules that matters in it.
+fn wrong_rules(seed: u64, lived: &Lived, open: &[Mutant], catch: &Mutex<Catch>) {
+    let (right, asked) = live(None, || objection(lived));
+    for &rule in open.iter().filter(|rule| asked.has(**rule)) {
+        let (wrong, _) = live(Some(rule), || objection(lived));
+        {
             let mut catch = catch.lock().expect("no thread panics while it holds it");
             *catch.mattered.entry(rule.name()).or_default() += 1;
             if let Some(broken) = wrong

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crossfade_sim::canaries;
 use crossfade_sim::coverage::Coverage;
+use crossfade_sim::family::Family;
 use crossfade_sim::run::{Broken, Options, run};
 use crossfade_sim::{generate, invariants, shrink};
 
@@ -122,6 +124,89 @@ const REACHED: &[(&str, &[&str])] = &[
     ),
     ("outcome", &["deleted"]),
     (
+        "canary action",
+        &[
+            "create",
+            "patch",
+            "copy configuration",
+            "annotate",
+            "set finalizers",
+            "reconcile routes",
+            "set weights",
+            "restore routes",
+            "call webhook",
+            "check",
+        ],
+    ),
+    (
+        "canary fault",
+        &[
+            "crash before an action",
+            "crash after an action",
+            "crash before the status",
+            "crash before the events",
+            "conflict",
+            "lost reply",
+            "refused write",
+            "status conflict",
+            "lost reply to the status",
+            "stale Canary",
+            "stale workloads",
+            "stale Services",
+            "stale configurations",
+            "stale autoscalers",
+            "clock jump",
+            "busy controller",
+            "change of leadership",
+            "extra passes",
+        ],
+    ),
+    (
+        "canary act",
+        &[
+            "deploy",
+            "configure",
+            "scale",
+            "suspend",
+            "resume",
+            "skip the analysis",
+            "analyse again",
+            "edit the analysis",
+            "scale the primary",
+            "delete the primary",
+            "delete a Service",
+            "edit a Service",
+            "pods of the target lost",
+            "pods of the primary lost",
+            "router down",
+            "metrics down",
+            "delete the target",
+            "delete",
+        ],
+    ),
+    (
+        "canary phase",
+        &[
+            "Initializing",
+            "Initialized",
+            "Waiting",
+            "Progressing",
+            "WaitingPromotion",
+            "Promoting",
+            "Finalising",
+            "Succeeded",
+            "Failed",
+            "Terminating",
+        ],
+    ),
+    ("canary strategy", &["canary", "ab-testing", "blue-green"]),
+    (
+        "canary provider",
+        &["istio", "gatewayapi:v1", "nginx", "kubernetes"],
+    ),
+    ("canary target", &["Deployment", "DaemonSet", "Service"]),
+    ("canary outcome", &["deleted", "Succeeded", "Failed"]),
+    (
         "run",
         &[
             "Step Successful",
@@ -195,10 +280,31 @@ const FOUND: &[(u64, &str)] = &[
     ),
 ];
 
+/// The same for Canaries.
+const FOUND_OF_CANARIES: &[(u64, &str)] = &[
+    (
+        831,
+        "a promotion of a target that somebody had scaled to zero took all pods from the primary",
+    ),
+    (
+        1386,
+        "a crash between a note and the status made a revision count as promoted that never was",
+    ),
+    (
+        1392,
+        "traffic went to a target that was scaled to zero during its release",
+    ),
+];
+
 #[test]
 fn what_was_found_once_is_not_found_again() {
     for (seed, story) in FOUND {
         let report = run(&Arc::new(generate::scenario(*seed)), Options::default());
+        assert_eq!(report.broken, None, "seed {seed}: {story}");
+    }
+    for (seed, story) in FOUND_OF_CANARIES {
+        let scenario = Arc::new(canaries::generate::scenario(*seed));
+        let report = canaries::run::run(&scenario, canaries::run::Options::default());
         assert_eq!(report.broken, None, "seed {seed}: {story}");
     }
 }
@@ -228,9 +334,19 @@ fn every_invariant_holds_in_many_releases_and_every_rule_is_reached() {
             if seed >= SEEDS {
                 return (coverage, broken);
             }
-            let report = run(&Arc::new(generate::scenario(seed)), Options::default());
-            coverage.merge(&report.coverage);
-            broken.extend(report.broken.map(|broken| (seed, broken)));
+            let (covered, found) = match Family::of(seed) {
+                Family::Rollout => {
+                    let report = run(&Arc::new(generate::scenario(seed)), Options::default());
+                    (report.coverage, report.broken)
+                }
+                Family::Canary => {
+                    let scenario = Arc::new(canaries::generate::scenario(seed));
+                    let report = canaries::run::run(&scenario, canaries::run::Options::default());
+                    (report.coverage, report.broken)
+                }
+            };
+            coverage.merge(&covered);
+            broken.extend(found.map(|broken| (seed, broken)));
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -249,9 +365,16 @@ fn every_invariant_holds_in_many_releases_and_every_rule_is_reached() {
     let stories: Vec<String> = broken
         .iter()
         .take(3)
-        .map(|(seed, broken)| {
-            let (small, broken) = shrink::shrink(&generate::scenario(*seed), broken);
-            shrink::tell(&small, &broken)
+        .map(|(seed, broken)| match Family::of(*seed) {
+            Family::Rollout => {
+                let (small, broken) = shrink::shrink(&generate::scenario(*seed), broken);
+                shrink::tell(&small, &broken)
+            }
+            Family::Canary => {
+                let scenario = canaries::generate::scenario(*seed);
+                let (small, broken) = canaries::shrink::shrink(&scenario, broken);
+                canaries::shrink::tell(&small, &broken)
+            }
         })
         .collect();
     assert!(
@@ -274,7 +397,7 @@ fn the_page_lists_the_invariants_that_are_checked() {
     let page = include_str!("../../../docs/concepts/invariants.md");
     assert_eq!(
         page,
-        invariants::page(),
+        invariants::page() + &canaries::invariants::page(),
         "cargo run -p crossfade-sim --example bench_sim -- --invariants > docs/concepts/invariants.md"
     );
 }

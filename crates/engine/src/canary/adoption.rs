@@ -75,7 +75,6 @@ impl Tick<'_, '_, '_> {
     fn record_both(&mut self, now: String) {
         self.status.last_applied_spec.clone_from(&now);
         self.status.last_promoted_spec = now;
-        self.synced = true;
     }
 
     /// A ReplicaSet of the target that carries a foreign hash is of the revision that is meant.

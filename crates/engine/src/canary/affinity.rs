@@ -4,6 +4,7 @@ use crossfade_api::flagger::hash;
 
 use super::action::Cookies;
 use super::tick::Tick;
+use crate::mutant::{Mutant, wrong};
 
 /// A new cookie for users of the primary with each step.
 const RENEW: &str = "crossfade.dev/renew-primary-cookie";
@@ -21,7 +22,8 @@ impl Tick<'_, '_, '_> {
         }
         let is_of = |cookie: &str, name: &str| cookie.split('=').next() == Some(name);
         if weight > 0 {
-            if !is_of(&self.status.session_affinity_cookie, &affinity.cookie_name) {
+            let is_known = is_of(&self.status.session_affinity_cookie, &affinity.cookie_name);
+            if !is_known || wrong(Mutant::CanaryCookieTurns) {
                 let value = hash::letters(&self.fresh("cookie"), LENGTH);
                 self.status.session_affinity_cookie = format!("{}={value}", affinity.cookie_name);
             }

@@ -12,6 +12,7 @@ use super::action::{
 use super::tick::{Step, Tick};
 use crate::action::{Action, Done, Failure};
 use crate::decision::Found;
+use crate::mutant::{Mutant, wrong};
 
 /// What a provider's error leads to.
 const ERROR_POLICY: &str = "crossfade.dev/metric-error-policy";
@@ -216,6 +217,7 @@ impl Tick<'_, '_, '_> {
         };
         match told {
             None => Verdict::Good,
+            Some(_) if wrong(Mutant::CanaryBadIsGood) => Verdict::Good,
             Some(told) => {
                 self.warn(&halt(told));
                 Verdict::Bad
@@ -242,12 +244,20 @@ impl Tick<'_, '_, '_> {
             _ => None,
         };
         match policy.unwrap_or(Policy::Count) {
+            Policy::Count
+                if fault.kind == CheckFaultKind::Provider && wrong(Mutant::CanaryErrorIsGood) =>
+            {
+                Verdict::Good
+            }
             Policy::Count => {
                 self.warn(&text);
                 Verdict::Bad
             }
             Policy::Hold => {
                 self.warn(&format!("{text} (not counted)"));
+                if wrong(Mutant::CanaryHoldCounts) {
+                    return Verdict::Bad;
+                }
                 Verdict::Unknown
             }
             Policy::Ignore => Verdict::Good,

@@ -8,6 +8,7 @@ use super::action::CanaryAction;
 use super::alerts::News;
 use super::tick::{Step, Stop, Tick, timeout};
 use crate::decision::Wait;
+use crate::mutant::{Mutant, wrong};
 
 /// Whether a gate with its hooks lets a release go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Tick<'_, '_, '_> {
     pub(super) fn confirm_rollout(&mut self) -> Step<Gate> {
         let phase = self.read_phase();
         for hook in self.hooks(HookType::ConfirmRollout) {
-            if self.ask(&hook, phase)?.is_ok() {
+            if self.ask(&hook, phase)?.is_ok() || wrong(Mutant::CanaryStartUnconfirmed) {
                 self.tell(&format!("Confirm-rollout check {} passed", hook.name));
                 continue;
             }
@@ -81,7 +82,9 @@ impl Tick<'_, '_, '_> {
     /// Before the new version gets its first request. A refusal counts as a failed check.
     pub(super) fn pre_rollout(&mut self) -> Step {
         for hook in self.hooks(HookType::PreRollout) {
-            if let Err(why) = self.ask(&hook, CanaryPhase::Progressing)? {
+            if let Err(why) = self.ask(&hook, CanaryPhase::Progressing)?
+                && !wrong(Mutant::CanaryPreRolloutIgnored)
+            {
                 let name = self.name();
                 self.warn(&format!(
                     "Halt {name} advancement pre-rollout check {} failed {why}",
@@ -117,7 +120,9 @@ impl Tick<'_, '_, '_> {
             return Ok(Gate::Open);
         }
         for hook in self.hooks(HookType::ConfirmTrafficIncrease) {
-            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok() {
+            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok()
+                || wrong(Mutant::CanaryGateIgnored)
+            {
                 self.tell(&format!(
                     "Confirm-traffic-increase check {} passed",
                     hook.name
@@ -163,7 +168,9 @@ impl Tick<'_, '_, '_> {
     /// Before promotion.
     pub(super) fn confirm_promotion(&mut self) -> Step<Gate> {
         for hook in self.hooks(HookType::ConfirmPromotion) {
-            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok() {
+            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok()
+                || wrong(Mutant::CanaryPromotionUnconfirmed)
+            {
                 self.tell(&format!("Confirm-promotion check {} passed", hook.name));
                 continue;
             }
@@ -211,7 +218,7 @@ impl Tick<'_, '_, '_> {
         }
         let phase = self.read_phase();
         for hook in self.hooks(HookType::Rollback) {
-            if self.ask(&hook, phase)?.is_ok() {
+            if self.ask(&hook, phase)?.is_ok() && !wrong(Mutant::CanaryCallBackIgnored) {
                 self.warn(&format!("Rollback check {} passed", hook.name));
                 return Ok(true);
             }

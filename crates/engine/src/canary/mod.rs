@@ -35,6 +35,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::action::{Action, Evidence};
 use crate::decision::{Decision, Halt, Plan};
+use crate::mutant::{Mutant, wrong};
 use crate::pass::Subject;
 
 use action::{CanaryAction, CanaryDone, Shares};
@@ -232,7 +233,10 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
         | CanaryPhase::Finalising => {}
         _ => return tick.start(),
     }
-    if is_judged(tick) && (tick.revision_changed() || tick.configs_changed().unwrap_or(false)) {
+    if is_judged(tick)
+        && (tick.revision_changed() || tick.configs_changed().unwrap_or(false))
+        && !wrong(Mutant::CanaryNewerIgnored)
+    {
         return tick.restart();
     }
     heed_target(tick)?;
@@ -250,7 +254,9 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
         CanaryPhase::Finalising => return tick.finish(),
         _ => {}
     }
-    if tick.status.failed_checks >= tick.analysis.threshold() {
+    let failed = tick.status.failed_checks;
+    let threshold = tick.analysis.threshold();
+    if failed > threshold || (failed == threshold && !wrong(Mutant::CanaryThresholdOffByOne)) {
         return tick.roll_back();
     }
     judge(tick, shares)?;
@@ -259,7 +265,7 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
 
 /// What keeps a Canary from being run at all.
 fn may_run(tick: &mut Tick<'_, '_, '_>) -> Step {
-    if tick.spec.suspend {
+    if tick.spec.suspend && !wrong(Mutant::CanarySuspendIgnored) {
         tick.tell("skipping canary run as object is suspended");
         return Err(Stop::End);
     }
@@ -408,6 +414,9 @@ fn heed_primary(tick: &mut Tick<'_, '_, '_>) -> Step {
     let Some(trouble) = tick.primary_trouble() else {
         return Ok(());
     };
+    if trouble.may_come && wrong(Mutant::CanaryPrimaryUnawaited) {
+        return Ok(());
+    }
     tick.warn(&trouble.text);
     if trouble.may_come {
         return Err(Stop::End);
@@ -423,9 +432,23 @@ fn heed_primary(tick: &mut Tick<'_, '_, '_>) -> Step {
 
 /// Nothing goes on without a new version that is ready.
 fn heed_target(tick: &mut Tick<'_, '_, '_>) -> Step {
+    // It was put to sleep by somebody, or by a way back that a crash cut short. No pods are never enough for requests.
+    let is_judged = is_judged(tick) && tick.status.failed_checks < tick.analysis.threshold();
+    if is_judged && tick.is_asleep() && !tick.skips() {
+        let name = tick.target_name();
+        tick.warn(&format!(
+            "Scaling up {name}, which was scaled to zero during its release"
+        ));
+        tick.rest_autoscaler(false)?;
+        tick.wake_target()?;
+        return Err(Stop::End);
+    }
     let Some(trouble) = tick.target_trouble() else {
         return Ok(());
     };
+    if trouble.may_come && wrong(Mutant::CanaryTargetUnawaited) {
+        return Ok(());
+    }
     tick.warn(&trouble.text);
     if !trouble.may_come {
         tick.roll_back_late(&trouble)?;

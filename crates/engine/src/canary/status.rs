@@ -33,7 +33,6 @@ impl Tick<'_, '_, '_> {
             self.status.last_promoted_spec = self.status.last_applied_spec.clone();
         }
         self.set_condition(phase);
-        self.synced = true;
     }
 
     /// Records a phase.
@@ -50,7 +49,6 @@ impl Tick<'_, '_, '_> {
         }
         if matches!(phase, CanaryPhase::Initialized | CanaryPhase::Succeeded) {
             self.status.last_promoted_spec = self.status.last_applied_spec.clone();
-            self.synced = true;
         }
         self.set_condition(phase);
     }
@@ -94,15 +92,18 @@ impl Tick<'_, '_, '_> {
         }];
     }
 
-    /// The uid and generation of the target, where its revision is the one that the status is about.
+    /// The uid and generation of the target, where its revision is the one that the recorded status is about. A controller that dies between
+    /// this note and the status would else have noted a revision that was never released.
     pub(super) fn remember_target(&mut self) {
-        if !self.synced || self.target_hash() != self.status.last_applied_spec {
-            return;
-        }
         let Some(seen) = self.target_version() else {
             return;
         };
-        if self.annotation(LAST_SYNCED) != Some(&seen) {
+        let goes = self.canary.metadata.deletion_timestamp.is_some();
+        if self.annotation(LAST_SYNCED) == Some(&seen) || self.spec.suspend || goes {
+            return;
+        }
+        let recorded = &self.canary.status.last_applied_spec;
+        if *recorded == self.status.last_applied_spec && *recorded == self.target_hash() {
             self.annotations.insert(LAST_SYNCED.to_owned(), Some(seen));
         }
     }

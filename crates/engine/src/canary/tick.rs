@@ -63,8 +63,6 @@ pub(super) struct Tick<'w, 'p, 'e> {
     /// The primary as it is now.
     pub(super) primary: Option<Arc<Value>>,
     pub(super) label: PodLabel,
-    /// The target was recorded as handled: its uid and generation are to be remembered.
-    pub(super) synced: bool,
     /// Annotations of the Canary to set or remove.
     pub(super) annotations: BTreeMap<String, Option<String>>,
     /// Calls and news so far.
@@ -87,7 +85,6 @@ impl<'w, 'p, 'e> Tick<'w, 'p, 'e> {
             target: world.target.found().cloned(),
             primary: world.primary.found().cloned(),
             label: PodLabel::default(),
-            synced: false,
             annotations: BTreeMap::new(),
             places: 0,
         }

@@ -8,6 +8,7 @@ use super::autoscaler::Care;
 use super::hooks::Gate;
 use super::readiness::NotReady;
 use super::tick::{Step, Stop, Tick};
+use crate::mutant::{Mutant, wrong};
 
 /// A newer revision in the middle of a release is approved as the first one was.
 const CONFIRM_ON_RESTART: &str = "crossfade.dev/confirm-on-restart";
@@ -53,7 +54,9 @@ impl Tick<'_, '_, '_> {
         self.tell(&format!(
             "New revision detected! Restarting analysis for {target}"
         ));
-        self.set_shares(100, 0, false)?;
+        if !wrong(Mutant::CanaryNewerKeepsTraffic) {
+            self.set_shares(100, 0, false)?;
+        }
         if !self.is_strict() {
             self.alert(&News::NewRevision);
         }
@@ -94,6 +97,9 @@ impl Tick<'_, '_, '_> {
                 ));
             }
             self.alert(&News::ChecksFailed(failed));
+        }
+        if wrong(Mutant::CanarySleepsFirst) {
+            self.put_to_sleep()?;
         }
         if self.read_phase() != CanaryPhase::Waiting || self.is_strict() {
             self.set_shares(100, 0, false)?;

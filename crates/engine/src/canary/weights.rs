@@ -5,6 +5,7 @@ use crossfade_api::flagger::CanaryPhase;
 use super::action::Shares;
 use super::hooks::Gate;
 use super::tick::{Step, Stop, Tick};
+use crate::mutant::{Mutant, wrong};
 
 impl Tick<'_, '_, '_> {
     /// One step.
@@ -30,6 +31,11 @@ impl Tick<'_, '_, '_> {
                 0
             }
         } else {
+            let step = if wrong(Mutant::CanaryStepTwice) {
+                2 * step
+            } else {
+                step
+            };
             let canary = (shares.canary + step).min(100);
             self.set_shares((shares.primary - step).max(0), canary, false)?;
             canary

@@ -10,6 +10,7 @@ use super::configs::Configs;
 use super::tick::{PodLabel, Step, Tick, key};
 use super::world::Settings;
 use crate::decision::Found;
+use crate::mutant::{Mutant, wrong};
 use crate::views::{self, map, number, text};
 
 /// The hash of the revision that a primary was made from.
@@ -309,7 +310,9 @@ impl Tick<'_, '_, '_> {
         ));
         if self.is_workload() {
             let configs = self.configs("")?;
-            self.copy_configs(&configs, "")?;
+            if !wrong(Mutant::CanaryConfigsForgotten) {
+                self.copy_configs(&configs, "")?;
+            }
             self.update_primary(&target, &configs)?;
         } else {
             self.promote_service(&target)?;
@@ -334,7 +337,10 @@ impl Tick<'_, '_, '_> {
         wanted["spec"]["template"] = template;
         self.copy_settings(target, &mut wanted["spec"]);
         if self.kind() == TargetKind::Deployment && self.spec.autoscaler_ref.is_none() {
-            wanted["spec"]["replicas"] = target["spec"]["replicas"].clone();
+            // A target that sleeps, or that somebody put to sleep, says nothing about the size of what serves.
+            if number(target, "/spec/replicas") > 0 {
+                wanted["spec"]["replicas"] = target["spec"]["replicas"].clone();
+            }
         }
         let mut annotations = map(target, "/metadata/annotations");
         annotations.retain(|key, _| !is_toolkit(key) && self.is_included(key));
@@ -369,6 +375,20 @@ impl Tick<'_, '_, '_> {
         let now = self.change(&target, &wanted, &prefix)?;
         self.target = Some(now);
         Ok(())
+    }
+
+    /// Whether the target sleeps.
+    pub(super) fn is_asleep(&self) -> bool {
+        let Some(target) = &self.target else {
+            return false;
+        };
+        match self.kind() {
+            TargetKind::Deployment => target["spec"]["replicas"] == 0,
+            TargetKind::DaemonSet => {
+                !target["spec"]["template"]["spec"]["nodeSelector"][SLEEPS].is_null()
+            }
+            TargetKind::Service | TargetKind::Knative => false,
+        }
     }
 
     /// Wakes the target, in the size of the primary.

@@ -21,6 +21,10 @@ pub(super) struct Life {
     template: Value,
     /// Pods of former templates that serve until the new ones do.
     old: i64,
+    /// Pods that are wanted.
+    wanted: i64,
+    /// It had none before it was woken.
+    slept: bool,
     unavailable_since: Option<Timestamp>,
 }
 
@@ -35,12 +39,18 @@ impl Namespace {
             return;
         }
         let is_new = there.is_none_or(|life| life.template != template);
-        let available = object["status"]["availableReplicas"].as_i64().unwrap_or(0);
+        let counts = &object["status"];
+        let available = counts["availableReplicas"].as_i64();
+        let available = available
+            .or(counts["numberAvailable"].as_i64())
+            .unwrap_or(0);
         let life = Life {
             changed: self.now,
             generation,
             template,
             old: if is_new { available } else { 0 },
+            wanted: object["spec"]["replicas"].as_i64().unwrap_or(1),
+            slept: there.is_some_and(|life| life.wanted == 0),
             unavailable_since: there.and_then(|life| life.unavailable_since),
         };
         self.lives.insert(name.to_owned(), life);
@@ -50,18 +60,42 @@ impl Namespace {
     pub(super) fn settle_deployments(&mut self) {
         let names: Vec<String> = self.lives.keys().cloned().collect();
         for name in names {
-            let key = ("Deployment".to_owned(), name.clone());
-            let Some(there) = self.objects.get(&key).map(Arc::clone) else {
+            let kinds = ["Deployment", "DaemonSet"];
+            let mut found = kinds
+                .iter()
+                .filter_map(|kind| self.objects.get(&((*kind).to_owned(), name.clone())));
+            let Some(there) = found.next().map(Arc::clone) else {
                 self.lives.remove(&name);
                 continue;
             };
             let Some(life) = self.lives.get_mut(&name) else {
                 continue;
             };
-            if self.now < life.changed + NOTICED {
+            // A DaemonSet of a test has the status that the test gives it.
+            if self.now < life.changed + NOTICED
+                || (there["kind"] == "DaemonSet" && !self.keeps_no_record)
+            {
                 continue;
             }
-            let status = status(&there, life, self.now);
+            let image = there["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+            let image = image.unwrap_or_default();
+            let usual = (!image.contains("does-not-exist")).then_some(READY);
+            let ready_after = self.ready_after.get(image).copied().unwrap_or(usual);
+            let is_lost = self
+                .lost_until
+                .get(&name)
+                .is_some_and(|until| self.now < *until);
+            let start = Start {
+                is_ready: ready_after.is_some_and(|after| self.now >= life.changed + after)
+                    && !is_lost,
+                is_lost,
+                now: self.now,
+            };
+            let status = if there["kind"] == "DaemonSet" {
+                daemon_set_status(&there, life, &start)
+            } else {
+                status(&there, life, &start)
+            };
             if there["status"] != status {
                 let mut next = (*there).clone();
                 next["status"] = status;
@@ -71,13 +105,40 @@ impl Namespace {
     }
 }
 
-fn status(object: &Value, life: &mut Life, now: Timestamp) -> Value {
+/// How far the pods of the present template are.
+struct Start {
+    is_ready: bool,
+    /// No pod is available, of whichever template.
+    is_lost: bool,
+    now: Timestamp,
+}
+
+/// Nodes that a DaemonSet may run on.
+const NODES: i64 = 3;
+
+fn daemon_set_status(object: &Value, life: &Life, start: &Start) -> Value {
+    let asleep = &object["spec"]["template"]["spec"]["nodeSelector"]["flagger.app/scale-to-zero"];
+    let wanted = if asleep.is_null() { NODES } else { 0 };
+    let (updated, available) = match (start.is_ready, start.is_lost) {
+        (true, _) => (wanted, wanted),
+        (false, true) => (wanted, 0),
+        (false, false) => (0, life.old.min(wanted)),
+    };
+    json!({
+        "observedGeneration": life.generation,
+        "desiredNumberScheduled": wanted,
+        "updatedNumberScheduled": updated,
+        "numberAvailable": available,
+    })
+}
+
+fn status(object: &Value, life: &mut Life, start: &Start) -> Value {
+    let (now, is_ready) = (start.now, start.is_ready);
     let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
-    let image = object["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
-    let starts = !image.is_some_and(|image| image.contains("does-not-exist"));
     let before = object["status"]["availableReplicas"].as_i64().unwrap_or(0);
-    let is_ready = starts && now >= life.changed + READY;
-    let (available, old) = if is_ready {
+    let (available, old) = if start.is_lost {
+        (0, life.old)
+    } else if is_ready {
         (wanted, 0)
     } else if life.old > 0 {
         // Those that serve go on until the new ones do.
@@ -85,6 +146,8 @@ fn status(object: &Value, life: &mut Life, now: Timestamp) -> Value {
             life.old.min(wanted.max(1)),
             if wanted == 0 { 0 } else { life.old },
         )
+    } else if life.slept {
+        (0, 0)
     } else {
         (before.min(wanted), 0)
     };

@@ -1,17 +1,26 @@
 //! A namespace with Canaries in virtual time: objects, Deployments with a life of their own, gates and metrics that answer as told.
 //!
 //! [`Namespace`] is a world like the others: it observes, performs and records, and decides nothing. Routers' own objects are not here; what
-//! is kept of them is where requests go. [`replay`] plays what the reference was recorded doing.
+//! is kept of them is where requests go. [`replay`] plays what the reference was recorded doing; [`run::run`] plays a
+//! [`scenario::Scenario`], such as [`generate::scenario`] makes from a seed, with everything that can go wrong.
 
 mod deployments;
+pub mod generate;
+pub mod invariants;
 mod observe;
+mod passes;
 mod perform;
+pub mod play;
 pub mod replay;
+pub mod run;
+pub mod scenario;
 mod seen;
+pub mod shrink;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crossfade_api::Canary;
 use crossfade_api::flagger::hash;
 use crossfade_api::merge_patch;
 use crossfade_api::time;
@@ -127,6 +136,14 @@ pub struct Namespace {
     pub stale: Option<Value>,
     /// How many writes there were.
     pub writes: usize,
+    /// Neither what is seen nor what is told, called and asked is kept.
+    keeps_no_record: bool,
+    /// Time until pods of an image are ready, `None` for never, where it is not the usual one.
+    ready_after: BTreeMap<String, Option<SignedDuration>>,
+    /// Until when all pods of a workload are not available.
+    lost_until: BTreeMap<String, Timestamp>,
+    /// The Canary that was read last, and what it was read from.
+    read: Option<(Arc<Value>, Arc<Canary>)>,
     ticks: BTreeMap<String, Timestamp>,
     due: BTreeMap<String, Timestamp>,
     lives: BTreeMap<String, deployments::Life>,
@@ -157,6 +174,10 @@ impl Namespace {
             router_fault: None,
             stale: None,
             writes: 0,
+            keeps_no_record: false,
+            ready_after: BTreeMap::new(),
+            lost_until: BTreeMap::new(),
+            read: None,
             ticks: BTreeMap::new(),
             due: BTreeMap::new(),
             lives: BTreeMap::new(),
@@ -279,7 +300,7 @@ impl Namespace {
         let version = self.next_number();
         object["metadata"]["resourceVersion"] = json!(version.to_string());
         let key = key(&object);
-        if key.0 == "Deployment" {
+        if matches!(key.0.as_str(), "Deployment" | "DaemonSet") {
             self.follow_deployment(&object);
         }
         if key.0 == "Canary" {
@@ -294,6 +315,9 @@ impl Namespace {
     }
 
     fn look(&mut self) {
+        if self.keeps_no_record {
+            return;
+        }
         let seen = Seen::of(self);
         if self.seen.last() != Some(&seen) {
             self.seen.push(seen);

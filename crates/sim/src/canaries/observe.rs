@@ -15,8 +15,8 @@ use super::Namespace;
 
 impl Namespace {
     /// One Canary and everything around it.
-    pub(super) fn observe(&self, name: &str) -> Option<World> {
-        let canary = Canary::from_json(self.object("Canary", name)?.clone()).0;
+    pub(super) fn observe(&mut self, name: &str) -> Option<World> {
+        let canary = self.read_canary(name)?;
         let spec = &canary.spec;
         let target = self.found(&spec.target_ref.kind, &spec.target_ref.name);
         let named = target.found().map(|target| named_configs(target));
@@ -59,8 +59,21 @@ impl Namespace {
             templates,
             older_rival: self.older_rival(&canary),
             last_tick: self.ticks.get(name).copied(),
-            canary: Arc::new(canary),
+            canary,
         })
+    }
+
+    /// The Canary as it is read, once a version.
+    fn read_canary(&mut self, name: &str) -> Option<Arc<Canary>> {
+        let object = self.objects.get(&("Canary".to_owned(), name.to_owned()))?;
+        if let Some((of, canary)) = &self.read
+            && Arc::ptr_eq(of, object)
+        {
+            return Some(Arc::clone(canary));
+        }
+        let canary = Arc::new(Canary::from_json((**object).clone()).0);
+        self.read = Some((Arc::clone(object), Arc::clone(&canary)));
+        Some(canary)
     }
 
     fn found(&self, kind: &str, name: &str) -> Found<Arc<Value>> {

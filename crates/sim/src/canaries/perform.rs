@@ -114,13 +114,14 @@ impl Namespace {
                 done()
             }
             CanaryAction::CallHook(call) => {
-                let body = serde_json::from_str(&call.body).unwrap_or_default();
-                self.calls.push(Called {
-                    at: self.now,
-                    name: call.name.clone(),
-                    body,
-                    revision: call.revision.clone(),
-                });
+                if !self.keeps_no_record {
+                    self.calls.push(Called {
+                        at: self.now,
+                        name: call.name.clone(),
+                        body: serde_json::from_str(&call.body).unwrap_or_default(),
+                        revision: call.revision.clone(),
+                    });
+                }
                 let answer = match &mut self.answering {
                     Some(Answering(answer)) => Some(answer(call)),
                     None => self.hooks.get(&call.name).cloned(),
@@ -144,12 +145,16 @@ impl Namespace {
                 }
             }
             CanaryAction::Alert(alert) => {
-                self.alerts.push((**alert).clone());
+                if !self.keeps_no_record {
+                    self.alerts.push((**alert).clone());
+                }
                 done()
             }
             CanaryAction::FindProvider(_) => done(),
             CanaryAction::Check(check) => {
-                self.checks.push((**check).clone());
+                if !self.keeps_no_record {
+                    self.checks.push((**check).clone());
+                }
                 answer(CanaryDone::Checked(Checked {
                     answer: self.measure(check),
                     took_ms: 5,
