@@ -509,7 +509,7 @@ mod tests {
                         false
                     }
                     3 => {
-                        let call = format!("call-{}", random.u32(0..calls + 1));
+                        let call = format!("call-{}", random.u32(0..=calls));
                         let given_back = refund(&mut record, &call, &anna(), now).is_ok();
                         granted -= u32::from(given_back);
                         given_back
