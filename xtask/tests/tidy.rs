@@ -52,7 +52,9 @@ fn no_arrow_between_rooms_points_up() {
         ("notify", &["api", "http"]),
         (
             "kube",
-            &["api", "judge", "engine", "metrics", "traffic", "notify"],
+            &[
+                "api", "judge", "engine", "metrics", "traffic", "http", "notify",
+            ],
         ),
         (
             "host",

@@ -17,6 +17,7 @@ use crossfade_engine::views;
 use serde_json::Value;
 
 use crate::cache::{Cache, Entry, Key, Lists, Trouble, View};
+use crate::canaries::{ReadCanary, ReadConfig};
 use crate::kind::Kind;
 use crate::routes;
 use crate::workloads::Numbers;
@@ -242,10 +243,12 @@ pub(crate) struct Caches {
     pub(crate) replica_sets: Cache<ReplicaSet>,
     pub(crate) services: Cache<ReadService>,
     pub(crate) experiments: Cache<ReadExperiment>,
+    pub(crate) canaries: Cache<ReadCanary>,
     pub(crate) jobs: Cache<Job>,
     pub(crate) pods: Cache<JobPod>,
     routed: RwLock<BTreeMap<Kind, Arc<Cache<Routed>>>>,
     workloads: RwLock<BTreeMap<Kind, Arc<Cache<Numbers>>>>,
+    configs: RwLock<BTreeMap<Kind, Arc<Cache<ReadConfig>>>>,
 }
 
 /// The cache of a kind; a new one, if there is none yet.
@@ -278,6 +281,20 @@ impl Caches {
         of_kind(&self.workloads, kind)
     }
 
+    /// The ConfigMaps or Secrets, by their checksums; empty and unwatched until somebody watches them.
+    pub(crate) fn configs(&self, kind: &Kind) -> Arc<Cache<ReadConfig>> {
+        of_kind(&self.configs, kind)
+    }
+
+    /// Whether the objects of a kind in a namespace are watched and known.
+    pub(crate) fn is_watched(&self, kind: &Kind, namespace: &str) -> bool {
+        match kind {
+            Kind::Routed(_) => self.routed(kind).trouble(namespace).is_none(),
+            Kind::ConfigMap | Kind::Secret => self.configs(kind).trouble(namespace).is_none(),
+            _ => true,
+        }
+    }
+
     /// Which version of an object is known, and how often its kind was listed.
     pub(crate) fn sight(&self, kind: &Kind, key: &Key) -> (Option<Sight>, Lists) {
         fn of<T: View>(cache: &Cache<T>, key: &Key) -> (Option<Sight>, Lists) {
@@ -300,7 +317,9 @@ impl Caches {
             Kind::Pod => of(&self.pods, key),
             Kind::Routed(_) => of(&self.routed(kind), key),
             Kind::Workload(_) => of(&self.workloads(kind), key),
-            Kind::Secret | Kind::Event | Kind::Lease => (None, Lists::default()),
+            Kind::Canary => of(&self.canaries, key),
+            Kind::ConfigMap | Kind::Secret => of(&self.configs(kind), key),
+            Kind::Event | Kind::Lease => (None, Lists::default()),
         }
     }
 

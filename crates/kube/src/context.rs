@@ -17,6 +17,8 @@ use crate::cache::{Change, Key};
 use crate::caches::{
     Caches, JobPod, ReadExperiment, ReadRollout, ReadRun, ReadService, Routed, services_of,
 };
+use crate::canaries::{ReadCanary, Tongues};
+use crate::canary_metrics::CanaryMetrics;
 use crate::events::Events;
 use crate::kind::Kind;
 use crate::measuring::Measuring;
@@ -35,6 +37,7 @@ pub(crate) enum Subject {
     Rollout(Key),
     AnalysisRun(Key),
     Experiment(Key),
+    Canary(Key),
     /// A Service that a Rollout has managed, or manages.
     Service(Key),
     /// A router's object that names the Rollout that manages it.
@@ -55,11 +58,15 @@ pub(crate) struct Context {
     pub(crate) workloads: crate::workloads::Workloads,
     /// Rollouts, Experiments and Services.
     pub(crate) releases: Queue<Subject>,
-    /// AnalysisRuns: they wait for metric providers, and nothing else waits with them.
+    /// AnalysisRuns and Canaries: they wait for metric providers and webhooks, and nothing else waits with them.
     pub(crate) runs: Queue<Subject>,
     pub(crate) metrics: Metrics,
     pub(crate) stuck: crate::stuck::Told,
     pub(crate) lagging: crate::counts::Lagging,
+    pub(crate) canary_settings: Arc<crossfade_engine::canary::world::Settings>,
+    pub(crate) canary_metrics: CanaryMetrics,
+    pub(crate) looks: crate::canaries::Looks,
+    pub(crate) tongues: Tongues,
     peaks: Mutex<BTreeMap<String, Peaks>>,
 }
 
@@ -70,9 +77,14 @@ impl Context {
         events: Events,
         traces: Traces,
         measuring: Measuring,
+        tongues: Tongues,
     ) -> Self {
         Self {
             metrics: Metrics::new(settings.metrics_by_object),
+            canary_settings: Arc::new(settings.canaries.clone()),
+            canary_metrics: CanaryMetrics::default(),
+            looks: crate::canaries::Looks::default(),
+            tongues,
             settings,
             requests,
             caches: Caches::default(),
@@ -98,7 +110,7 @@ impl Context {
             | Subject::Experiment(_)
             | Subject::Service(_)
             | Subject::Routed(..) => &self.releases,
-            Subject::AnalysisRun(_) => &self.runs,
+            Subject::AnalysisRun(_) | Subject::Canary(_) => &self.runs,
         }
     }
 
@@ -127,7 +139,10 @@ impl Context {
                 let found = self.caches.experiments.get(namespace, name);
                 found.and_then(|found| controller_of(&found.view.experiment.metadata))
             }
-            Subject::Rollout(_) | Subject::Service(_) | Subject::Routed(..) => None,
+            Subject::Rollout(_)
+            | Subject::Canary(_)
+            | Subject::Service(_)
+            | Subject::Routed(..) => None,
         };
         match (owner, subject) {
             (Some((owner, _)), _) => self.root(&owner),
@@ -136,6 +151,7 @@ impl Context {
                 Subject::Rollout(key)
                 | Subject::AnalysisRun(key)
                 | Subject::Experiment(key)
+                | Subject::Canary(key)
                 | Subject::Service(key)
                 | Subject::Routed(_, key),
             ) => key.clone(),
@@ -149,7 +165,9 @@ impl Context {
             Subject::AnalysisRun(_) | Subject::Experiment(_) => {
                 self.wake(subject, Priority::Release);
             }
-            Subject::Service(_) | Subject::Routed(..) => self.wake(subject, Priority::Ordinary),
+            Subject::Canary(_) | Subject::Service(_) | Subject::Routed(..) => {
+                self.wake(subject, Priority::Ordinary);
+            }
         }
     }
 
@@ -167,7 +185,10 @@ impl Context {
         let any = (key.0.clone(), String::new());
         for key in [key.clone(), any] {
             for subject in self.referrers.of(&(kind.clone(), key)) {
-                self.wake_subject(subject);
+                // A Canary sees it at its next look.
+                if !matches!(subject, Subject::Canary(_)) {
+                    self.wake_subject(subject);
+                }
             }
         }
     }
@@ -182,6 +203,9 @@ impl Context {
         }
         for key in self.caches.experiments.keys() {
             self.wake(Subject::Experiment(key), Priority::Ordinary);
+        }
+        for key in self.caches.canaries.keys() {
+            self.wake(Subject::Canary(key), Priority::Ordinary);
         }
         for key in self.caches.services.keys() {
             let service = self.caches.services.get(&key.0, &key.1);
@@ -226,6 +250,13 @@ impl Context {
                     self.service_changed(&change);
                 }
             }
+            Kind::Canary => {
+                let change = caches.canaries.answered(object);
+                if let Some(change) = change {
+                    self.canary_changed(&change);
+                }
+            }
+            Kind::ConfigMap | Kind::Secret => drop(caches.configs(kind).answered(object)),
             Kind::Routed(_) => {
                 let change = caches.routed(kind).answered(object);
                 if let Some(change) = change {
@@ -313,6 +344,20 @@ impl Context {
             Subject::Experiment(change.key.clone()),
             change.after.is_some(),
         );
+    }
+
+    pub(crate) fn canary_changed(&self, change: &Change<ReadCanary>) {
+        let subject = Subject::Canary(change.key.clone());
+        match (&change.before, &change.after) {
+            (Some(before), None) => {
+                self.looks.forget(&before.uid);
+                self.canary_metrics.forget(&before.view.canary);
+                self.wake_or_forget(subject, false);
+            }
+            (Some(before), Some(after)) if !after.view.differs(&before.view) => {}
+            (_, Some(_)) => self.wake_subject(subject),
+            (None, None) => {}
+        }
     }
 
     /// A subject has changed, or is gone.

@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Change, View};
+use crate::canaries::Tongues;
 use crate::context::{Context, Subject};
 use crate::doors::{self, Ready};
 use crate::events::events;
@@ -25,7 +26,7 @@ use crate::requests::{Requests, urgently};
 use crate::settings::Settings;
 use crate::traces::traces;
 use crate::watch::watch;
-use crate::{experiments, rollouts, routes, runs};
+use crate::{canaries, experiments, rollouts, routes, runs};
 
 /// How long passes under way may take to end with the controller.
 const LAST_PASSES: Duration = Duration::from_secs(10);
@@ -73,7 +74,15 @@ impl Controller {
             .clone()
             .map(|election| Candidate::new(election, requests.clone(), leadership));
         let (metrics, health) = (settings.metrics, settings.health);
-        let context = Context::new(settings, requests.clone(), events, traces, measuring);
+        let tongues = Tongues::new().map_err(StartError::Transport)?;
+        let context = Context::new(
+            settings,
+            requests.clone(),
+            events,
+            traces,
+            measuring,
+            tongues,
+        );
         let context = Arc::new(context);
         let ready = Ready::default();
         let mut doors = JoinSet::new();
@@ -231,6 +240,7 @@ fn watch_all(watches: &mut JoinSet<()>, context: &Arc<Context>, settled: &Arc<No
         Rollout, rollouts, Context::rollout_changed;
         AnalysisRun, runs, Context::run_changed;
         Experiment, experiments, Context::experiment_changed;
+        Canary, canaries, Context::canary_changed;
         AnalysisTemplate, templates, |context, change| context.named_changed(&Kind::AnalysisTemplate, change);
         ReplicaSet, replica_sets, Context::replica_set_changed;
         Service, services, Context::service_changed;
@@ -255,6 +265,10 @@ async fn watch_named(context: Arc<Context>) {
         };
         if let Kind::Workload(_) = kind {
             let cache = context.caches.workloads(&kind);
+            let changed = Context::named_changed;
+            watch_one(&mut watches, &context, &kind, &cache, changed);
+        } else if let Kind::ConfigMap | Kind::Secret = kind {
+            let cache = context.caches.configs(&kind);
             let changed = Context::named_changed;
             watch_one(&mut watches, &context, &kind, &cache, changed);
         } else {
@@ -307,6 +321,7 @@ async fn begin(
             caches.rollouts.is_settled(scope)
                 && caches.runs.is_settled(scope)
                 && caches.experiments.is_settled(scope)
+                && caches.canaries.is_settled(scope)
                 && caches.templates.is_settled(scope)
                 && caches.replica_sets.is_settled(scope)
                 && caches.services.is_settled(scope)
@@ -406,6 +421,7 @@ async fn look_after(context: &Context, subject: &Subject) -> Result<Option<Durat
         Subject::Rollout(key) => rollouts::pass(context, key).await,
         Subject::AnalysisRun(key) => runs::pass(context, key).await,
         Subject::Experiment(key) => experiments::pass(context, key).await,
+        Subject::Canary(key) => canaries::pass(context, key).await,
         Subject::Service(key) => perform::look_after_service(context, key)
             .await
             .map(|()| None),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crossfade_api::flagger;
 use crossfade_api::names::label;
 use crossfade_api::resource::GROUP;
 use crossfade_engine::rollout::workload;
@@ -19,7 +20,10 @@ pub(crate) enum Kind {
     Service,
     Job,
     Pod,
+    /// Read when it is needed; watched, by its checksum, where a Canary's target names one.
     Secret,
+    ConfigMap,
+    Canary,
     Event,
     Lease,
     /// What a Rollout may take its template from.
@@ -45,6 +49,8 @@ impl Kind {
             Self::Job => ("batch", "v1", "Job", "jobs"),
             Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Secret => ("", "v1", "Secret", "secrets"),
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Self::Canary => (flagger::GROUP, "v1beta1", "Canary", "canaries"),
             Self::Event => ("", "v1", "Event", "events"),
             Self::Lease => ("coordination.k8s.io", "v1", "Lease", "leases"),
             Self::Workload(workload::Kind::Deployment) => {
@@ -80,10 +86,12 @@ impl Kind {
     /// Which of all objects of the kind are watched; `instance` is the controller's own id, empty if it has none.
     pub(crate) fn selector(&self, instance: &str) -> Option<String> {
         match self {
-            Self::Rollout | Self::AnalysisRun | Self::Experiment if instance.is_empty() => {
+            Self::Rollout | Self::AnalysisRun | Self::Experiment | Self::Canary
+                if instance.is_empty() =>
+            {
                 Some(format!("!{}", label::INSTANCE_ID))
             }
-            Self::Rollout | Self::AnalysisRun | Self::Experiment => {
+            Self::Rollout | Self::AnalysisRun | Self::Experiment | Self::Canary => {
                 Some(format!("{}={instance}", label::INSTANCE_ID))
             }
             Self::ReplicaSet => Some(label::POD_HASH.to_owned()),
@@ -92,6 +100,7 @@ impl Kind {
             | Self::ClusterAnalysisTemplate
             | Self::Service
             | Self::Secret
+            | Self::ConfigMap
             | Self::Event
             | Self::Lease
             | Self::Workload(_)
@@ -106,6 +115,6 @@ impl Kind {
 
     /// Whether its status is a subresource.
     pub(crate) fn has_status_subresource(&self) -> bool {
-        *self == Self::Rollout
+        matches!(self, Self::Rollout | Self::Canary)
     }
 }

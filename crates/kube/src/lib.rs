@@ -8,6 +8,8 @@
 mod ailing;
 mod cache;
 mod caches;
+mod canaries;
+mod canary_metrics;
 mod client;
 mod context;
 mod controller;

@@ -9,6 +9,7 @@ use crossfade_engine::{analysis, experiment, rollout, views};
 use kube::Client;
 
 use crate::cache::{Cache, Trouble, View};
+use crate::canaries::Tongues;
 use crate::context::Context;
 use crate::events::events;
 use crate::kind::Kind;
@@ -54,7 +55,9 @@ pub async fn look(client: Client, namespace: &str, name: &str) -> Result<Option<
     let requests = Requests::new(client, Leadership::default(), None);
     let (events, _) = events();
     let (traces, _) = traces(None)?;
-    let context = Context::new(settings, requests, events, traces, Measuring::new(None)?);
+    let measuring = Measuring::new(None)?;
+    let tongues = Tongues::new()?;
+    let context = Context::new(settings, requests, events, traces, measuring, tongues);
     let found = context.requests.get(&Kind::Rollout, namespace, name).await;
     let Some(json) = found.map_err(|why| why.to_string())? else {
         return Ok(None);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crossfade_api::substitute;
+use crossfade_api::words::{ProviderError, Reading};
 use crossfade_engine::analysis::measure::{
     ArgumentSource, MeasureRequest, Measured, conclude, in_error,
 };
@@ -10,7 +11,7 @@ use crossfade_engine::analysis::redact::Redactor;
 use crossfade_engine::{views, written};
 use crossfade_judge::condition::evaluate_time;
 use crossfade_metrics::transport::Transport;
-use crossfade_metrics::{Defaults, Moment, provider};
+use crossfade_metrics::{Defaults, Moment, Provider, provider};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 
@@ -41,6 +42,14 @@ impl Measuring {
             transport: Transport::new(None)?,
             defaults: Defaults { prometheus_address },
         })
+    }
+
+    /// Asks a provider for one reading, whose time is now.
+    pub(crate) async fn ask(&self, provider: &dyn Provider) -> Result<Reading, ProviderError> {
+        let now = Timestamp::now();
+        let time = |text: &str| evaluate_time(text, now).map_err(|error| error.to_string());
+        let moment = Moment { now, time: &time };
+        self.transport.measure(provider, moment).await.reading
     }
 
     /// Takes one measurement.

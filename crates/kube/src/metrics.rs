@@ -189,7 +189,7 @@ impl Metrics {
             Subject::Rollout(key) => (&self.rollouts, key),
             Subject::AnalysisRun(key) => (&self.runs, key),
             Subject::Experiment(key) => (&self.experiments, key),
-            Subject::Service(_) | Subject::Routed(..) => return,
+            Subject::Canary(_) | Subject::Service(_) | Subject::Routed(..) => return,
         };
         let key = if self.by_kind {
             Key::default()
@@ -218,7 +218,7 @@ impl Metrics {
             }
             Subject::AnalysisRun(key) => lock(&self.runs, key),
             Subject::Experiment(key) => lock(&self.experiments, key),
-            Subject::Service(_) | Subject::Routed(..) => {}
+            Subject::Canary(_) | Subject::Service(_) | Subject::Routed(..) => {}
         }
     }
 
@@ -240,6 +240,7 @@ impl Metrics {
         let mut page = Page::default();
         crate::standings::render(context, &mut page);
         self.attempts(&mut page);
+        context.canary_metrics.render(context, &mut page);
         context.requests.render(&mut page);
         self.began.render(context.caches.rollouts.len(), &mut page);
         let version = [("version", env!("CARGO_PKG_VERSION"))];

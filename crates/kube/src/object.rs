@@ -46,6 +46,18 @@ impl Object {
         Self { metadata, json }
     }
 
+    /// The same, saying of what kind it is: what is listed does not.
+    pub(crate) fn said(mut self, resource: &ApiResource) -> Self {
+        if let Value::Object(members) = &mut self.json {
+            let (version, kind) = (&resource.api_version, &resource.kind);
+            members
+                .entry("apiVersion")
+                .or_insert_with(|| version.clone().into());
+            members.entry("kind").or_insert_with(|| kind.clone().into());
+        }
+        self
+    }
+
     /// Its JSON.
     pub(crate) fn json(&self) -> &Value {
         &self.json

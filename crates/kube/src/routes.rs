@@ -140,7 +140,7 @@ fn needs(context: &Context, rollout: &Rollout) -> Vec<Need> {
 }
 
 /// What is watched for a need.
-fn named(need: &Need) -> Named {
+pub(crate) fn named(need: &Need) -> Named {
     match need {
         Need::Object(object) => {
             let key = (object.namespace.clone(), object.name.clone());
@@ -291,14 +291,131 @@ async fn let_go(context: &Context, kind: &Kind, key: &Key, object: &Routed) -> R
     }
 }
 
+/// Objects as a pass sees them: what it has changed itself, else what the caches show; what is not watched is read.
+pub(crate) struct Objects<'p> {
+    context: &'p Context,
+    subject: &'p Subject,
+    /// Objects as this pass has left them.
+    changed: BTreeMap<ObjectRef, Value>,
+}
+
+impl<'p> Objects<'p> {
+    pub(crate) fn new(context: &'p Context, subject: &'p Subject) -> Self {
+        Self {
+            context,
+            subject,
+            changed: BTreeMap::new(),
+        }
+    }
+
+    /// What is needed, as it is now.
+    pub(crate) async fn observe(&self, needs: Vec<Need>) -> Observed {
+        let mut observed = Observed::default();
+        for need in needs {
+            match need {
+                Need::Object(object) => {
+                    if let Err(why) = self.look_at(&object, &mut observed).await {
+                        observed.unreadable.insert(object, why);
+                    }
+                }
+                Need::Selected(kind, namespace, _) => {
+                    let cache = self.context.caches.routed(&kind_of(&kind));
+                    for ((namespace, name), entry) in cache.of_namespace(&namespace) {
+                        let object = ObjectRef {
+                            kind: kind.clone(),
+                            namespace,
+                            name,
+                        };
+                        let value = Value::clone(&entry.view.0);
+                        observed.objects.insert(object, value);
+                    }
+                }
+            }
+        }
+        observed.objects.extend(self.changed.clone());
+        observed
+    }
+
+    async fn look_at(&self, object: &ObjectRef, observed: &mut Observed) -> Result<(), String> {
+        let kind = kind_of(&object.kind);
+        let cache = self.context.caches.routed(&kind);
+        let found = match cache.get(&object.namespace, &object.name) {
+            Some(entry) => Some(Value::clone(&entry.view.0)),
+            None if cache.trouble(&object.namespace).is_none() => None,
+            None => {
+                let requests = &self.context.requests;
+                let read = requests.get(&kind, &object.namespace, &object.name).await;
+                read.map_err(|why| why.to_string())?
+            }
+        };
+        if let Some(found) = found {
+            observed.objects.insert(object.clone(), found);
+        }
+        Ok(())
+    }
+
+    /// Makes one change.
+    pub(crate) async fn write(&mut self, change: &Change) -> Result<(), Refusal> {
+        let object = &change.object;
+        let kind = kind_of(&object.kind);
+        let requests = &self.context.requests;
+        let now = match &change.write {
+            Write::Create(new) => {
+                let created = requests
+                    .create(&kind, &object.namespace, Value::clone(new))
+                    .await;
+                created.map_err(|refusal| match refusal {
+                    Refusal::Exists(text) => Refusal::Conflict(text),
+                    refusal => refusal,
+                })?
+            }
+            Write::Patch(patch) => {
+                let target = Target {
+                    namespace: object.namespace.clone(),
+                    name: object.name.clone(),
+                    ..Target::default()
+                };
+                requests
+                    .patch_by_pointers(&kind, &target, patch.clone())
+                    .await?
+            }
+        };
+        self.wrote(&kind, &now);
+        self.changed.insert(object.clone(), now);
+        Ok(())
+    }
+
+    /// An object was written: decisions wait until the caches show it. What nobody watches is read anew each time.
+    pub(crate) fn wrote(&self, kind: &Kind, now: &Value) {
+        let target = crossfade_engine::views::target(now);
+        let caches = &self.context.caches;
+        if caches.is_watched(kind, &target.namespace) {
+            let key = (target.namespace, target.name);
+            let own_writes = &self.context.own_writes;
+            own_writes.wrote(caches, self.subject, kind, key, &version_of(now));
+            self.context.answered(kind, now.clone());
+        }
+    }
+
+    /// Tells people what was done, on this object.
+    pub(crate) fn tell(&self, kind: &Kind, target: &Target, notes: Vec<Note>) {
+        let events = notes.into_iter().map(|note| Event {
+            warning: note.warning,
+            reason: note.reason.to_owned(),
+            message: note.message,
+            done: true,
+            for_owner: false,
+        });
+        self.context.tell(kind, target, events.collect());
+    }
+}
+
 /// Carries out what a pass wants of its routers.
 pub(crate) struct Routing<'p> {
     context: &'p Context,
-    subject: &'p Subject,
     rollout: &'p Arc<Rollout>,
     former: Vec<String>,
-    /// Objects as this pass has left them.
-    changed: BTreeMap<ObjectRef, Value>,
+    objects: Objects<'p>,
 }
 
 impl<'p> Routing<'p> {
@@ -309,10 +426,9 @@ impl<'p> Routing<'p> {
     ) -> Self {
         Self {
             context,
-            subject,
             rollout,
             former: former_additional(rollout),
-            changed: BTreeMap::new(),
+            objects: Objects::new(context, subject),
         }
     }
 
@@ -334,12 +450,12 @@ impl<'p> Routing<'p> {
             if change.only_after && failed.is_some() {
                 continue;
             }
-            match self.write(&change).await {
+            match self.objects.write(&change).await {
                 Ok(()) => self.tell(change.notes),
                 Err(refusal) => {
                     let failure = Failure::from(refusal);
                     failed.get_or_insert(Failure {
-                        message: format!("{}: {}", change.object, failure.message),
+                        message: change.failed(&failure.message),
                         ..failure
                     });
                 }
@@ -375,32 +491,11 @@ impl<'p> Routing<'p> {
         Done::Verified(router.verify(&subject, &observed, split))
     }
 
-    /// What a router looks at, as it is now: what this pass changed, else what the caches show; what is not watched is read.
+    /// What a router looks at, as it is now.
     async fn observe(&self, router: &dyn Router, split: &Split) -> Observed {
         let rollout = self.rollout;
-        let mut observed = Observed::default();
-        for need in router.needs(&subject(rollout, &self.former), split) {
-            match need {
-                Need::Object(object) => {
-                    if let Err(why) = self.look_at(&object, &mut observed).await {
-                        observed.unreadable.insert(object, why);
-                    }
-                }
-                Need::Selected(kind, namespace, _) => {
-                    let cache = self.context.caches.routed(&kind_of(&kind));
-                    for ((namespace, name), entry) in cache.of_namespace(&namespace) {
-                        let object = ObjectRef {
-                            kind: kind.clone(),
-                            namespace,
-                            name,
-                        };
-                        let value = Value::clone(&entry.view.0);
-                        observed.objects.insert(object, value);
-                    }
-                }
-            }
-        }
-        observed.objects.extend(self.changed.clone());
+        let needs = router.needs(&subject(rollout, &self.former), split);
+        let mut observed = self.objects.observe(needs).await;
         let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
         let sets = self
             .context
@@ -415,71 +510,8 @@ impl<'p> Routing<'p> {
         observed
     }
 
-    async fn look_at(&self, object: &ObjectRef, observed: &mut Observed) -> Result<(), String> {
-        let kind = kind_of(&object.kind);
-        let cache = self.context.caches.routed(&kind);
-        let found = match cache.get(&object.namespace, &object.name) {
-            Some(entry) => Some(Value::clone(&entry.view.0)),
-            None if cache.trouble(&object.namespace).is_none() => None,
-            None => {
-                let requests = &self.context.requests;
-                let read = requests.get(&kind, &object.namespace, &object.name).await;
-                read.map_err(|why| why.to_string())?
-            }
-        };
-        if let Some(found) = found {
-            observed.objects.insert(object.clone(), found);
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self, change: &Change) -> Result<(), Refusal> {
-        let object = &change.object;
-        let kind = kind_of(&object.kind);
-        let requests = &self.context.requests;
-        let now = match &change.write {
-            Write::Create(new) => {
-                let created = requests
-                    .create(&kind, &object.namespace, Value::clone(new))
-                    .await;
-                created.map_err(|refusal| match refusal {
-                    Refusal::Exists(text) => Refusal::Conflict(text),
-                    refusal => refusal,
-                })?
-            }
-            Write::Patch(patch) => {
-                let target = Target {
-                    namespace: object.namespace.clone(),
-                    name: object.name.clone(),
-                    ..Target::default()
-                };
-                requests
-                    .patch_by_pointers(&kind, &target, patch.clone())
-                    .await?
-            }
-        };
-        let key = (object.namespace.clone(), object.name.clone());
-        let version = version_of(&now);
-        let caches = &self.context.caches;
-        let own_writes = &self.context.own_writes;
-        // What nobody watches is read anew each time.
-        if caches.routed(&kind).trouble(&object.namespace).is_none() {
-            own_writes.wrote(caches, self.subject, &kind, key, &version);
-            self.context.answered(&kind, now.clone());
-        }
-        self.changed.insert(object.clone(), now);
-        Ok(())
-    }
-
     fn tell(&self, notes: Vec<Note>) {
-        let events = notes.into_iter().map(|note| Event {
-            warning: note.warning,
-            reason: note.reason.to_owned(),
-            message: note.message,
-            done: true,
-            for_owner: false,
-        });
         let target = crate::object::target(&self.rollout.metadata);
-        self.context.tell(&Kind::Rollout, &target, events.collect());
+        self.objects.tell(&Kind::Rollout, &target, notes);
     }
 }

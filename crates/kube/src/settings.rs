@@ -22,6 +22,8 @@ pub struct Settings {
     pub prometheus_address: Option<String>,
     /// What holds for all routers.
     pub routers: crossfade_traffic::Settings,
+    /// What Canaries are run with.
+    pub canaries: crossfade_engine::canary::world::Settings,
     /// How controllers agree on who leads; `None` for one that is alone.
     pub election: Option<Election>,
     /// Where `/metrics` is answered; `None` for nowhere.
@@ -50,6 +52,12 @@ impl Default for Settings {
             shard: None,
             prometheus_address: None,
             routers: crossfade_traffic::Settings::default(),
+            canaries: crossfade_engine::canary::world::Settings {
+                known_providers: crossfade_traffic::CANARY_PROVIDERS
+                    .map(str::to_owned)
+                    .to_vec(),
+                ..crossfade_engine::canary::world::Settings::default()
+            },
             election: None,
             metrics: None,
             health: None,

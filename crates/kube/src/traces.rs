@@ -216,6 +216,7 @@ fn named(subject: &Subject) -> (&'static str, &Key) {
         Subject::Rollout(key) => ("Rollout", key),
         Subject::AnalysisRun(key) => ("AnalysisRun", key),
         Subject::Experiment(key) => ("Experiment", key),
+        Subject::Canary(key) => ("Canary", key),
         Subject::Service(key) => ("Service", key),
         Subject::Routed(_, key) => ("Route", key),
     }

@@ -33,6 +33,7 @@ pub(crate) async fn watch<T: View>(
         label_selector: selector,
         ..watcher::Config::default()
     };
+    let resource = kind.resource();
     let mut wait = FIRST_WAIT;
     let mut troubled = false;
     loop {
@@ -51,7 +52,9 @@ pub(crate) async fn watch<T: View>(
                     cache.begin(&scope);
                     listed.clear();
                 }
-                Ok(Event::InitApply(object)) => listed.extend(cache.listed(&scope, object)),
+                Ok(Event::InitApply(object)) => {
+                    listed.extend(cache.listed(&scope, object.said(&resource)));
+                }
                 Ok(Event::InitDone) => {
                     let gone = cache.complete(&scope);
                     settled();

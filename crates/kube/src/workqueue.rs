@@ -48,6 +48,7 @@ pub(crate) fn name(subject: &Subject) -> &'static str {
         Subject::Rollout(_) => "Rollouts",
         Subject::AnalysisRun(_) => "AnalysisRuns",
         Subject::Experiment(_) => "Experiments",
+        Subject::Canary(_) => "Canaries",
         Subject::Service(_) => "Services",
         Subject::Routed(..) => "Ingresses",
     }

@@ -108,6 +108,42 @@ pub(crate) struct Controller {
     /// Version of Istio's API
     #[arg(long, value_name = "VERSION", default_value = "v1alpha3")]
     pub(crate) istio_api_version: String,
+    /// Who routes the requests of Canaries that do not say so
+    #[arg(long, value_name = "PROVIDER", default_value = "istio")]
+    pub(crate) mesh_provider: String,
+    /// Prometheus that answers the built-in metrics of Canaries that name none
+    #[arg(long, value_name = "URL", default_value = "http://prometheus:9090")]
+    pub(crate) metrics_server: String,
+    /// Labels that may tell the pods of a Canary's target from others; the first that is there counts
+    #[arg(
+        long,
+        value_name = "LABELS",
+        value_delimiter = ',',
+        default_value = "app,name,app.kubernetes.io/name"
+    )]
+    pub(crate) selector_labels: Vec<String>,
+    /// Prefixes of labels that a Canary's target hands on to its primary; * for all
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',')]
+    pub(crate) include_label_prefix: Vec<String>,
+    /// Watch the ConfigMaps and Secrets of Canaries' targets
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_config_tracking: bool,
+    /// Let Canaries name nothing of other namespaces
+    #[arg(long)]
+    pub(crate) no_cross_namespace_refs: bool,
+    /// Name of the cluster in alerts
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster_name: Option<String>,
+    /// Where the events of Canaries without event webhooks are sent
+    #[arg(long, value_name = "URL")]
+    pub(crate) event_webhook: Option<String>,
+    /// How the annotations of the NGINX ingress controller begin
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "nginx.ingress.kubernetes.io"
+    )]
+    pub(crate) ingress_annotations_prefix: String,
     /// How much is logged
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LogLevel,
@@ -195,6 +231,16 @@ impl Controller {
             ..Settings::default()
         };
         settings.routers.istio_version = self.istio_api_version;
+        settings.routers.ingress_annotations_prefix = self.ingress_annotations_prefix;
+        let canaries = &mut settings.canaries;
+        canaries.provider = self.mesh_provider;
+        canaries.metrics_server = self.metrics_server;
+        canaries.selector_labels = self.selector_labels;
+        canaries.include_label_prefixes = self.include_label_prefix;
+        canaries.tracks_configs = self.enable_config_tracking;
+        canaries.no_cross_namespace_refs = self.no_cross_namespace_refs;
+        canaries.cluster_name = self.cluster_name.unwrap_or_default();
+        canaries.event_webhook = self.event_webhook.unwrap_or_default();
         settings
     }
 }

@@ -18,6 +18,9 @@ const DEFINITIONS: &[&str] = &[
     include_str!("../../../../deploy/crds/analysistemplates.yaml"),
     include_str!("../../../../deploy/crds/clusteranalysistemplates.yaml"),
     include_str!("../../../../deploy/crds/experiments.yaml"),
+    include_str!("../../../../deploy/crds/canaries.yaml"),
+    include_str!("../../../../deploy/crds/metrictemplates.yaml"),
+    include_str!("../../../../deploy/crds/alertproviders.yaml"),
 ];
 
 const CONTROLLER: &[&str] = &[

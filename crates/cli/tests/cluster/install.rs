@@ -44,15 +44,7 @@ fn files(folder: &str) -> Vec<String> {
 
 #[test]
 fn every_way_to_install_brings_every_definition_of_what_runs() {
-    // The controller does not run Canaries yet; whoever has some has their definitions from elsewhere, and must not lose them by
-    // uninstalling this.
-    let canaries = [
-        "alertproviders.yaml",
-        "canaries.yaml",
-        "metrictemplates.yaml",
-    ];
-    let mut definitions = files("crds");
-    definitions.retain(|name| !canaries.contains(&name.as_str()));
+    let definitions = files("crds");
     assert_eq!(files("helm/crossfade/crds"), definitions);
     let kustomized = crossfade_test_render::kustomize(&deploy()).expect("it renders");
     let ours = std::process::Command::new(env!("CARGO_BIN_EXE_crossfade"))

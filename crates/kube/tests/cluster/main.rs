@@ -5,6 +5,7 @@
 mod analysis;
 mod bad_input;
 mod blue_green;
+mod canaries;
 mod canary;
 mod experiments;
 mod faults;

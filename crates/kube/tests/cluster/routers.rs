@@ -121,6 +121,20 @@ async fn an_ingress_that_is_missing_is_told_and_waited_for() -> Result<(), Troub
 /// A kind to an API server that knows nothing of what is in it.
 pub(crate) fn definition(group: &str, version: &str, kind: &str, plural: &str) -> Value {
     let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    // Rollouts and Canaries name Istio's kinds in versions of their own.
+    let names = match group {
+        "networking.istio.io" => vec!["v1alpha3", "v1beta1"],
+        _ => vec![version],
+    };
+    let versions = names.iter().map(|name| {
+        json!({
+            "name": name,
+            "served": true,
+            "storage": name == &names[0],
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
+        })
+    });
+    let versions: Vec<_> = versions.collect();
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -132,12 +146,7 @@ pub(crate) fn definition(group: &str, version: &str, kind: &str, plural: &str) -
             "group": group,
             "scope": "Namespaced",
             "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-            "versions": [{
-                "name": version,
-                "served": true,
-                "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
-            }],
+            "versions": versions,
         },
     })
 }

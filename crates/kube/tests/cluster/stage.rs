@@ -21,7 +21,7 @@ const ROLE: &str = include_str!("../../../../deploy/rbac/role.yaml");
 const ACCOUNT: &str = include_str!("../../../../deploy/controller/account.yaml");
 
 macro_rules! kinds {
-    ($($(#[$meta:meta])* $name:ident, $plural:literal;)*) => {$(
+    ($($(#[$meta:meta])* $name:ident, $group:literal, $version:literal, $plural:literal;)*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Deserialize, Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -42,10 +42,10 @@ macro_rules! kinds {
                 stringify!($name).into()
             }
             fn group((): &()) -> Cow<'_, str> {
-                "argoproj.io".into()
+                $group.into()
             }
             fn version((): &()) -> Cow<'_, str> {
-                "v1alpha1".into()
+                $version.into()
             }
             fn plural((): &()) -> Cow<'_, str> {
                 $plural.into()
@@ -62,11 +62,13 @@ macro_rules! kinds {
 
 kinds! {
     /// A Rollout as the API server shows it.
-    Rollout, "rollouts";
+    Rollout, "argoproj.io", "v1alpha1", "rollouts";
     /// An AnalysisRun as the API server shows it.
-    AnalysisRun, "analysisruns";
+    AnalysisRun, "argoproj.io", "v1alpha1", "analysisruns";
     /// An Experiment as the API server shows it.
-    Experiment, "experiments";
+    Experiment, "argoproj.io", "v1alpha1", "experiments";
+    /// A Canary as the API server shows it.
+    Canary, "flagger.app", "v1beta1", "canaries";
 }
 
 impl Rollout {
