@@ -479,6 +479,8 @@ impl Play {
                     version: self.space.counter,
                     objects: objects.collect(),
                 });
+                // What was missed arrives in the end.
+                self.schedule(milliseconds(lasts), Due::Extra);
             }
             FaultKind::Clock(by) => {
                 self.controller.skew += SignedDuration::from_millis(by);
