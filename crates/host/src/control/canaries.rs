@@ -264,6 +264,10 @@ fn done() -> Outcome {
 }
 
 /// Answers with an object, which from now on has been seen.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "one of the outcomes, which may be failures"
+)]
 fn answer(seen: &Seen, object: &Value) -> Outcome {
     let object = shown(object);
     seen.add(&object);

@@ -370,11 +370,11 @@ fn side(
     let all: usize = versions.values().map(Vec::len).sum();
     let share = usize::try_from(weight).unwrap_or(0) * FINE;
     let of = |(version, endpoints): (String, Vec<_>)| {
-        let part = (share * endpoints.len()).div_ceil(all.max(1));
+        let own = (share * endpoints.len()).div_ceil(all.max(1));
         Destination {
             version,
             service: side.service.clone(),
-            weight: u32::try_from(part).unwrap_or(u32::MAX),
+            weight: u32::try_from(own).unwrap_or(u32::MAX),
             protocol: routes::protocol(port),
             endpoints,
             ..Destination::default()
