@@ -19,6 +19,7 @@ use crate::exit;
 /// controllers the one that holds the Lease does so, and the others wait. Ending it stops nothing: whoever leads next takes every release up
 /// where it stands.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent")]
 pub(crate) struct Controller {
     /// Look after one namespace only: that of --namespace, else the controller's own
     #[arg(long)]
