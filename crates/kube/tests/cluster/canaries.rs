@@ -183,9 +183,8 @@ fn phase(canary: &Canary) -> &str {
 async fn until_phase(stage: &Stage, name: &str, wanted: &str) -> Result<Canary, Trouble> {
     let is = |canary: &Canary| phase(canary) == wanted;
     let reached = stage.namespace.until(name, wanted, is).await;
-    if reached.is_err() {
-        eprintln!("{:#?}\n{:?}", stage.told("Canary").await, stage.writes());
-    }
+    let told = stage.told("Canary").await;
+    assert!(reached.is_ok(), "{told:#?}\n{:?}", stage.writes());
     reached
 }
 
