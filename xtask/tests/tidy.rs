@@ -58,7 +58,9 @@ fn no_arrow_between_rooms_points_up() {
         ),
         (
             "host",
-            &["api", "judge", "engine", "metrics", "traffic", "notify"],
+            &[
+                "api", "judge", "engine", "metrics", "traffic", "http", "notify",
+            ],
         ),
         ("sim", &["api", "judge", "engine"]),
         (
