@@ -166,6 +166,7 @@ impl Play {
         }
         let ended = pass.ended();
         self.tell_watcher(&What::Ended(&ended));
+        self.collect();
         if looks && ended.failed.is_none() {
             self.space.ticks.insert(NAME.to_owned(), clock);
         }

@@ -82,7 +82,7 @@ impl Check for PhasesInOrder {
             }
             // Whoever skips the analysis now starts anew with the revision that is there.
             Promoting | Finalising if skips => {
-                matches!(to, Finalising | Succeeded | Progressing | Failed)
+                matches!(to, Finalising | Succeeded | Progressing | Waiting | Failed)
             }
             Promoting => matches!(to, Finalising | Failed),
             Finalising => matches!(to, Succeeded | Failed),

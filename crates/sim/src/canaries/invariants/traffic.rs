@@ -139,7 +139,13 @@ impl Check for TrafficBeforeSleep {
     );
 
     fn see(&mut self, play: &Play, what: &What<'_>) -> Result<(), String> {
-        let What::Performing(CanaryAction::Patch { object, patch }) = what else {
+        // Of whoever is late only what was not refused counts.
+        let action = match what {
+            What::Performing(action) if !play.pass.is_late => action,
+            What::Performed(action, Ok(_)) if play.pass.is_late => action,
+            _ => return Ok(()),
+        };
+        let CanaryAction::Patch { object, patch } = action else {
             return Ok(());
         };
         let asleep = "/spec/template/spec/nodeSelector/flagger.app~1scale-to-zero";
