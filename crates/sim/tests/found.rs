@@ -512,6 +512,23 @@ fn a_canary_becomes_blue_green_in_the_middle_and_a_canary_again() {
 }
 
 #[test]
+fn a_canary_that_rests_in_a_step_and_becomes_blue_green_waits_for_a_person_before_the_switch() {
+    let canary = json!({"canary": {"steps": [{"setWeight": 40}, {"pause": {}}]}});
+    let blue_green =
+        json!({"blueGreen": {"activeService": "app-active", "autoPromotionEnabled": false}});
+    let mut scenario = release(5, &canary);
+    scenario.closing = false;
+    scenario.happenings = vec![
+        at(15, Act::Deploy(2)),
+        at(60, Act::ChangeStrategy(blue_green)),
+    ];
+    let report = lived(scenario);
+    assert_eq!(report.outcome.phase, RolloutPhase::Paused);
+    assert_eq!(report.outcome.stable, Some(1));
+    assert!(report.story.to_string().contains("pauses [BlueGreenPause]"));
+}
+
+#[test]
 fn what_was_taken_back_is_not_promoted_by_becoming_blue_green() {
     let canary = json!({"canary": {"steps": [{"setWeight": 40}, {"pause": {}}]}});
     let mut scenario = release(5, &canary);

@@ -178,10 +178,14 @@ async fn a_canary_goes_on_after_its_host_was_killed_and_back_when_somebody_abort
         .await;
     let canary = stage.canary_is("payment-api", "Failed").await;
     assert_eq!(canary["status"]["canaryWeight"], 0);
-    assert_eq!(
-        canary["metadata"]["annotations"]["crossfade.dev/abort"],
-        Value::Null
-    );
+    stage
+        .until("the abort is forgotten once it is done", async || {
+            let canary = stage.get(Kind::Canary, "payment-api").await;
+            canary["metadata"]["annotations"]["crossfade.dev/abort"]
+                .is_null()
+                .then_some(())
+        })
+        .await;
     let ended = stage.run(&["status", "payment-api"]).await;
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     for _ in 0..10 {

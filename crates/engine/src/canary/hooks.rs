@@ -193,13 +193,14 @@ impl Tick<'_, '_, '_> {
         Ok(Gate::Open)
     }
 
-    /// Whether somebody has asked for the way back on the Canary itself.
+    /// Whether somebody has asked for the way back on the Canary itself. That stays written until the failure is recorded.
     fn is_aborted(&mut self) -> bool {
         let named = self.annotation(ABORT);
-        self.forget_abort();
         let is_meant = named.is_some_and(|named| named == self.status.last_applied_spec);
         if is_meant {
             self.warn(&format!("Rollback asked for by the annotation {ABORT}"));
+        } else {
+            self.forget_abort();
         }
         is_meant
     }

@@ -219,7 +219,7 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
     }
     if !is_to_go_on(tick)? {
         tick.forget_abort();
-        return Ok(());
+        return rest_traffic(tick);
     }
     if !tick.is_strict() {
         heed_rollback_hooks(tick, true)?;
@@ -327,6 +327,19 @@ fn read_shares(tick: &mut Tick<'_, '_, '_>) -> Step<Shares> {
         Some(CanaryDone::Shares(shares)) => *shares,
         _ => to_canary(0),
     })
+}
+
+/// Between releases all traffic is the primary's, also where a leader that was relieved set a weight after the release had ended.
+fn rest_traffic(tick: &mut Tick<'_, '_, '_>) -> Step {
+    let serves_all = tick.status.phase == CanaryPhase::Failed && tick.status.canary_weight > 0;
+    if tick.is_strict() || tick.is_unrouted() || serves_all {
+        return Ok(());
+    }
+    let shares = read_shares(tick)?;
+    if shares.canary > 0 || shares.mirrored {
+        tick.set_shares(100, 0, false)?;
+    }
+    Ok(())
 }
 
 /// Before the Canary takes over, its primary must serve.

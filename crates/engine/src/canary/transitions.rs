@@ -42,6 +42,7 @@ impl Tick<'_, '_, '_> {
                 "analysis.sessionAffinity has no effect beside analysis.match and is ignored",
             );
         }
+        self.forget_abort();
         self.rest_autoscaler(false)?;
         self.wake_target()?;
         self.sync(CanaryPhase::Progressing, 0, 0, 0);

@@ -388,7 +388,7 @@ fn pause(
                 plan.look_again_in(facts.now.duration_until(end));
             }
         }
-    } else if !facts.status.controller_pause {
+    } else if !facts.is_resumed() {
         asks.pause(reason);
         let seconds = SignedDuration::from_secs(i64::from(strategy.auto_promotion_seconds));
         let end = strategy
@@ -416,7 +416,7 @@ fn is_pause_over(facts: &Facts<'_>, asks: &Asks, strategy: &BlueGreenStrategy) -
     facts.status.blue_green.scale_up_preview_check_point
         || (strategy.auto_promotion_enabled() && strategy.auto_promotion_seconds == 0)
         || pause_end(facts, strategy).is_some_and(|end| end <= facts.now)
-        || facts.is_resumed(PauseReason::BlueGreenPause)
+        || facts.is_resumed()
         || wrong(Mutant::SwitchWithoutPause)
 }
 
@@ -502,6 +502,8 @@ fn conclude(
     } else {
         draft.restarted_at = restart::restarted_at(facts);
     }
+    // A Rollout that was a canary may have rested in one of its steps.
+    asks.resume(PauseReason::CanaryPauseStep);
     if facts.status.promote_full || facts.is_within_rollback_window() {
         asks.resume_all();
         asks.retract_abort();
@@ -529,9 +531,7 @@ fn conclude(
         }
         // A "go on" holds until the switch, also when the new version loses a pod just then. One that was said while an analysis could not
         // tell asks for another look, not for the switch.
-        let resumed = facts.is_resumed(PauseReason::BlueGreenPause)
-            && facts.status.pause_conditions.is_empty()
-            && is_passed_before_switch(facts, strategy);
+        let resumed = facts.is_resumed() && is_passed_before_switch(facts, strategy);
         let switched = draft.active_selector == draft.current_pod_hash;
         keeps_resume = resumed && !changed && !switched && strategy.preview_replica_count.is_none();
     }

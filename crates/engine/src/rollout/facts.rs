@@ -357,13 +357,10 @@ impl<'w> Facts<'w> {
             .map(|pause| pause.start_time)
     }
 
-    /// A person has ended a pause that the controller had begun. While an analysis or an Experiment that could not tell holds the release,
-    /// nobody has.
-    pub(super) fn is_resumed(&self, reason: PauseReason) -> bool {
-        self.status.controller_pause
-            && !self.is_paused_for(reason)
-            && !self.is_paused_for(PauseReason::InconclusiveAnalysisRun)
-            && !self.is_paused_for(PauseReason::InconclusiveExperiment)
+    /// A person has ended a pause that the controller had begun. Whoever says "go on" ends every pause: while one is recorded, be it that of
+    /// a strategy that the Rollout has left, nobody has.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.status.controller_pause && self.status.pause_conditions.is_empty()
     }
 
     /// The new ReplicaSet is older than the stable one, and few enough lie between them.

@@ -51,7 +51,7 @@ pub(super) fn gate(seen: &Seen<'_, '_>, pause: &Pause) -> Answer {
 }
 
 fn is_served(facts: &Facts<'_>, pause: &Pause) -> bool {
-    facts.is_resumed(PauseReason::CanaryPauseStep)
+    facts.is_resumed()
         || end(facts, pause).is_some_and(|end| end <= facts.now)
         || needs_nobody(facts, pause)
 }
