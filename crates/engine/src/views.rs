@@ -16,18 +16,29 @@ use crate::analysis::world::{BlockedPod, Job};
 use crate::rollout::stored;
 use crate::rollout::world::{Pod, ReplicaSet, Service};
 
+/// What stands somewhere in an object, as [`Value::pointer`], which copies each step of its way.
+fn at<'o>(object: &'o Value, pointer: &str) -> Option<&'o Value> {
+    if pointer.contains('~') {
+        return object.pointer(pointer);
+    }
+    let mut steps = pointer.split('/').skip(1);
+    steps.try_fold(object, |value, step| match value {
+        Value::Object(members) => members.get(step),
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
 /// A text somewhere in an object; empty if there is none.
 pub fn text<'o>(object: &'o Value, pointer: &str) -> &'o str {
-    object
-        .pointer(pointer)
+    at(object, pointer)
         .and_then(Value::as_str)
         .unwrap_or_default()
 }
 
 /// A whole number somewhere in an object; 0 if there is none.
 pub fn number(object: &Value, pointer: &str) -> i32 {
-    object
-        .pointer(pointer)
+    at(object, pointer)
         .and_then(Value::as_i64)
         .and_then(|number| i32::try_from(number).ok())
         .unwrap_or(0)
@@ -35,7 +46,7 @@ pub fn number(object: &Value, pointer: &str) -> i32 {
 
 /// A map of texts somewhere in an object; empty if there is none.
 pub fn map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
-    let entries = object.pointer(pointer).and_then(Value::as_object);
+    let entries = at(object, pointer).and_then(Value::as_object);
     entries
         .into_iter()
         .flatten()
@@ -50,12 +61,12 @@ pub fn instant(object: &Value, pointer: &str) -> Option<Timestamp> {
 
 /// True if the object is being deleted.
 pub fn is_deleting(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some()
+    at(object, "/metadata/deletionTimestamp").is_some()
 }
 
 /// Kind, name and uid of the controller that owns an object.
 pub fn controller(object: &Value) -> Option<(&str, &str, &str)> {
-    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let owners = at(object, "/metadata/ownerReferences")?.as_array()?;
     let owner = owners
         .iter()
         .find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
@@ -82,8 +93,7 @@ pub fn condition_holds(object: &Value, kind: &str) -> bool {
 }
 
 fn condition<'o>(object: &'o Value, kind: &str) -> Option<&'o Value> {
-    object
-        .pointer("/status/conditions")?
+    at(object, "/status/conditions")?
         .as_array()?
         .iter()
         .find(|condition| text(condition, "/type") == kind)
@@ -92,8 +102,7 @@ fn condition<'o>(object: &'o Value, kind: &str) -> Option<&'o Value> {
 /// A ReplicaSet.
 pub fn replica_set(object: &Value) -> ReplicaSet {
     let annotations = map(object, "/metadata/annotations");
-    let template: PodTemplate = object
-        .pointer("/spec/template")
+    let template: PodTemplate = at(object, "/spec/template")
         .cloned()
         .unwrap_or_default()
         .into();
@@ -109,7 +118,7 @@ pub fn replica_set(object: &Value) -> ReplicaSet {
                 text(condition, "/message").to_owned(),
             )
         });
-    let generation = |pointer| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let generation = |pointer| at(object, pointer).and_then(Value::as_i64).unwrap_or(0);
     let owned = |entries: BTreeMap<&str, &str>| {
         entries
             .into_iter()
@@ -183,7 +192,7 @@ pub fn blocked(pod: &Value) -> Option<BlockedPod> {
     let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"];
     let containers = statuses
         .iter()
-        .filter_map(|pointer| pod.pointer(pointer)?.as_array())
+        .filter_map(|pointer| at(pod, pointer)?.as_array())
         .flatten();
     containers
         .filter(|container| {

@@ -1,5 +1,8 @@
 //! Many seeds on all cores: releases a second, memory, what was reached, and whether every invariant held.
 //!
+//! A release is a version that was brought to its end, promoted or taken back: a seed has about two of them, and what a newer one has overtaken
+//! does not count.
+//!
 //! One seed in four is a Canary, all others are Rollouts; `--rollouts` and `--canaries` make every seed one of them.
 //! `--seeds N` (20000), `--first N` (0), `--coverage` for the whole list of what was reached; `--digest` adds one number for all that was done,
 //! recorded and told, to see that a change which is about speed changes nothing else; `--seed N` tells one seed's story, as short as its
@@ -80,6 +83,20 @@ struct Part {
 }
 
 impl Part {
+    /// Versions that were brought to their end.
+    fn releases(&self) -> u64 {
+        let ends = [
+            ("event", "RolloutCompleted"),
+            ("event", "RolloutAborted"),
+            ("canary phase", "Initialized"),
+            ("canary phase", "Succeeded"),
+            ("canary phase", "Failed"),
+        ];
+        ends.iter()
+            .map(|(area, end)| self.coverage.of(area, end))
+            .sum()
+    }
+
     /// What a run came to.
     fn take(&mut self, seed: u64, broken: Option<Broken>, coverage: &Coverage, passes: usize) {
         self.coverage.merge(coverage);
@@ -238,9 +255,11 @@ fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
     if coverage {
         println!("{}", whole.coverage);
     }
-    let per_core = seeds as f64 / whole.seconds;
+    let releases = whole.releases();
+    let per_core = releases as f64 / whole.seconds;
     let rows = [
         ("seeds", seeds.to_string()),
+        ("releases", releases.to_string()),
         ("broken invariants", whole.broken.len().to_string()),
         (
             "releases a second on a core",
@@ -248,11 +267,15 @@ fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
         ),
         (
             "releases a second in all",
-            format!("{:.0}", seeds as f64 / elapsed),
+            format!("{:.0}", releases as f64 / elapsed),
+        ),
+        (
+            "seeds a second on a core",
+            format!("{:.0}", seeds as f64 / whole.seconds),
         ),
         (
             "passes of a release",
-            format!("{:.0}", whole.passes as f64 / seeds.max(1) as f64),
+            format!("{:.0}", whole.passes as f64 / releases.max(1) as f64),
         ),
         ("most bytes of a simulated Rollout", whole.bytes.to_string()),
     ];
@@ -263,7 +286,8 @@ fn report(whole: &Part, seeds: u64, elapsed: f64, coverage: bool) -> ExitCode {
         "seeds": seeds,
         "broken": whole.broken.iter().map(|(seed, broken)| json!({"seed": seed, "check": broken.check, "what": broken.what})).collect::<Vec<_>>(),
         "releasesPerSecondOnACore": per_core.round(),
-        "releasesPerSecond": (seeds as f64 / elapsed).round(),
+        "releasesPerSecond": (releases as f64 / elapsed).round(),
+        "releases": releases,
         "passes": whole.passes,
         "bytesPerRollout": whole.bytes,
         "coverage": whole.coverage.by_area(),

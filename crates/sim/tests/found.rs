@@ -513,7 +513,10 @@ fn a_canary_becomes_blue_green_in_the_middle_and_a_canary_again() {
 
 #[test]
 fn a_canary_that_rests_in_a_step_and_becomes_blue_green_waits_for_a_person_before_the_switch() {
-    let canary = json!({"canary": {"steps": [{"setWeight": 40}, {"pause": {}}]}});
+    let canary = json!({"canary": {
+        "stableService": "app-active",
+        "steps": [{"setWeight": 40}, {"pause": {}}],
+    }});
     let blue_green =
         json!({"blueGreen": {"activeService": "app-active", "autoPromotionEnabled": false}});
     let mut scenario = release(5, &canary);
@@ -523,9 +526,10 @@ fn a_canary_that_rests_in_a_step_and_becomes_blue_green_waits_for_a_person_befor
         at(60, Act::ChangeStrategy(blue_green)),
     ];
     let report = lived(scenario);
-    assert_eq!(report.outcome.phase, RolloutPhase::Paused);
+    let story = report.story.to_string();
+    assert_eq!(report.outcome.phase, RolloutPhase::Paused, "{story}");
     assert_eq!(report.outcome.stable, Some(1));
-    assert!(report.story.to_string().contains("pauses [BlueGreenPause]"));
+    assert!(story.contains("pauses [BlueGreenPause]"), "{story}");
 }
 
 #[test]

@@ -97,10 +97,11 @@ fn push_hex(text: &mut String, bytes: &[u8], count: usize) {
 fn write_sorted(out: &mut String, value: &Value) {
     match value {
         Value::Object(members) => {
-            let members: BTreeMap<&String, &Value> = members
+            let mut members: Vec<(&String, &Value)> = members
                 .iter()
                 .filter(|(_, value)| !value.is_null())
                 .collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
             out.push('{');
             for (index, (name, value)) in members.into_iter().enumerate() {
                 if index > 0 {

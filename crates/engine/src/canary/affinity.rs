@@ -14,7 +14,7 @@ const LENGTH: usize = 10;
 impl Tick<'_, '_, '_> {
     /// The cookies that go with a weight; they are recorded before anybody gets them. `None` without session affinity.
     pub(super) fn turn_cookies(&mut self, weight: i32) -> Option<Cookies> {
-        let analysis = std::sync::Arc::clone(&self.analysis);
+        let analysis = self.analysis;
         let affinity = analysis.session_affinity.as_ref()?;
         if !analysis.matches.is_empty() && !self.is_strict() {
             // The test says itself who sees the new version.

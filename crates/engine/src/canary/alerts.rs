@@ -104,7 +104,7 @@ impl Tick<'_, '_, '_> {
             add("Cluster", cluster.clone());
         }
         if news.has_fields() {
-            let analysis = &self.analysis;
+            let analysis = self.analysis;
             add(
                 "Target",
                 format!("{}/{}", self.spec.target_ref.kind, self.target_name()),

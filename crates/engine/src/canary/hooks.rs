@@ -1,7 +1,5 @@
 //! Webhooks: who is asked when, and what an answer leads to.
 
-use std::sync::Arc;
-
 use crossfade_api::flagger::{CanaryPhase, CanaryWebhook, HookType};
 
 use super::action::CanaryAction;
@@ -253,7 +251,7 @@ impl Tick<'_, '_, '_> {
 
     /// The hooks that are asked before the new version gets requests, by name.
     pub(super) fn pre_rollout_names(&self) -> String {
-        let analysis = Arc::clone(&self.analysis);
+        let analysis = self.analysis;
         let names: Vec<&str> = analysis
             .hooks(HookType::PreRollout)
             .map(|hook| hook.name.as_str())

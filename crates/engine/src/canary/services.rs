@@ -1,7 +1,8 @@
 //! The Services of a Canary: what they select, which ports they have, whose they are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crossfade_api::IntOrString;
 use crossfade_api::flagger::{CanaryPhase, CanaryService, Metadata};
@@ -16,6 +17,9 @@ const LEFT_ALONE: [(&str, &str); 2] = [
     ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
     ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
 ];
+
+/// What a Canary that says nothing of its Service means.
+static UNSAID: LazyLock<CanaryService> = LazyLock::new(CanaryService::default);
 
 /// A port of one of the target's containers.
 struct ContainerPort {
@@ -39,29 +43,34 @@ struct Wanted {
     metadata: Metadata,
 }
 
-impl Tick<'_, '_, '_> {
+impl<'w> Tick<'w, '_, '_> {
     /// The Services of the two versions, that of the new one first.
     pub(super) fn reconcile_version_services(&mut self) -> Step {
         if !self.is_workload() {
             return self.reconcile_copies();
         }
         let apex = self.spec.apex();
-        let service = self.spec.service.clone().unwrap_or_default();
+        let service = self.service();
         if matches!(self.world.services.canary, Found::Missing) {
-            self.warn_of_clashes(&service);
+            self.warn_of_clashes(service);
         }
         let wanted = Wanted {
             name: format!("{apex}-canary"),
             selects: self.label.value.clone(),
             metadata: service.canary.clone().unwrap_or_default(),
         };
-        self.reconcile_service(&self.world.services.canary, &wanted, &service)?;
+        self.reconcile_service(&self.world.services.canary, &wanted, service)?;
         let wanted = Wanted {
             name: format!("{apex}-primary"),
             selects: self.primary_label(),
             metadata: service.primary.clone().unwrap_or_default(),
         };
-        self.reconcile_service(&self.world.services.primary, &wanted, &service)
+        self.reconcile_service(&self.world.services.primary, &wanted, service)
+    }
+
+    /// What the Canary says of its Services.
+    fn service(&self) -> &'w CanaryService {
+        self.spec.service.as_ref().unwrap_or(&UNSAID)
     }
 
     /// The Service that users call; it selects the version that serves.
@@ -69,23 +78,22 @@ impl Tick<'_, '_, '_> {
         if !self.is_workload() {
             return Ok(());
         }
-        let service = self.spec.service.clone().unwrap_or_default();
         let selects = if self.apex_follows_target() {
             self.label.value.clone()
         } else {
             self.primary_label()
         };
-        self.reconcile_apex_as(&service, selects)
+        self.reconcile_apex_as(selects)
     }
 
     /// The Service that users call, selecting the target's pods.
     pub(super) fn give_back_apex(&mut self) -> Step {
-        let service = self.spec.service.clone().unwrap_or_default();
         let selects = self.label.value.clone();
-        self.reconcile_apex_as(&service, selects)
+        self.reconcile_apex_as(selects)
     }
 
-    fn reconcile_apex_as(&mut self, service: &CanaryService, selects: String) -> Step {
+    fn reconcile_apex_as(&mut self, selects: String) -> Step {
+        let service = self.service();
         let wanted = Wanted {
             name: self.spec.apex().to_owned(),
             selects,
@@ -123,10 +131,10 @@ impl Tick<'_, '_, '_> {
                 );
                 Err(self.ends(&text))
             }
-            Found::Found(there) => {
-                let object = self.repaired(there, wanted, service);
-                self.change(there, &object, PREFIX).map(drop)
-            }
+            Found::Found(there) => match self.repaired(there, wanted, service) {
+                Cow::Borrowed(_) => Ok(()),
+                Cow::Owned(object) => self.change(there, &object, PREFIX).map(drop),
+            },
         }
     }
 
@@ -168,19 +176,28 @@ impl Tick<'_, '_, '_> {
         (labels, annotations)
     }
 
-    /// A Service as it should be, with what others look after.
-    fn repaired(&mut self, there: &Value, wanted: &Wanted, service: &CanaryService) -> Value {
-        let mut object = there.clone();
+    /// A Service as it should be, with what others look after; borrowed, if it is so.
+    fn repaired<'o>(
+        &mut self,
+        there: &'o Value,
+        wanted: &Wanted,
+        service: &CanaryService,
+    ) -> Cow<'o, Value> {
+        let mut object = Cow::Borrowed(there);
         let mut ports = self.ports(service);
         keep_node_ports(&mut ports, there);
-        let selector = json!({&self.label.key: wanted.selects});
-        if !same_ports(&ports, &there["spec"]["ports"]) || there["spec"]["selector"] != selector {
+        let selector = BTreeMap::from([(self.label.key.clone(), wanted.selects.clone())]);
+        if !same_ports(&ports, &there["spec"]["ports"])
+            || !is_map(&there["spec"]["selector"], &selector)
+        {
             // A merge patch adds to maps; what is not wanted goes.
-            object["spec"]["selector"] = selector;
+            let object = object.to_mut();
+            object["spec"]["selector"] = json!(selector);
             object["spec"]["ports"] = json!(ports);
         }
-        if !service.traffic_distribution.is_empty() {
-            object["spec"]["trafficDistribution"] = json!(service.traffic_distribution);
+        let distribution = &service.traffic_distribution;
+        if !distribution.is_empty() && there["spec"]["trafficDistribution"] != **distribution {
+            object.to_mut()["spec"]["trafficDistribution"] = json!(distribution);
         }
         let is_headless = text(there, "/spec/clusterIP") == "None";
         if service.headless && !is_headless {
@@ -193,22 +210,27 @@ impl Tick<'_, '_, '_> {
         }
         if self.owns(there) {
             let (labels, annotations) = self.service_keys(wanted);
-            let unmanaged = service.unmanaged_metadata.clone().unwrap_or_default();
-            let keep = |member: &str, wanted: BTreeMap<String, String>, keys: &[String]| {
-                let mut all = wanted;
-                for (key, value) in map(there, &format!("/metadata/{member}")) {
-                    if keys.contains(&key) {
-                        all.insert(key, value);
+            let unmanaged = service.unmanaged_metadata.as_ref();
+            let mut keep = |member: &str, mut all: BTreeMap<String, String>, keys: &[String]| {
+                let is = &there["metadata"][member];
+                for key in keys {
+                    if let Some(value) = is[key].as_str() {
+                        all.insert(key.clone(), value.to_owned());
                     }
                 }
-                json!(all)
+                if !is_map(is, &all) {
+                    object.to_mut()["metadata"][member] = json!(all);
+                }
             };
-            object["metadata"]["labels"] = keep("labels", labels, &unmanaged.labels);
-            object["metadata"]["annotations"] =
-                keep("annotations", annotations, &unmanaged.annotations);
+            keep("labels", labels, unmanaged.map_or(&[], |keys| &keys.labels));
+            keep(
+                "annotations",
+                annotations,
+                unmanaged.map_or(&[], |keys| &keys.annotations),
+            );
         }
-        if object != *there {
-            let mut annotations = map(&object, "/metadata/annotations");
+        if let Cow::Owned(object) = &mut object {
+            let mut annotations = map(object, "/metadata/annotations");
             annotations.extend(left_alone());
             object["metadata"]["annotations"] = json!(annotations);
         }
@@ -416,6 +438,16 @@ fn keep_node_ports(ports: &mut [Value], there: &Value) {
             port["nodePort"] = node_port.clone();
         }
     }
+}
+
+/// Whether a stored map holds exactly these texts. One that is missing is no empty one.
+fn is_map(there: &Value, wanted: &BTreeMap<String, String>) -> bool {
+    there.as_object().is_some_and(|there| {
+        there.len() == wanted.len()
+            && wanted
+                .iter()
+                .all(|(key, value)| there.get(key).is_some_and(|is| is == value.as_str()))
+    })
 }
 
 /// Whether both lists hold the same ports, whatever their order.

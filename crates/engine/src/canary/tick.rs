@@ -4,7 +4,7 @@
 //! look says so by [`Stop::End`]: what was told and recorded until then holds.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crossfade_api::flagger::{
     CanaryAnalysis, CanaryPhase, CanarySpec, CanaryStatus, HookType, TargetKind, hash,
@@ -21,6 +21,9 @@ use crate::views::{self, text};
 
 /// The reason of all Events on Canaries.
 const REASON: &str = "Synced";
+
+/// What a Canary that says nothing of its analysis means.
+static UNSAID: LazyLock<CanaryAnalysis> = LazyLock::new(CanaryAnalysis::default);
 
 /// Why a look does not go on.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ pub(super) struct Tick<'w, 'p, 'e> {
     pub(super) world: &'w World,
     pub(super) canary: &'w Canary,
     pub(super) spec: &'w CanarySpec,
-    pub(super) analysis: Arc<CanaryAnalysis>,
+    pub(super) analysis: &'w CanaryAnalysis,
     pub(super) plan: &'p mut Plan<'e>,
     pub(super) now: Timestamp,
     /// The status as it will be recorded.
@@ -72,12 +75,11 @@ pub(super) struct Tick<'w, 'p, 'e> {
 impl<'w, 'p, 'e> Tick<'w, 'p, 'e> {
     pub(super) fn new(world: &'w World, plan: &'p mut Plan<'e>, now: Timestamp) -> Self {
         let canary = &*world.canary;
-        let analysis = canary.spec.analysis().cloned().unwrap_or_default();
         Self {
             world,
             canary,
             spec: &canary.spec,
-            analysis: Arc::new(analysis),
+            analysis: canary.spec.analysis().unwrap_or(&UNSAID),
             plan,
             now,
             status: canary.status.clone(),
@@ -310,7 +312,7 @@ impl<'w, 'p, 'e> Tick<'w, 'p, 'e> {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
-        let analysis = Arc::clone(&self.analysis);
+        let analysis = self.analysis;
         let mut has_own = false;
         for hook in analysis.hooks(HookType::Event) {
             has_own = true;

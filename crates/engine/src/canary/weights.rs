@@ -63,7 +63,7 @@ impl Tick<'_, '_, '_> {
 
     /// By how much traffic grows now. `None` where the Canary gives no step.
     fn next_step(&self, canary: i32) -> Option<i32> {
-        let analysis = &self.analysis;
+        let analysis = self.analysis;
         let steps = &analysis.step_weights;
         if analysis.step_weight > 0 || steps.is_empty() {
             return (analysis.step_weight > 0).then_some(analysis.step_weight);
