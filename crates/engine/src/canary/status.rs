@@ -95,27 +95,26 @@ impl Tick<'_, '_, '_> {
     /// The uid and generation of the target, where its revision is the one that the recorded status is about. A controller that dies between
     /// this note and the status would else have noted a revision that was never released.
     pub(super) fn remember_target(&mut self) {
-        let Some(seen) = self.target_version() else {
+        let recorded = &self.canary.status.last_applied_spec;
+        let Some(note) = self.note(recorded) else {
             return;
         };
         let goes = self.canary.metadata.deletion_timestamp.is_some();
-        if self.annotation(LAST_SYNCED) == Some(&seen) || self.spec.suspend || goes {
+        if self.annotation(LAST_SYNCED) == Some(&note) || self.spec.suspend || goes {
             return;
         }
-        let recorded = &self.canary.status.last_applied_spec;
         if *recorded == self.status.last_applied_spec && *recorded == self.target_hash() {
-            self.annotations.insert(LAST_SYNCED.to_owned(), Some(seen));
+            self.annotations.insert(LAST_SYNCED.to_owned(), Some(note));
         }
     }
 
-    /// `UID/GENERATION` of the target.
-    pub(super) fn target_version(&self) -> Option<String> {
+    /// `UID/GENERATION/HASH`: under which hash the target is known as it is now. Without the hash an old view of the target, noted for the
+    /// revision before, would pass for the present one.
+    fn note(&self, hash: &str) -> Option<String> {
         let target = self.target.as_ref()?;
         let generation = target.pointer("/metadata/generation")?.as_i64()?;
-        Some(format!(
-            "{}/{generation}",
-            views::text(target, "/metadata/uid")
-        ))
+        let uid = views::text(target, "/metadata/uid");
+        Some(format!("{uid}/{generation}/{hash}"))
     }
 
     /// Whether a new revision is there.
@@ -131,8 +130,8 @@ impl Tick<'_, '_, '_> {
         if now == *applied {
             return false;
         }
-        let seen = self.target_version();
-        if seen.is_some() && self.annotation(LAST_SYNCED) == seen.as_deref() {
+        let note = self.note(applied);
+        if note.is_some() && self.annotation(LAST_SYNCED) == note.as_deref() {
             // The target is as it was: only the way in which it is hashed has changed.
             let promoted = self.status.last_promoted_spec == *applied;
             self.status.last_applied_spec.clone_from(&now);

@@ -341,7 +341,8 @@ pub(super) fn words(action: &CanaryAction) -> Option<String> {
         CanaryAction::Patch { object, patch } => {
             let mut patch = (**patch).clone();
             if let Some(template) = patch.pointer_mut("/spec/template") {
-                *template = template["spec"]["containers"][0]["image"].take();
+                let image = template.pointer("/spec/containers/0/image");
+                *template = image.cloned().unwrap_or_default();
             }
             format!("changes {} {}: {patch}", object.kind, object.target.name)
         }

@@ -116,6 +116,10 @@ impl Check for GivenBack {
             let finalizers = canary.and_then(|one| one["metadata"]["finalizers"].as_array());
             self.reverts |= finalizers.is_some_and(|all| !all.is_empty());
         }
+        if let What::Act(Act::Scale(0)) = what {
+            // What somebody did to the target after the Canary was gone is not its doing.
+            self.reverts &= play.space.object("Canary", NAME).is_some();
+        }
         Ok(())
     }
 
