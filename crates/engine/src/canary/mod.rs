@@ -224,6 +224,10 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
     if !tick.is_strict() {
         heed_rollback_hooks(tick, true)?;
     }
+    if tick.status.phase == CanaryPhase::Promoting {
+        // It serves until the primary, which may not be ready for long, takes over.
+        keep_awake(tick)?;
+    }
     heed_primary(tick)?;
     let shares = read_shares(tick)?;
     match tick.status.phase {
@@ -443,18 +447,25 @@ fn heed_primary(tick: &mut Tick<'_, '_, '_>) -> Step {
     Err(Stop::End)
 }
 
+/// Wakes a target that was put to sleep although requests go to it.
+fn keep_awake(tick: &mut Tick<'_, '_, '_>) -> Step {
+    if !tick.is_asleep() || tick.skips() {
+        return Ok(());
+    }
+    let name = tick.target_name();
+    tick.warn(&format!(
+        "Scaling up {name}, which was scaled to zero during its release"
+    ));
+    tick.rest_autoscaler(false)?;
+    tick.wake_target()?;
+    Err(Stop::End)
+}
+
 /// Nothing goes on without a new version that is ready.
 fn heed_target(tick: &mut Tick<'_, '_, '_>) -> Step {
     // It was put to sleep by somebody, or by a way back that a crash cut short. No pods are never enough for requests.
-    let is_judged = is_judged(tick) && tick.status.failed_checks < tick.analysis.threshold();
-    if is_judged && tick.is_asleep() && !tick.skips() {
-        let name = tick.target_name();
-        tick.warn(&format!(
-            "Scaling up {name}, which was scaled to zero during its release"
-        ));
-        tick.rest_autoscaler(false)?;
-        tick.wake_target()?;
-        return Err(Stop::End);
+    if is_judged(tick) && tick.status.failed_checks < tick.analysis.threshold() {
+        keep_awake(tick)?;
     }
     let Some(trouble) = tick.target_trouble() else {
         return Ok(());
