@@ -3,12 +3,12 @@
 //! Names and labels are those that dashboards know from the reference; `crossfade_` ones are our own and name no objects.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crossfade_api::rollout_status::{RolloutDuration, RolloutStatus};
+pub(crate) use crossfade_metrics::exposition::{Histogram, Page};
 use jiff::Timestamp;
 
 use crate::cache::Key;
@@ -34,51 +34,29 @@ const PAUSES: [f64; 9] = [
     0.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0,
 ];
 
-/// Durations, counted by upper bounds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Histogram<const N: usize> {
-    bounds: &'static [f64; N],
-    counts: [u64; N],
-    count: u64,
-    sum: f64,
-}
-
-impl Default for Histogram<{ BUCKETS.len() }> {
-    fn default() -> Self {
-        Self::new(&BUCKETS)
-    }
-}
-
-impl Default for Histogram<{ WAITS.len() }> {
-    fn default() -> Self {
-        Self::new(&WAITS)
-    }
-}
-
-impl<const N: usize> Histogram<N> {
-    pub(crate) fn new(bounds: &'static [f64; N]) -> Self {
-        Self {
-            bounds,
-            counts: [0; N],
-            count: 0,
-            sum: 0.0,
-        }
-    }
-
-    pub(crate) fn add(&mut self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        for (count, bound) in self.counts.iter_mut().zip(self.bounds) {
-            *count += u64::from(seconds <= *bound);
-        }
-        self.count += 1;
-        self.sum += seconds;
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
 struct OfSubject {
     took: Histogram<{ BUCKETS.len() }>,
     failed: u64,
+}
+
+impl Default for OfSubject {
+    fn default() -> Self {
+        Self {
+            took: Histogram::new(&BUCKETS),
+            failed: 0,
+        }
+    }
+}
+
+/// Times that subjects have waited for a look.
+#[derive(Clone, Copy, Debug)]
+struct Waits(Histogram<{ WAITS.len() }>);
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self(Histogram::new(&WAITS))
+    }
 }
 
 /// Attempts to release that have ended in one way.
@@ -105,7 +83,7 @@ pub(crate) struct Metrics {
     by_kind: bool,
     passes: AtomicU64,
     failures: AtomicU64,
-    waits: Mutex<Histogram<{ WAITS.len() }>>,
+    waits: Mutex<Waits>,
 }
 
 impl Metrics {
@@ -184,6 +162,7 @@ impl Metrics {
         self.waits
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            .0
             .add(waited);
         let (of_kind, key) = match subject {
             Subject::Rollout(key) => (&self.rollouts, key),
@@ -240,7 +219,13 @@ impl Metrics {
         let mut page = Page::default();
         crate::standings::render(context, &mut page);
         self.attempts(&mut page);
-        context.canary_metrics.render(context, &mut page);
+        let canaries = &context.caches.canaries;
+        let canaries = canaries.keys().into_iter();
+        let canaries = canaries.filter_map(|key| context.caches.canaries.get(&key.0, &key.1));
+        let canaries: Vec<_> = canaries.collect();
+        let provider = &context.settings.canaries.provider;
+        let known = canaries.iter().map(|entry| &*entry.view.canary);
+        context.canary_metrics.render(known, provider, &mut page);
         context.requests.render(&mut page);
         self.began.render(context.caches.rollouts.len(), &mut page);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -305,7 +290,7 @@ impl Metrics {
             "Time that subjects have waited for a look, in seconds.",
         );
         let waits = *self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        page.histogram("crossfade_queue_wait_seconds", &[], &waits);
+        page.histogram("crossfade_queue_wait_seconds", &[], &waits.0);
         crate::workqueue::render(context, &mut page);
         page.head(
             "crossfade_leading",
@@ -317,54 +302,11 @@ impl Metrics {
             &[],
             u8::from(context.requests.may_write()),
         );
-        page.0
+        page.into_text()
     }
 }
 
 /// The labels that name an object.
 pub(crate) fn object(key: &Key) -> [(&'static str, &str); 2] {
     [("namespace", key.0.as_str()), ("name", key.1.as_str())]
-}
-
-/// A page in the text format.
-#[derive(Default)]
-pub(crate) struct Page(String);
-
-impl Page {
-    pub(crate) fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    pub(crate) fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0.push_str(name);
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            let opens = if index == 0 { '{' } else { ',' };
-            let _ = write!(self.0, "{opens}{label}=\"{text}\"");
-        }
-        let closes = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{closes} {value}");
-    }
-
-    pub(crate) fn histogram<const N: usize>(
-        &mut self,
-        name: &str,
-        labels: &[(&str, &str)],
-        histogram: &Histogram<N>,
-    ) {
-        let mut bucket = |bound: &str, count: u64| {
-            let mut labels = labels.to_vec();
-            labels.push(("le", bound));
-            self.line(&format!("{name}_bucket"), &labels, count);
-        };
-        for (bound, count) in histogram.bounds.iter().zip(histogram.counts) {
-            bucket(&bound.to_string(), count);
-        }
-        bucket("+Inf", histogram.count);
-        self.line(&format!("{name}_sum"), labels, histogram.sum);
-        self.line(&format!("{name}_count"), labels, histogram.count);
-    }
 }

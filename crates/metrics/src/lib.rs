@@ -5,8 +5,11 @@
 //! decided elsewhere. Job measurements are no business of this room: a Job is an object like any other.
 
 mod aws;
+pub mod canary_checks;
+pub mod canary_counts;
 pub mod canary_prometheus;
 pub mod canary_queries;
+pub mod exposition;
 pub mod jsonpath;
 pub mod numbers;
 mod oauth2;

@@ -1,8 +1,9 @@
 //! Webhooks that are asked whether something may go on: 200, 201 and 202 say yes.
 //!
 //! What a yes or a no means is decided elsewhere. All attempts of a call bear the same `X-Crossfade-Call`, so that a gate that opens once
-//! is not spent twice by a call whose answer was lost.
+//! is not spent twice by a call whose answer was lost, and can take back what it gave for a step that did not happen ([`Grants`]).
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossfade_http::{Http, Unanswered, Url, shown};
@@ -13,6 +14,11 @@ use crate::post::{Answer, Post, post};
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How much is told of what a server said that gave no answer in the end, in bytes.
 const LONGEST_TAIL: usize = 512;
+/// Names a call.
+const CALL: &str = "X-Crossfade-Call";
+/// Where gates are asked, and where they take back what they gave.
+const CHECK: &str = "/gate/check";
+const REFUND: &str = "/gate/refund";
 /// How much is told of a refusal, in bytes: an Event holds no more.
 const LONGEST_REFUSAL: usize = 900;
 
@@ -33,6 +39,40 @@ pub struct Hook {
     pub insecure: bool,
     /// The revision that is released, told in a header.
     pub revision: String,
+    /// Only wants to know: a gate spends nothing.
+    pub dry: bool,
+}
+
+/// What gates have granted for one step.
+#[derive(Debug, Default)]
+pub struct Grants(Mutex<Vec<(Hook, String)>>);
+
+impl Grants {
+    /// A hook has said yes to this call.
+    pub fn add(&self, hook: Hook, call: String) {
+        self.all().push((hook, call));
+    }
+
+    /// The step was made: what was granted for it is spent.
+    pub fn spend(&self) {
+        self.all().clear();
+    }
+
+    /// The step was not made: gates get back what they granted for it. What goes wrong with that is told in the log; people open a gate
+    /// again then.
+    pub async fn give_back(&self, hooks: &Hooks) {
+        let all = std::mem::take(&mut *self.all());
+        for (hook, call) in all {
+            if let Err(why) = hooks.give_back(&hook, &call).await {
+                let gate = shown(&hook.url);
+                tracing::warn!(gate, "a use was not given back: {why}");
+            }
+        }
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<(Hook, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Calls webhooks.
@@ -48,18 +88,22 @@ impl Hooks {
         Self { http, allowed }
     }
 
-    /// Asks a hook.
+    /// Asks a hook; a yes comes with the id of the call.
     ///
     /// # Errors
     /// Why not: what it answered, or why there is no answer.
-    pub async fn ask(&self, hook: &Hook) -> Result<(), String> {
+    pub async fn ask(&self, hook: &Hook) -> Result<String, String> {
         if !self.allows(&hook.url) {
             return Err("webhook URL not allowed".to_owned());
         }
-        let headers = [
-            ("X-Crossfade-Call".to_owned(), call_id()),
+        let call = call_id();
+        let mut headers = vec![
+            (CALL.to_owned(), call.clone()),
             ("X-Crossfade-Revision".to_owned(), hook.revision.clone()),
         ];
+        if hook.dry {
+            headers.push(("X-Crossfade-Dry-Run".to_owned(), "true".to_owned()));
+        }
         let place = shown(&hook.url);
         let ends = Instant::now() + hook.budget;
         let mut attempts = 0;
@@ -76,7 +120,7 @@ impl Hooks {
             let (why, asked_for) = match post(&self.http, attempt).await {
                 Ok(Answer {
                     status: 200..=202, ..
-                }) => return Ok(()),
+                }) => return Ok(call),
                 Ok(answer) if !may_pass(answer.status) => {
                     return Err(begin(&answer.text, LONGEST_REFUSAL));
                 }
@@ -98,6 +142,28 @@ impl Hooks {
                 ));
             }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Has a gate take back what it granted in this call. Hooks that are no gates have nothing to take, and neither have gates that stay open.
+    async fn give_back(&self, hook: &Hook, call: &str) -> Result<(), String> {
+        let Some(server) = hook.url.strip_suffix(CHECK) else {
+            return Ok(());
+        };
+        let refund = Post {
+            url: &format!("{server}{REFUND}"),
+            headers: &[(CALL.to_owned(), call.to_owned())],
+            body: &hook.body,
+            timeout: hook.timeout,
+            insecure: hook.insecure,
+        };
+        match post(&self.http, refund).await {
+            Ok(Answer {
+                status: 200..=202 | 404,
+                ..
+            }) => Ok(()),
+            Ok(answer) => Err(format!("status {}: {}", answer.status, answer.text)),
+            Err(Unanswered::Unfit(why) | Unanswered::Failed(why)) => Err(why),
         }
     }
 

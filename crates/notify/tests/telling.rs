@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossfade_api::flagger::{AlertProviderKind, AlertProviderSpec, SecretRef, Severity};
 use crossfade_http::Http;
 use crossfade_notify::channel::{Channel, News};
-use crossfade_notify::hooks::{Hook, Hooks};
+use crossfade_notify::hooks::{Grants, Hook, Hooks};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -110,11 +110,55 @@ fn hook(url: String) -> Hook {
         retries: 0,
         insecure: false,
         revision: "cf1:abc".to_owned(),
+        dry: false,
     }
 }
 
 async fn ask(hook: &Hook) -> Result<(), String> {
-    Hooks::new(http(), Vec::new()).ask(hook).await
+    Hooks::new(http(), Vec::new()).ask(hook).await.map(drop)
+}
+
+#[tokio::test]
+async fn what_a_gate_granted_for_a_step_that_was_not_made_is_given_back_once() {
+    let server = Server::start(|_| says(200, "")).await;
+    let hooks = Hooks::new(http(), Vec::new());
+    let grants = Grants::default();
+    for path in ["/gate/check", "/may-it-go-on"] {
+        let hook = hook(server.url(path));
+        let call = hooks.ask(&hook).await.expect("yes");
+        grants.add(hook, call);
+    }
+    grants.give_back(&hooks).await;
+    grants.give_back(&hooks).await;
+    let got = server.got();
+    let paths: Vec<&str> = got.iter().map(|got| got.path.as_str()).collect();
+    assert_eq!(paths, ["/gate/check", "/may-it-go-on", "/gate/refund"]);
+    let call = "x-crossfade-call";
+    assert_eq!(got[2].headers[call], got[0].headers[call]);
+    assert_eq!(
+        got[2].body, got[0].body,
+        "the gate is named as it was asked"
+    );
+
+    let hook = hook(server.url("/gate/check"));
+    let call = hooks.ask(&hook).await.expect("yes");
+    grants.add(hook, call);
+    grants.spend();
+    grants.give_back(&hooks).await;
+    assert_eq!(server.got().len(), 4, "what is spent is not given back");
+}
+
+#[tokio::test]
+async fn a_gate_is_told_when_somebody_only_wants_to_know() {
+    let server = Server::start(|_| says(200, "")).await;
+    let mut hook = hook(server.url("/gate/check"));
+    assert_eq!(ask(&hook).await, Ok(()));
+    hook.dry = true;
+    assert_eq!(ask(&hook).await, Ok(()));
+    let got = server.got();
+    let dry = "x-crossfade-dry-run";
+    assert_eq!(got[0].headers.get(dry), None);
+    assert_eq!(got[1].headers[dry], "true");
 }
 
 #[tokio::test]
@@ -270,7 +314,7 @@ async fn hooks_reach_only_the_hosts_that_are_allowed() {
     let refused = hooks.ask(&hook(server.url("/"))).await;
     assert_eq!(refused, Err("webhook URL not allowed".to_owned()));
     let hooks = Hooks::new(http(), vec!["127.*".to_owned()]);
-    assert_eq!(hooks.ask(&hook(server.url("/"))).await, Ok(()));
+    assert_eq!(hooks.ask(&hook(server.url("/"))).await.map(drop), Ok(()));
     assert_eq!(server.got().len(), 1);
 }
 

@@ -1358,3 +1358,109 @@ fn a_change_between_the_last_check_and_the_copy_is_not_promoted_unseen() {
     stage.until("Succeeded");
     assert_eq!(stage.image("app-primary"), "app:v3");
 }
+
+#[test]
+fn a_gate_that_somebody_opens_on_the_canary_itself_is_passed_once() {
+    let mut promote = hook("promote", "confirm-promotion");
+    promote["metadata"] = json!({"gate": "promotion"});
+    let mut stage = Stage::initialised(&canary(&by_weight(&json!({
+        "webhooks": [hook("ask", "confirm-traffic-increase"), promote, hook("abort", "rollback")],
+    }))));
+    for gate in ["ask", "promote", "abort"] {
+        stage.answer(gate, 403);
+    }
+    let open = |stage: &mut Stage, gate: &str| {
+        let patch = json!({"metadata": {"annotations": {"crossfade.dev/gate-open": gate}}});
+        stage.0.patch("Canary", "web", &patch);
+    };
+    let is_open = |stage: &Stage| {
+        let canary = stage.0.object("Canary", "web").expect("it is there");
+        canary["metadata"]["annotations"]["crossfade.dev/gate-open"].is_string()
+    };
+    // What is written between releases is for none.
+    open(&mut stage, "default");
+    stage.0.ticks(1);
+    assert!(!is_open(&stage));
+
+    stage.release("v2");
+    stage.0.ticks(2);
+    assert_eq!(stage.shares(), (100, 0));
+    open(&mut stage, "promotion");
+    stage.0.ticks(1);
+    assert_eq!(
+        (stage.shares(), is_open(&stage)),
+        ((100, 0), true),
+        "another gate"
+    );
+    for weight in [10, 20, 30] {
+        open(&mut stage, "default");
+        stage.0.ticks(3);
+        assert_eq!(
+            stage.shares(),
+            (100 - weight, weight),
+            "one opening, one step"
+        );
+        assert!(!is_open(&stage));
+    }
+    let told = "Gate default opened once by the annotation crossfade.dev/gate-open";
+    assert_eq!(stage.is_told(told), 3);
+    // At the last weight the gate of the traffic is asked once more, and then that of the promotion.
+    open(&mut stage, "default");
+    stage.until("WaitingPromotion");
+    open(&mut stage, "promotion");
+    stage.until("Succeeded");
+
+    stage.release("v3");
+    open(&mut stage, "rollback");
+    stage.until("Failed");
+    assert_eq!(
+        (stage.shares(), stage.image("app-primary")),
+        ((100, 0), "app:v2".to_owned())
+    );
+    stage.0.ticks(1);
+    assert!(!is_open(&stage), "the next release is not taken back");
+}
+
+#[test]
+fn a_look_at_a_closed_gate_counts_nothing_where_waiting_is_to_be_quiet() {
+    let run = |annotation: &str| {
+        let close = hook("close", "confirm-traffic-increase");
+        let mut object = canary(&by_weight(&json!({
+            "webhooks": [hook("check", "confirm-traffic-increase"), close],
+        })));
+        object["metadata"]["annotations"] =
+            json!({"crossfade.dev/analyse-while-waiting": annotation});
+        let mut stage = Stage::initialised(&object);
+        stage.release("v2");
+        stage.0.ticks(1);
+        assert_eq!(stage.shares(), (90, 10));
+        stage.answer("check", 403);
+        stage
+            .0
+            .metrics
+            .insert("success".to_owned(), Answer::Value(0.0));
+        stage.0.calls.clear();
+        stage.0.ticks(2);
+        stage
+    };
+    let stage = run("true");
+    assert_eq!(stage.status()["failedChecks"], 2);
+    assert_eq!(stage.calls("check"), 0, "a bad version is not asked for");
+
+    let mut stage = run("false");
+    assert_eq!(stage.status()["failedChecks"], 0);
+    assert_eq!(
+        stage.is_told("while it waits for more traffic (not counted)"),
+        2
+    );
+    assert_eq!(
+        (stage.calls("check"), stage.calls("close")),
+        (2, 0),
+        "nothing is closed by looking"
+    );
+    // An open gate helps a bad version in no way.
+    stage.answer("check", 200);
+    stage.0.ticks(1);
+    assert_eq!(stage.status()["failedChecks"], 1);
+    assert_eq!(stage.shares(), (90, 10));
+}

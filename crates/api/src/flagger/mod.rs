@@ -6,6 +6,7 @@
 mod alert_provider;
 mod analysis;
 mod canary;
+pub mod check;
 pub(crate) mod crd;
 pub mod hash;
 mod metric_template;

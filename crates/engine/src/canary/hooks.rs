@@ -1,6 +1,6 @@
 //! Webhooks: who is asked when, and what an answer leads to.
 
-use crossfade_api::flagger::{CanaryPhase, CanaryWebhook, HookType};
+use crossfade_api::flagger::{CanaryPhase, CanaryStrategyKind, CanaryWebhook, HookType};
 
 use super::action::CanaryAction;
 use super::alerts::News;
@@ -17,14 +17,31 @@ pub(super) enum Gate {
 
 /// Skips the gate of traffic once all weights were passed.
 const GATE_AT_MAX: &str = "crossfade.dev/traffic-gate-at-max";
+/// `false`: what a look finds is not counted while the gate of traffic is closed.
+const ANALYSE_WHILE_WAITING: &str = "crossfade.dev/analyse-while-waiting";
 /// Takes the release back that it names by `status.lastAppliedSpec`, once; of another release it is forgotten.
 const ABORT: &str = "crossfade.dev/abort";
+/// Names a gate that lets the release pass once although its hook refuses; `rollback` takes the release back.
+const GATE_OPEN: &str = "crossfade.dev/gate-open";
+/// The gate of hooks that name none.
+const USUAL_GATE: &str = "default";
+/// The gate that takes a release back.
+const ROLLBACK_GATE: &str = "rollback";
 /// Remembers at which gate and weight people were told last, and when.
 const TOLD_GATE: &str = "crossfade.dev/gate-alert";
 
 impl Tick<'_, '_, '_> {
     /// Calls a hook; the error is what it answered.
     fn ask(&mut self, hook: &CanaryWebhook, phase: CanaryPhase) -> Step<Result<(), String>> {
+        self.call_hook(hook, phase, false)
+    }
+
+    fn call_hook(
+        &mut self,
+        hook: &CanaryWebhook,
+        phase: CanaryPhase,
+        dry: bool,
+    ) -> Step<Result<(), String>> {
         let timeout = match timeout(&hook.timeout) {
             Ok(timeout) => timeout,
             Err(why) => return Ok(Err(why)),
@@ -32,11 +49,34 @@ impl Tick<'_, '_, '_> {
         let mut call = self.call(&hook.name, &hook.url, phase, &hook.metadata, timeout);
         call.retries = hook.retries;
         call.disable_tls = hook.disable_tls;
+        call.dry = dry;
         let answer = self.act(CanaryAction::CallHook(Box::new(call)))?;
         Ok(answer
             .as_ref()
             .map(drop)
             .map_err(|failure| failure.message.clone()))
+    }
+
+    /// Whether a gate lets the release pass: its hook says so, or somebody has opened it on the Canary itself, for once.
+    fn passes(&mut self, hook: &CanaryWebhook, phase: CanaryPhase) -> Step<bool> {
+        if self.ask(hook, phase)?.is_ok() {
+            return Ok(true);
+        }
+        let gate = hook.metadata.get("gate").map_or(USUAL_GATE, String::as_str);
+        if self.annotation(GATE_OPEN) != Some(gate) || self.has_used_opening {
+            return Ok(false);
+        }
+        self.has_used_opening = true;
+        // Forgotten before anything moves: whoever is cut short now asks people again, and no opening counts twice.
+        let action = CanaryAction::Annotate {
+            target: self.own_target(),
+            annotations: [(GATE_OPEN.to_owned(), None)].into(),
+        };
+        self.must(action, "")?;
+        self.tell(&format!(
+            "Gate {gate} opened once by the annotation {GATE_OPEN}"
+        ));
+        Ok(true)
     }
 
     fn hooks(&self, kind: HookType) -> Vec<CanaryWebhook> {
@@ -48,7 +88,7 @@ impl Tick<'_, '_, '_> {
             for_what: format!("gate {} to open for {what}", hook.name),
             since: self.canary.status.last_transition_time,
             until: None,
-            moved_by: &[],
+            moved_by: &["approve", "reject"],
         });
     }
 
@@ -56,7 +96,7 @@ impl Tick<'_, '_, '_> {
     pub(super) fn confirm_rollout(&mut self) -> Step<Gate> {
         let phase = self.read_phase();
         for hook in self.hooks(HookType::ConfirmRollout) {
-            if self.ask(&hook, phase)?.is_ok() || wrong(Mutant::CanaryStartUnconfirmed) {
+            if self.passes(&hook, phase)? || wrong(Mutant::CanaryStartUnconfirmed) {
                 self.tell(&format!("Confirm-rollout check {} passed", hook.name));
                 continue;
             }
@@ -111,16 +151,40 @@ impl Tick<'_, '_, '_> {
         Ok(true)
     }
 
+    /// Whether a release whose wait is not to count against it waits for more traffic. Nothing is spent by that, and only hooks that
+    /// check are asked: others, such as those that close a gate, do something.
+    pub(super) fn waits_quietly(&mut self, weight: i32) -> Step<bool> {
+        let by_weight = self.analysis.strategy() == CanaryStrategyKind::Canary;
+        let is_judged = self.read_phase() == CanaryPhase::Progressing;
+        let is_wanted = self.annotation(ANALYSE_WHILE_WAITING) == Some("false");
+        if !is_wanted || !is_judged || !by_weight || self.skips_gate(weight) {
+            return Ok(false);
+        }
+        for hook in self.hooks(HookType::ConfirmTrafficIncrease) {
+            let path = hook.url.split(['?', '#']).next().unwrap_or_default();
+            if path.ends_with("/check")
+                && self
+                    .call_hook(&hook, CanaryPhase::Progressing, true)?
+                    .is_err()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn skips_gate(&self, weight: i32) -> bool {
+        let skips = self.annotation(GATE_AT_MAX) == Some("false");
+        skips && weight >= self.analysis.max_weight()
+    }
+
     /// Before traffic grows.
     pub(super) fn confirm_traffic(&mut self, weight: i32) -> Step<Gate> {
-        let skips = self.annotation(GATE_AT_MAX) == Some("false");
-        if skips && weight >= self.analysis.max_weight() {
+        if self.skips_gate(weight) {
             return Ok(Gate::Open);
         }
         for hook in self.hooks(HookType::ConfirmTrafficIncrease) {
-            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok()
-                || wrong(Mutant::CanaryGateIgnored)
-            {
+            if self.passes(&hook, CanaryPhase::Progressing)? || wrong(Mutant::CanaryGateIgnored) {
                 self.tell(&format!(
                     "Confirm-traffic-increase check {} passed",
                     hook.name
@@ -166,7 +230,7 @@ impl Tick<'_, '_, '_> {
     /// Before promotion.
     pub(super) fn confirm_promotion(&mut self) -> Step<Gate> {
         for hook in self.hooks(HookType::ConfirmPromotion) {
-            if self.ask(&hook, CanaryPhase::Progressing)?.is_ok()
+            if self.passes(&hook, CanaryPhase::Progressing)?
                 || wrong(Mutant::CanaryPromotionUnconfirmed)
             {
                 self.tell(&format!("Confirm-promotion check {} passed", hook.name));
@@ -197,16 +261,25 @@ impl Tick<'_, '_, '_> {
         let is_meant = named.is_some_and(|named| named == self.status.last_applied_spec);
         if is_meant {
             self.warn(&format!("Rollback asked for by the annotation {ABORT}"));
-        } else {
-            self.forget_abort();
+            return true;
+        }
+        self.forget(ABORT);
+        let is_meant = self.annotation(GATE_OPEN) == Some(ROLLBACK_GATE);
+        if is_meant {
+            self.warn(&format!("Rollback asked for by the annotation {GATE_OPEN}"));
         }
         is_meant
     }
 
     /// What was asked of a release must not happen to the next one.
-    pub(super) fn forget_abort(&mut self) {
-        if self.annotation(ABORT).is_some() {
-            self.annotations.insert(ABORT.to_owned(), None);
+    pub(super) fn forget_wishes(&mut self) {
+        self.forget(ABORT);
+        self.forget(GATE_OPEN);
+    }
+
+    fn forget(&mut self, wish: &str) {
+        if self.annotation(wish).is_some() {
+            self.annotations.insert(wish.to_owned(), None);
         }
     }
 

@@ -218,7 +218,7 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
         return Ok(());
     }
     if !is_to_go_on(tick)? {
-        tick.forget_abort();
+        tick.forget_wishes();
         return rest_traffic(tick);
     }
     if !tick.is_strict() {
@@ -489,12 +489,20 @@ fn judge(tick: &mut Tick<'_, '_, '_>, shares: Shares) -> Step {
         tick.tell(&format!("Starting canary analysis for {target}"));
         return tick.pre_rollout();
     }
+    let waits = tick.waits_quietly(shares.canary)?;
     match tick.analyse()? {
         Verdict::Good => {
             if tick.annotation(FAILED_CHECK_MODE) == Some("consecutive") {
                 tick.status.failed_checks = 0;
             }
             Ok(())
+        }
+        Verdict::Bad if waits => {
+            let name = tick.name();
+            tick.tell(&format!(
+                "Failed look at {name} while it waits for more traffic (not counted)"
+            ));
+            Err(Stop::End)
         }
         Verdict::Bad => {
             tick.status.failed_checks += 1;

@@ -68,6 +68,8 @@ pub(super) struct Tick<'w, 'p, 'e> {
     pub(super) label: PodLabel,
     /// Annotations of the Canary to set or remove.
     pub(super) annotations: BTreeMap<String, Option<String>>,
+    /// The gate that somebody opened on the Canary itself was passed.
+    pub(super) has_used_opening: bool,
     /// Calls and news so far.
     places: u32,
 }
@@ -88,6 +90,7 @@ impl<'w, 'p, 'e> Tick<'w, 'p, 'e> {
             primary: world.primary.found().cloned(),
             label: PodLabel::default(),
             annotations: BTreeMap::new(),
+            has_used_opening: false,
             places: 0,
         }
     }
@@ -353,6 +356,7 @@ impl<'w, 'p, 'e> Tick<'w, 'p, 'e> {
             disable_tls: false,
             revision: self.target_hash(),
             only_tells: false,
+            dry: false,
             place: self.next_place(),
         }
     }

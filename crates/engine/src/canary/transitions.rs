@@ -13,10 +13,9 @@ use crate::mutant::{Mutant, wrong};
 /// A newer revision in the middle of a release is approved as the first one was.
 const CONFIRM_ON_RESTART: &str = "crossfade.dev/confirm-on-restart";
 /// Annotations that this version knows and does not heed.
-const UNHEEDED: [&str; 4] = [
+const UNHEEDED: [&str; 3] = [
     "crossfade.dev/metric-error-deadline",
     "crossfade.dev/failed-check-window",
-    "crossfade.dev/analyse-while-waiting",
     "crossfade.dev/cancel-on-revert",
 ];
 
@@ -42,7 +41,7 @@ impl Tick<'_, '_, '_> {
                 "analysis.sessionAffinity has no effect beside analysis.match and is ignored",
             );
         }
-        self.forget_abort();
+        self.forget_wishes();
         self.rest_autoscaler(false)?;
         self.wake_target()?;
         self.sync(CanaryPhase::Progressing, 0, 0, 0);

@@ -110,7 +110,8 @@ impl Backend for Answers {
             let ended = self.context.ended.lock();
             let ended = ended.unwrap_or_else(PoisonError::into_inner);
             let waits = ended.get(&subject).map(|ended| ended.waits.clone());
-            return Ok(explain_canary(&world, waits.unwrap_or_default()));
+            let waits = waits.unwrap_or_default();
+            return Ok(explain_canary(&world.canary, world.last_tick, waits));
         }
         let world = rollouts::observe(&self.context, namespace, name).ok_or_else(missing)?;
         let status = &world.rollout.status;

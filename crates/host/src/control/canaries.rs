@@ -14,8 +14,9 @@ use crossfade_engine::canary::action::{Alert, CanaryAction, CanaryDone, HookCall
 use crossfade_engine::canary::world::{Config, ConfigKey, Services, Settings, World};
 use crossfade_engine::canary::{Named, named_configs, named_templates, service_names};
 use crossfade_engine::decision::Found;
+use crossfade_metrics::canary_checks::find;
 use crossfade_notify::channel::{Channel, News};
-use crossfade_notify::hooks::Hook;
+use crossfade_notify::hooks::{Grants, Hook};
 use serde_json::{Value, json};
 
 use super::objects::ObjectError;
@@ -27,8 +28,12 @@ use crate::wire::Part;
 /// What this machine notes on Services.
 const OWN_NOTES: [&str; 2] = [entries::ADDRESSES, canary_routes::ROUTE];
 
-/// Objects as a pass has seen them, by version.
-pub(super) struct Seen(Mutex<BTreeMap<String, Arc<Value>>>);
+/// What a pass has learned: objects as it has seen them, by version, and what gates have granted.
+#[derive(Default)]
+pub(super) struct Seen {
+    objects: Mutex<BTreeMap<String, Arc<Value>>>,
+    grants: Grants,
+}
 
 impl Seen {
     /// What a pass begins with.
@@ -39,7 +44,7 @@ impl Seen {
             canary,
         } = &world.services;
         let all = [&world.target, &world.primary, apex, primary, canary];
-        let seen = Self(Mutex::default());
+        let seen = Self::default();
         for object in all.into_iter().filter_map(Found::found) {
             seen.add(object);
         }
@@ -48,12 +53,12 @@ impl Seen {
 
     fn add(&self, object: &Arc<Value>) {
         let version = views::target(object).resource_version;
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(version, Arc::clone(object));
     }
 
     fn get(&self, version: &str) -> Option<Arc<Value>> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(version).map(Arc::clone)
     }
 }
@@ -204,7 +209,44 @@ pub(super) async fn perform(
     let Action::Canary(action) = action else {
         return failed(FailureKind::Other, "a Canary does not do that");
     };
-    match &**action {
+    let outcome = carry_out(context, canary, seen, action).await;
+    count(context, canary, action, &outcome);
+    if action.moves() {
+        match &outcome {
+            Ok(_) => seen.grants.spend(),
+            Err(_) => seen.grants.give_back(&context.hooks).await,
+        }
+    }
+    outcome
+}
+
+/// Counts what dashboards want to see.
+fn count(context: &Context, canary: &Canary, action: &CanaryAction, outcome: &Outcome) {
+    let done = match outcome {
+        Ok(Done::Canary(done)) => Some(&**done),
+        Ok(_) => None,
+        Err(_) => return,
+    };
+    let (metrics, namespace) = (&context.canary_metrics, canary.namespace());
+    match (action, done) {
+        (CanaryAction::SetShares { shares, .. }, _)
+        | (CanaryAction::ReadShares { .. }, Some(CanaryDone::Shares(shares))) => {
+            metrics.weighed(namespace, &canary.spec.target_ref.name, *shares);
+        }
+        (CanaryAction::Check(check), Some(CanaryDone::Checked(checked))) => {
+            metrics.checked(namespace, check, checked);
+        }
+        _ => {}
+    }
+}
+
+async fn carry_out(
+    context: &Context,
+    canary: &Canary,
+    seen: &Seen,
+    action: &CanaryAction,
+) -> Outcome {
+    match action {
         CanaryAction::Create { object } => create(context, seen, object).await,
         CanaryAction::Patch { object, patch } => change(context, seen, object, patch).await,
         CanaryAction::Read { object } => {
@@ -235,14 +277,17 @@ pub(super) async fn perform(
             shares, cookies, ..
         } => canary_routes::write(context, canary, *shares, cookies.clone()).await,
         CanaryAction::RestoreRoutes { .. } => canary_routes::forget(context, canary).await,
-        CanaryAction::CallHook(call) => call_hook(context, canary, call).await,
+        CanaryAction::CallHook(call) => call_hook(context, canary, &seen.grants, call).await,
         CanaryAction::Alert(alert) => {
             tell(context, canary, alert);
             done()
         }
-        CanaryAction::FindProvider(source) => canary_checks::find(context, source).await,
+        CanaryAction::FindProvider(source) => match find(context, source).await {
+            Ok(()) => done(),
+            Err(why) => failed(FailureKind::Other, why),
+        },
         CanaryAction::Check(check) => {
-            let checked = canary_checks::check(context, check).await;
+            let checked = crossfade_metrics::canary_checks::check(context, check).await;
             Ok(Done::Canary(Box::new(CanaryDone::Checked(checked))))
         }
     }
@@ -415,7 +460,12 @@ async fn copy_config(
     done()
 }
 
-async fn call_hook(context: &Context, canary: &Canary, call: &HookCall) -> Outcome {
+async fn call_hook(
+    context: &Context,
+    canary: &Canary,
+    grants: &Grants,
+    call: &HookCall,
+) -> Outcome {
     let time = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     let hook = Hook {
         url: call.url.clone(),
@@ -425,10 +475,16 @@ async fn call_hook(context: &Context, canary: &Canary, call: &HookCall) -> Outco
         retries: u32::try_from(call.retries).unwrap_or(0),
         insecure: call.disable_tls,
         revision: call.revision.clone(),
+        dry: call.dry,
     };
     if !call.only_tells {
         return match context.hooks.ask(&hook).await {
-            Ok(()) => done(),
+            Ok(id) => {
+                if !call.dry {
+                    grants.add(hook, id);
+                }
+                done()
+            }
             Err(why) => failed(FailureKind::Refused, why),
         };
     }

@@ -1,7 +1,7 @@
 //! Deployments: which ReplicaSets they need and of what size, so that enough pods serve at any time, and what they report.
 //!
 //! A Deployment that holds no more than a template (a Rollout names it, or nobody does) has no pods on one machine. One that a Canary
-//! releases has, and its primary.
+//! releases has, and its primary, and one that is annotated so.
 
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::wire::Part;
 
 /// Names the version among the pods of a Deployment, as a cluster's own controller does.
 pub(super) const VERSION: &str = "pod-template-hash";
+/// `true` on a Deployment that nobody releases and that has pods nevertheless.
+const PODS: &str = "crossfade.dev/pods";
 /// Seconds that a version may take until it is there, where a Deployment does not say so.
 const USUAL_DEADLINE: i64 = 600;
 /// Former versions that are kept, where a Deployment does not say so.
@@ -55,7 +57,7 @@ pub(super) async fn deployment(
     };
     let uid = views::text(&deployment, "/metadata/uid");
     let sets = objects.controlled_by(Kind::ReplicaSet, uid);
-    if views::is_deleting(&deployment) || (sets.is_empty() && !is_released(context, &deployment)) {
+    if views::is_deleting(&deployment) || (sets.is_empty() && !has_pods(context, &deployment)) {
         return Ok(None);
     }
     let own: Vec<&Value> = sets.iter().map(|set| &**set).collect();
@@ -105,8 +107,12 @@ fn place(namespace: &str, name: &str) -> Target {
     }
 }
 
-/// Whether a Canary releases it, or made it.
-fn is_released(context: &Context, deployment: &Stored) -> bool {
+/// Whether it has pods: a Canary releases it, or made it, or it says so itself.
+fn has_pods(context: &Context, deployment: &Stored) -> bool {
+    let annotations = views::map(deployment, "/metadata/annotations");
+    if annotations.get(PODS).is_some_and(|says| says == "true") {
+        return true;
+    }
     if views::controller(deployment).is_some_and(|(kind, ..)| kind == "Canary") {
         return true;
     }

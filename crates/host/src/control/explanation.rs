@@ -1,9 +1,9 @@
 //! Why a release stands where it stands, in words: decided on what is so now, and not carried out.
 
-use crossfade_api::Resource as _;
+use crossfade_api::{Canary, Resource as _};
 use crossfade_engine::action::Evidence;
 use crossfade_engine::decision::{Decision, Wait};
-use crossfade_engine::{analysis, canary, experiment, rollout};
+use crossfade_engine::{analysis, experiment, rollout};
 use jiff::Timestamp;
 
 use crate::wire::{self, ExplainedStep, Explanation};
@@ -44,11 +44,15 @@ pub fn explain(
     }
 }
 
-/// Explains a Canary: what its last look waits for, and when the next one comes.
-pub(super) fn explain_canary(world: &canary::world::World, mut waits: Vec<Wait>) -> Explanation {
-    let (canary, status) = (&world.canary, &world.canary.status);
+/// Explains a Canary: what its last look waits for, when that was, if it is known, and when the next one comes.
+pub fn explain_canary(
+    canary: &Canary,
+    last: Option<Timestamp>,
+    mut waits: Vec<Wait>,
+) -> Explanation {
+    let status = &canary.status;
     let is_held = canary.spec.suspend;
-    let next = world.last_tick.map(|last| last + canary.spec.interval());
+    let next = last.map(|last| last + canary.spec.interval());
     if is_held {
         waits = vec![Wait {
             for_what: "somebody to let it go on".to_owned(),
@@ -59,7 +63,7 @@ pub(super) fn explain_canary(world: &canary::world::World, mut waits: Vec<Wait>)
     } else {
         waits.push(Wait {
             for_what: "the next look at it".to_owned(),
-            since: world.last_tick,
+            since: last,
             until: next,
             moved_by: &[],
         });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossfade_http::Http;
 use crossfade_metrics::Defaults;
+use crossfade_metrics::canary_counts::CanaryMetrics;
 use crossfade_metrics::transport::Transport;
 use crossfade_notify::hooks::Hooks;
 use crossfade_notify::turns::Turns;
@@ -199,6 +200,7 @@ impl Host {
             turns: Turns::default(),
             canary_settings: Arc::new(canaries::settings(prometheus)),
             looks: canaries::Looks::default(),
+            canary_metrics: CanaryMetrics::default(),
             prepared: PreparedRollouts::default(),
             queue: Queue::new(),
             ended: Mutex::default(),
@@ -210,11 +212,13 @@ impl Host {
             .map_err(StartError::Other)?;
 
         let mut tasks = JoinSet::new();
+        let told = Arc::clone(&context);
+        let metrics_api = metrics_api.telling(Arc::new(move || told.canary_page()));
         let api = metrics_api.clone();
         part(&mut tasks, "the metric store's API", async move {
             crate::telemetry::api::serve(listener, api).await;
         });
-        let feed = metering::feed(Arc::clone(&context), samples);
+        let feed = metering::feed(Arc::clone(&context), samples, metrics);
         part(&mut tasks, "the metric store's feed", feed);
         let objects = watch_objects(Arc::clone(&context), store.clone());
         part(&mut tasks, "the watch of objects", objects);

@@ -1,6 +1,7 @@
 //! What the data plane counts and what pods expose goes into the metric store, second by second.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often pods are scraped that ask for it.
 const SCRAPE: Duration = Duration::from_secs(5);
 
-/// Feeds the metric store until it is dropped.
-pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>) {
+/// Feeds the metric store until it is dropped; `own` is where the host tells its own metrics.
+pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>, own: SocketAddr) {
     let mut proxy = ProxyFeed::new(Timestamp::now().as_millisecond());
     let mut scraper = Scraper::new(Arc::clone(&samples));
     let mut pods = KnownPods::default();
@@ -48,12 +49,14 @@ pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>) {
         }
         let services = context.objects.list(Kind::Service, None);
         let services: Vec<&Value> = services.iter().map(|service| &**service).collect();
-        scraper.set_targets(
-            present
-                .iter()
-                .filter(|pod| pod.is_ready())
-                .filter_map(|pod| target(pod, pods.of(pod)?, &releases, &services)),
-        );
+        let ready = present.iter().filter(|pod| pod.is_ready());
+        let of_pods = ready.filter_map(|pod| target(pod, pods.of(pod)?, &releases, &services));
+        let host = (!releases.canaries.is_empty()).then(|| ScrapeTarget {
+            url: format!("http://{own}/metrics"),
+            labels: Labels::new([("job", "crossfade-host")]),
+            interval: SCRAPE,
+        });
+        scraper.set_targets(of_pods.chain(host));
     }
 }
 

@@ -33,5 +33,5 @@ mod workloads;
 
 use crossfade_engine::views;
 
-pub use explanation::explain;
+pub use explanation::{explain, explain_canary};
 pub use host::{Host, Settings, StartError};

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossfade_api::rollout_status::RolloutStatus;
+use crossfade_api::{Canary, Resource as _};
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis::AnalysisRunSubject;
 use crossfade_engine::canary::{self, CanarySubject, is_look};
@@ -13,10 +14,13 @@ use crossfade_engine::experiment::ExperimentSubject;
 use crossfade_engine::pass::{Ended, Need, Pass, Standing};
 use crossfade_engine::rollout::RolloutSubject;
 use crossfade_http::Http;
+use crossfade_metrics::canary_counts::CanaryMetrics;
+use crossfade_metrics::exposition::Page;
 use crossfade_notify::hooks::Hooks;
 use crossfade_notify::turns::Turns;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::canaries::Looks;
@@ -57,6 +61,7 @@ pub(super) struct Context {
     pub(super) turns: Turns,
     pub(super) canary_settings: Arc<canary::world::Settings>,
     pub(super) looks: Looks,
+    pub(super) canary_metrics: CanaryMetrics,
     pub(super) prepared: PreparedRollouts,
     pub(super) queue: Queue<Subject>,
     /// What each Rollout and AnalysisRun waited for at its last pass.
@@ -228,6 +233,19 @@ impl Context {
         self.settle(subject, pass.ended())
     }
 
+    /// What dashboards want to know of Canaries, in Prometheus' format; nothing where there are none.
+    pub(super) fn canary_page(&self) -> String {
+        let canaries = self.objects.list(Kind::Canary, None);
+        let canaries: Vec<Canary> = canaries
+            .iter()
+            .map(|object| Canary::from_json(Value::clone(object)).0)
+            .collect();
+        let mut page = Page::default();
+        let provider = &self.canary_settings.provider;
+        (self.canary_metrics).render(canaries.iter(), provider, &mut page);
+        page.into_text()
+    }
+
     async fn canary(
         &self,
         subject: &Subject,
@@ -243,7 +261,7 @@ impl Context {
         let target = canaries::target(&canary);
         let now = Timestamp::now();
         let seen = canaries::Seen::of(&world);
-        let looks = is_look(&world, now);
+        let (looks, began) = (is_look(&world, now), Instant::now());
         let mut pass = Pass::<CanarySubject>::start(world, Standing::Sound, now);
         while let Some(need) = pass.need() {
             match need {
@@ -260,16 +278,27 @@ impl Context {
                         None => Ok(()),
                     };
                     if stored.is_ok() {
+                        if let Some(status) = &status {
+                            self.canary_metrics.recorded(&canary, status);
+                        }
                         self.publish(Kind::Canary, &target, &events).await;
                     }
                     pass.recorded(stored);
                 }
             }
         }
+        let mut ended = pass.ended();
         if looks {
             self.looks.took(&target.uid, now);
+            self.canary_metrics.looked(&canary, began.elapsed());
+        } else if let Some(last) = (self.ended.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(subject)
+        {
+            // Between looks nothing new is learned.
+            ended.waits.clone_from(&last.waits);
         }
-        self.settle(subject, pass.ended())
+        self.settle(subject, ended)
     }
 
     /// The Rollout that controls an object.

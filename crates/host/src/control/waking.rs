@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossfade_api::{Canary, Resource as _};
 use serde_json::Value;
 
 use super::subjects::{Context, Subject};
@@ -53,6 +54,8 @@ impl Context {
             Kind::Canary => {
                 if gone {
                     self.looks.forget(views::text(object, "/metadata/uid"));
+                    let canary = Canary::from_json(object.clone()).0;
+                    self.canary_metrics.forget(&canary);
                 }
                 if views::text(object, "/spec/targetRef/kind") == "Deployment" {
                     let target = views::text(object, "/spec/targetRef/name").to_owned();

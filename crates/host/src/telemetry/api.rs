@@ -1,7 +1,7 @@
 //! The HTTP API of Prometheus over the store: the part that gates, dashboards and people use.
 //!
 //! `query`, `query_range`, `series`, `labels`, `label/<name>/values`, an empty `metadata`,
-//! `status/buildinfo`, `/-/ready` and `/-/healthy`; by GET, or by POST with a form. Answers and
+//! `status/buildinfo`, `/-/ready` and `/-/healthy`, and `/metrics` of its owner; by GET, or by POST with a form. Answers and
 //! errors have the form that Prometheus gives them. Rules, alerts, targets, remote read and write,
 //! federation and administration are not there and answer 404.
 //!
@@ -41,10 +41,15 @@ const MAX_TIME_MS: f64 = 1e15;
 /// How long to wait when no connection can be accepted, as when all file handles are in use.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Makes a page of metrics.
+pub type Tell = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// The HTTP API over one store; cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     store: Arc<Store>,
+    /// What `/metrics` says.
+    own: Option<Tell>,
     limits: Limits,
     permits: Arc<Semaphore>,
 }
@@ -54,8 +59,18 @@ impl Api {
     pub fn new(store: Arc<Store>, limits: Limits) -> Self {
         Self {
             store,
+            own: None,
             limits,
             permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+        }
+    }
+
+    /// The same with metrics of its owner at `/metrics`.
+    #[must_use]
+    pub fn telling(self, own: Tell) -> Self {
+        Self {
+            own: Some(own),
+            ..self
         }
     }
 
@@ -70,6 +85,9 @@ impl Api {
         let (parts, body) = request.into_parts();
         if !matches!(parts.method, Method::GET | Method::POST) {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        }
+        if let Some(own) = self.own.as_ref().filter(|_| parts.uri.path() == "/metrics") {
+            return plain(StatusCode::OK, &own());
         }
         let mut params = Vec::new();
         if parts.method == Method::POST && is_form(parts.headers.get(header::CONTENT_TYPE)) {

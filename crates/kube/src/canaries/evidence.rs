@@ -3,19 +3,17 @@
 //! Secrets are read when they are needed and not kept; nothing of them comes back in a text.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossfade_api::flagger::{MetricTemplateProvider, MetricTemplateSpec, Severity};
-use crossfade_api::words::{ProviderError, ProviderErrorKind, Value as Measured};
+use crossfade_api::flagger::Severity;
+use crossfade_api::words::{ProviderError, Reading};
 use crossfade_api::{AlertProvider, Canary, Resource as _};
 use crossfade_engine::action::{Done, Failure, FailureKind, Outcome};
-use crossfade_engine::canary::action::{
-    Alert, Check, CheckFault, CheckFaultKind, Checked, HookCall, MetricSource, Query,
-};
+use crossfade_engine::canary::action::{Alert, HookCall};
+use crossfade_metrics::canary_checks::Means;
 use crossfade_metrics::canary_prometheus::CanaryPrometheus;
-use crossfade_metrics::canary_queries::{render, request_duration, success_rate};
 use crossfade_notify::channel::{Channel, News};
-use crossfade_notify::hooks::{Hook, Hooks};
+use crossfade_notify::hooks::{Grants, Hook, Hooks};
 use crossfade_notify::turns::Turns;
 use k8s_openapi::ByteString;
 use serde_json::Value;
@@ -24,20 +22,6 @@ use super::read::whole;
 use crate::context::Context;
 use crate::kind::Kind;
 use crate::requests::Requests;
-
-/// Providers of MetricTemplates that are known by name and cannot be asked yet. What nobody knows is asked as a Prometheus.
-const FOLLOW: [&str; 10] = [
-    "influxdb",
-    "datadog",
-    "externalmetrics",
-    "stackdriver",
-    "cloudwatch",
-    "newrelic",
-    "graphite",
-    "dynatrace",
-    "keptn",
-    "splunk",
-];
 
 /// The ways to those who are asked and told.
 pub(crate) struct Tongues {
@@ -59,97 +43,18 @@ impl Tongues {
     }
 }
 
-/// Asks whether a metric provider answers at all.
-pub(super) async fn find(context: &Context, source: &MetricSource) -> Outcome {
-    let asked = match provider(context, source, None).await {
-        Ok((provider, secrets)) => ask(context, &provider, &secrets).await,
-        Err(fault) => Err(fault),
-    };
-    let why = match asked {
-        Ok(value) if (value - 1.0).abs() < f64::EPSILON => {
-            return Ok(Done::Written(String::new()));
-        }
-        Ok(_) => "value is not 1 for query: vector(1)".to_owned(),
-        Err(fault) => fault.text,
-    };
-    Err(crate::perform::other(why))
-}
-
-/// Takes a measurement.
-pub(super) async fn check(context: &Context, check: &Check) -> Checked {
-    let wait = u64::try_from(check.wait_ms).unwrap_or(0);
-    tokio::time::sleep(Duration::from_millis(wait)).await;
-    let begun = Instant::now();
-    let answer = measure(context, check).await;
-    let took_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-    Checked { answer, took_ms }
-}
-
-async fn measure(context: &Context, check: &Check) -> Result<f64, CheckFault> {
-    let mut factor = 1.0;
-    let query = match &check.query {
-        Query::SuccessRate { set } => success_rate(set, &check.variables),
-        Query::Duration { set } => {
-            let query = request_duration(set, &check.variables);
-            factor = query.to_milliseconds;
-            query.text
-        }
-        Query::Text(text) => render(text, &check.variables, &check.template_variables)
-            .map_err(|why| fault(CheckFaultKind::Render, why))?,
-    };
-    let (provider, secrets) = provider(context, &check.source, Some(&query)).await?;
-    let value = ask(context, &provider, &secrets).await?;
-    Ok(value * factor)
-}
-
-fn fault(kind: CheckFaultKind, text: impl Into<String>) -> CheckFault {
-    CheckFault {
-        kind,
-        text: text.into(),
+impl Means for Context {
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, String>, String> {
+        secret(&self.requests, namespace, name).await
     }
-}
 
-/// The values of a Secret that an answer must not bring to light.
-type Hidden = Vec<String>;
-
-async fn provider(
-    context: &Context,
-    source: &MetricSource,
-    query: Option<&str>,
-) -> Result<(CanaryPrometheus, Hidden), CheckFault> {
-    match source {
-        MetricSource::Server { address } => CanaryPrometheus::new(address, query)
-            .map(|provider| (provider, Hidden::new()))
-            .map_err(|why| fault(CheckFaultKind::Address, why)),
-        MetricSource::Template {
-            namespace, spec, ..
-        } => of_template(context, namespace, spec, query).await,
+    async fn ask(&self, provider: &CanaryPrometheus) -> Result<Reading, ProviderError> {
+        self.measuring.ask(provider).await
     }
-}
-
-async fn of_template(
-    context: &Context,
-    namespace: &str,
-    spec: &MetricTemplateSpec,
-    query: Option<&str>,
-) -> Result<(CanaryPrometheus, Hidden), CheckFault> {
-    let MetricTemplateProvider {
-        kind, secret_ref, ..
-    } = &spec.provider;
-    if FOLLOW.contains(&kind.as_str()) {
-        let text = format!("{kind} cannot be asked yet; use prometheus");
-        return Err(fault(CheckFaultKind::Construction, text));
-    }
-    let mut values = None;
-    if let Some(named) = secret_ref {
-        let read = secret(&context.requests, namespace, &named.name).await;
-        let read = read.map_err(|why| fault(CheckFaultKind::Secret(named.name.clone()), why))?;
-        values = Some(read);
-    }
-    let provider = CanaryPrometheus::of(&spec.provider, values.as_ref(), query)
-        .map_err(|why| fault(CheckFaultKind::Construction, why))?;
-    let hidden = values.into_iter().flat_map(BTreeMap::into_values);
-    Ok((provider, hidden.collect()))
 }
 
 /// What a Secret holds, as texts; what is no text is left out.
@@ -167,53 +72,17 @@ async fn secret(
     Ok(data.into_iter().filter_map(text).collect())
 }
 
-async fn ask(
-    context: &Context,
-    provider: &CanaryPrometheus,
-    hidden: &Hidden,
-) -> Result<f64, CheckFault> {
-    match context.measuring.ask(provider).await {
-        Ok(reading) => match reading.value {
-            Measured::Float(value) => Ok(value),
-            _ => Err(fault(CheckFaultKind::NoData, "no values found")),
-        },
-        Err(error) => {
-            let mut told = classified(error);
-            let hidden = hidden.iter().map(|secret| secret.trim());
-            for secret in hidden.filter(|secret| !secret.is_empty()) {
-                told.text = told.text.replace(secret, "***");
-            }
-            Err(told)
-        }
-    }
-}
-
-fn classified(error: ProviderError) -> CheckFault {
-    use ProviderErrorKind as Kind;
-    let text = error.message;
-    match error.kind {
-        Kind::NoData => fault(CheckFaultKind::NoData, text),
-        Kind::Transport | Kind::Timeout => {
-            fault(CheckFaultKind::Provider, format!("request failed: {text}"))
-        }
-        Kind::RateLimited | Kind::Server | Kind::TooLarge | Kind::Cancelled => {
-            fault(CheckFaultKind::Provider, text)
-        }
-        Kind::Auth | Kind::Parse => fault(CheckFaultKind::Refused, text),
-        Kind::Config
-        | Kind::Credentials
-        | Kind::NotFound
-        | Kind::MultipleValues
-        | Kind::Evaluation => fault(CheckFaultKind::Query, text),
-    }
-}
-
 fn full_name(canary: &Canary) -> String {
     format!("{}.{}", canary.name(), canary.namespace())
 }
 
 /// Calls a webhook; one that only tells waits for its turn, and nobody for it.
-pub(super) async fn call(context: &Context, canary: &Canary, call: &HookCall) -> Outcome {
+pub(super) async fn call(
+    context: &Context,
+    canary: &Canary,
+    grants: &Grants,
+    call: &HookCall,
+) -> Outcome {
     let time = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     let hook = Hook {
         url: call.url.clone(),
@@ -223,11 +92,17 @@ pub(super) async fn call(context: &Context, canary: &Canary, call: &HookCall) ->
         retries: u32::try_from(call.retries).unwrap_or(0),
         insecure: call.disable_tls,
         revision: call.revision.clone(),
+        dry: call.dry,
     };
     let hooks = &context.tongues.hooks;
     if !call.only_tells {
         return match hooks.ask(&hook).await {
-            Ok(()) => Ok(Done::Written(String::new())),
+            Ok(id) => {
+                if !call.dry {
+                    grants.add(hook, id);
+                }
+                Ok(Done::Written(String::new()))
+            }
             Err(message) => Err(Failure {
                 kind: FailureKind::Refused,
                 message,
@@ -245,6 +120,15 @@ pub(super) async fn call(context: &Context, canary: &Canary, call: &HookCall) ->
         }
     });
     Ok(Done::Written(String::new()))
+}
+
+/// A step was made, or it was not: what gates granted for it is spent, or given back.
+pub(super) async fn settle(context: &Context, grants: &Grants, was_made: bool) {
+    if was_made {
+        grants.spend();
+    } else {
+        grants.give_back(&context.tongues.hooks).await;
+    }
 }
 
 /// Queues news for people. What goes wrong with that is told in the log and holds nothing up.

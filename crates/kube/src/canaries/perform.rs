@@ -8,6 +8,8 @@ use crossfade_engine::canary::action::{CanaryAction, CanaryDone, ObjectKey};
 use crossfade_engine::canary::world::{ConfigKey, Services, World};
 use crossfade_engine::decision::Found;
 use crossfade_engine::views;
+use crossfade_metrics::canary_checks::find;
+use crossfade_notify::hooks::Grants;
 use crossfade_traffic::{CanaryRouter, RoutedCanary, Wish, canary_router};
 use serde_json::{Value, json};
 
@@ -30,6 +32,8 @@ pub(super) struct Performing<'p> {
     own: Target,
     /// Objects as this pass has seen them, by version.
     seen: BTreeMap<String, Arc<Value>>,
+    /// What gates have granted in this pass.
+    grants: Grants,
 }
 
 impl<'p> Performing<'p> {
@@ -58,6 +62,7 @@ impl<'p> Performing<'p> {
             seen: seen
                 .map(|object| (version_of(object), Arc::clone(object)))
                 .collect(),
+            grants: Grants::default(),
         }
     }
 
@@ -68,6 +73,14 @@ impl<'p> Performing<'p> {
 
     /// Performs one action.
     pub(super) async fn perform(&mut self, action: &CanaryAction) -> Outcome {
+        let outcome = self.carry_out(action).await;
+        if action.moves() {
+            evidence::settle(self.context, &self.grants, outcome.is_ok()).await;
+        }
+        outcome
+    }
+
+    async fn carry_out(&mut self, action: &CanaryAction) -> Outcome {
         match action {
             CanaryAction::Create { object } => self.create(object).await,
             CanaryAction::Patch { object, patch } => self.change(object, patch).await,
@@ -113,14 +126,19 @@ impl<'p> Performing<'p> {
                     .weighed(&self.own.namespace, target, shares);
                 Ok(Done::Canary(Box::new(CanaryDone::Shares(shares))))
             }
-            CanaryAction::CallHook(call) => evidence::call(self.context, &self.canary, call).await,
+            CanaryAction::CallHook(call) => {
+                evidence::call(self.context, &self.canary, &self.grants, call).await
+            }
             CanaryAction::Alert(alert) => {
                 evidence::alert(self.context, &self.canary, alert);
                 Ok(Done::Written(String::new()))
             }
-            CanaryAction::FindProvider(source) => evidence::find(self.context, source).await,
+            CanaryAction::FindProvider(source) => match find(self.context, source).await {
+                Ok(()) => Ok(Done::Written(String::new())),
+                Err(why) => Err(other(why)),
+            },
             CanaryAction::Check(check) => {
-                let checked = evidence::check(self.context, check).await;
+                let checked = crossfade_metrics::canary_checks::check(self.context, check).await;
                 self.context
                     .canary_metrics
                     .checked(&self.own.namespace, check, &checked);
