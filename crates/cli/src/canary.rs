@@ -58,6 +58,26 @@ pub(crate) fn may_go_back(canary: &Canary) -> bool {
     )
 }
 
+/// Takes the release back that it names by `status.lastAppliedSpec`.
+const ABORT: &str = "crossfade.dev/abort";
+
+/// Whether somebody has asked for the way back of the present release.
+pub(crate) fn is_asked_back(canary: &Canary) -> bool {
+    let annotations = canary.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(ABORT)) == Some(&canary.status.last_applied_spec)
+}
+
+/// The JSON patch that asks for the way back, of the present release and of no later one.
+pub(crate) fn ask_back(canary: &Canary) -> Value {
+    let release = &canary.status.last_applied_spec;
+    if canary.metadata.annotations.is_some() {
+        let path = format!("/metadata/annotations/{}", ABORT.replace('/', "~1"));
+        json!([{"op": "add", "path": path, "value": release}])
+    } else {
+        json!([{"op": "add", "path": "/metadata/annotations", "value": {ABORT: release}}])
+    }
+}
+
 /// Prints where a Canary stands.
 pub(crate) fn print(context: &Context, canary: &Canary) -> Result<()> {
     let output = &context.global.output;
@@ -194,7 +214,7 @@ impl Journey<'_> {
 }
 
 /// Whether this is the Canary's target with a version that the Canary has not looked at yet.
-fn is_unseen(canary: &Canary, target: &Value) -> bool {
+pub(crate) fn is_unseen(canary: &Canary, target: &Value) -> bool {
     let (spec, status) = (&canary.spec, &canary.status);
     let is_target = spec.target_kind() == Some(TargetKind::Deployment)
         && target["metadata"]["name"] == spec.target_ref.name.as_str();

@@ -28,25 +28,31 @@ pub(crate) struct Candidates {
     files: bool,
 }
 
-/// Commands whose first argument names an object, and of which kind.
-const NAMED: [(&str, Kind); 17] = [
-    ("status", Kind::Rollout),
-    ("wait", Kind::Rollout),
-    ("explain", Kind::Rollout),
-    ("history", Kind::Rollout),
-    ("events", Kind::Rollout),
-    ("logs", Kind::Rollout),
-    ("audit", Kind::Rollout),
-    ("promote", Kind::Rollout),
-    ("abort", Kind::Rollout),
-    ("retry", Kind::Rollout),
-    ("pause", Kind::Rollout),
-    ("resume", Kind::Rollout),
-    ("undo", Kind::Rollout),
-    ("rollback", Kind::Rollout),
-    ("restart", Kind::Rollout),
-    ("image", Kind::Rollout),
-    ("terminate", Kind::AnalysisRun),
+/// Releases of both families.
+const RELEASES: &[Kind] = &[Kind::Rollout, Kind::Canary];
+
+/// Commands whose first argument names an object, and of which kinds. Those of `gate` have their own names.
+const NAMED: [(&str, &[Kind]); 20] = [
+    ("status", RELEASES),
+    ("wait", RELEASES),
+    ("explain", RELEASES),
+    ("history", RELEASES),
+    ("events", &[Kind::Rollout]),
+    ("logs", &[Kind::Rollout]),
+    ("audit", &[Kind::Rollout]),
+    ("approve", &[Kind::Canary]),
+    ("reject", &[Kind::Canary]),
+    ("gate of", &[Kind::Canary]),
+    ("promote", &[Kind::Rollout]),
+    ("abort", RELEASES),
+    ("retry", &[Kind::Rollout]),
+    ("pause", RELEASES),
+    ("resume", RELEASES),
+    ("undo", &[Kind::Rollout]),
+    ("rollback", &[Kind::Rollout]),
+    ("restart", &[Kind::Rollout]),
+    ("image", &[Kind::Rollout]),
+    ("terminate", &[Kind::AnalysisRun]),
 ];
 
 /// Commands whose first argument may be a type, followed by a name.
@@ -102,10 +108,10 @@ pub(crate) fn candidates(mode: Mode, words: &[String]) -> Candidates {
         ..Candidates::default()
     };
     // `gate status` is about gates, `status` about releases.
-    let name = if parent == "gate" {
-        "gate"
-    } else {
-        here.get_name()
+    let name = match (parent, here.get_name()) {
+        ("gate", "list") => "gate",
+        ("gate", _) => "gate of",
+        (_, name) => name,
     };
     arguments(here, name, mode, &positionals, &mut found);
     found
@@ -118,14 +124,11 @@ fn arguments(
     positionals: &[&str],
     found: &mut Candidates,
 ) {
-    let named = NAMED
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, kind)| *kind);
-    let default = if name == "get" || name == "delete" {
-        Some(Kind::Rollout)
-    } else {
-        named
+    let named = NAMED.iter().find(|(known, _)| *known == name);
+    let default = match (name, named) {
+        ("get" | "delete", _) => &[Kind::Rollout][..],
+        (_, Some((_, kinds))) => kinds,
+        (_, None) => &[],
     };
     let kind = positionals.first().and_then(|word| Kind::of_word(word));
     match (positionals.len(), kind) {
@@ -320,6 +323,8 @@ mod tests {
         assert_eq!(of("promote ").kinds, [Kind::Rollout]);
         assert_eq!(of("promote -n shop ").kinds, [Kind::Rollout]);
         assert_eq!(of("promote web ").kinds, []);
+        assert_eq!(of("abort ").kinds, [Kind::Rollout, Kind::Canary]);
+        assert_eq!(of("approve ").kinds, [Kind::Canary]);
         assert_eq!(of("get pod ").kinds, [Kind::Pod]);
         assert!(words("get ").contains(&"analysisrun".to_owned()));
         assert_eq!(of("terminate ar ").kinds, [Kind::AnalysisRun]);
@@ -328,13 +333,18 @@ mod tests {
     }
 
     #[test]
-    fn gates_are_not_completed_as_releases() {
+    fn commands_about_gates_complete_canaries() {
         assert_eq!(
             words("gate "),
             ["list", "open", "close", "status", "history", "check"]
         );
+        for command in ["open", "close", "status", "history", "check"] {
+            let line = format!("gate {command} ");
+            assert_eq!(of(&line).kinds, [Kind::Canary], "{line}");
+            assert_eq!(of(&format!("{line}web ")).kinds, [], "{line}");
+        }
         assert_eq!(
-            (of("gate status ").kinds, words("gate list ")),
+            (of("gate list ").kinds, words("gate list ")),
             (vec![], vec![])
         );
     }

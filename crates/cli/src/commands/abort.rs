@@ -3,7 +3,7 @@
 use clap::Args;
 use crossfade_api::{Canary, Resource as _, Rollout};
 use crossfade_host::store::Kind;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::act::{Acting, Action, Plan, Write};
 use crate::canary;
@@ -57,17 +57,8 @@ impl Abort {
 
 /// A Canary goes back at its next look; what is asked for names the release that is meant, so that no later one is taken back.
 fn abort_canary(name: &str, object: &Value) -> Plan {
-    const ABORT: &str = "crossfade.dev/abort";
     let canary = Canary::from_json(object.clone()).0;
-    let release = &canary.status.last_applied_spec;
-    let there = canary.metadata.annotations.as_ref();
-    let patch = if there.is_some() {
-        let path = format!("/metadata/annotations/{}", ABORT.replace('/', "~1"));
-        json!([{"op": "add", "path": path, "value": release}])
-    } else {
-        json!([{"op": "add", "path": "/metadata/annotations", "value": {ABORT: release}}])
-    };
-    let is_asked = there.is_some_and(|there| there.get(ABORT) == Some(release));
+    let is_asked = canary::is_asked_back(&canary);
     let why = if canary::may_go_back(&canary) {
         is_asked.then_some("is being aborted already")
     } else {
@@ -77,7 +68,7 @@ fn abort_canary(name: &str, object: &Value) -> Plan {
         write: Write::Json {
             kind: Kind::Canary,
             name: name.to_owned(),
-            patch,
+            patch: canary::ask_back(&canary),
         },
         done: format!("canary '{name}' aborted"),
         nothing: why.map(|why| format!("canary '{name}' {why}: nothing to abort")),

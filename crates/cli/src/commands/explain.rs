@@ -1,11 +1,17 @@
 //! `crossfade explain`: why a release stands where it stands.
 
 use clap::Args;
-use crossfade_host::control::explain;
+use crossfade_api::{Canary, Resource as _};
+use crossfade_engine::decision::Wait;
+use crossfade_host::client::{Client, Wanted};
+use crossfade_host::control::{explain, explain_canary};
 use crossfade_host::store::Kind;
 use crossfade_host::wire::Explanation;
+use crossfade_server::gates::{DEFAULT_GATE, GateId, Keeper, Store};
+use jiff::Timestamp;
 
 use crate::cluster::Cluster;
+use crate::commands::gate::asked::{Asked, hooks_of_phase};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit;
@@ -13,7 +19,7 @@ use crate::output::{document, object_name};
 use crate::target::{self, Target};
 use crate::terminal;
 use crate::view::explanation;
-use jiff::Timestamp;
+use crate::view::generic::last_seen;
 
 /// Say in words why a release stands where it stands
 ///
@@ -32,9 +38,7 @@ impl Explain {
         let Target { kind, name } = target::release(&self.names, context, &client).await?;
         let namespace = context.namespace();
         let explained = match context.cluster() {
-            Some(_) if kind == Kind::Canary => Err(CliError::failure(
-                "canaries are explained on one machine only so far",
-            )),
+            Some(_) if kind == Kind::Canary => canary_on_cluster(context, &client, &name).await,
             Some(cluster) => on_cluster(cluster, namespace, &name).await,
             None => client
                 .explain(kind, namespace, &name)
@@ -80,4 +84,48 @@ async fn on_cluster(cluster: &Cluster, namespace: &str, name: &str) -> Result<Ex
         seen.ailing,
         now,
     ))
+}
+
+/// What a cluster keeps of a Canary's last look: its gates, and what was told.
+async fn canary_on_cluster(context: &Context, client: &Client, name: &str) -> Result<Explanation> {
+    let namespace = context.namespace();
+    let object = client.get(Kind::Canary, namespace, name).await?;
+    let canary = Canary::from_json(object).0;
+    let id = GateId::new(namespace, name, DEFAULT_GATE).canary;
+    // Whoever may not read them learns the rest.
+    let gates = Keeper::new(Store::objects(client.clone())).of(&id).await;
+    let gates = gates.unwrap_or_default();
+    let mut waits = Vec::new();
+    for hook in hooks_of_phase(&canary) {
+        let asked = Asked::by(&canary, hook).and_then(|asked| gates.get(&asked.gate.gate));
+        if let Some(since) = asked.and_then(|record| record.waiting_since) {
+            waits.push(Wait {
+                for_what: format!("gate {} to open", hook.name),
+                since: Some(since),
+                until: None,
+                moved_by: &["approve", "reject"],
+            });
+        }
+    }
+    if waits.is_empty() {
+        waits.extend(last_warning(client, namespace, name).await?);
+    }
+    Ok(explain_canary(&canary, None, waits))
+}
+
+/// What held a Canary up at its last look, if the last thing that was told of it is a warning.
+async fn last_warning(client: &Client, namespace: &str, name: &str) -> Result<Option<Wait>> {
+    let wanted = Wanted {
+        fields: format!("involvedObject.kind=Canary,involvedObject.name={name}"),
+        ..Wanted::default()
+    };
+    let events = client.list(Kind::Event, Some(namespace), &wanted).await?;
+    let last = events.items.iter().max_by_key(|event| last_seen(event));
+    let warning = last.filter(|event| event["type"] == "Warning");
+    Ok(warning.map(|event| Wait {
+        for_what: event["message"].as_str().unwrap_or_default().to_owned(),
+        since: last_seen(event),
+        until: None,
+        moved_by: &[],
+    }))
 }

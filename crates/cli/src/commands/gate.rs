@@ -1,14 +1,20 @@
 //! `crossfade gate`: look at gates, open and close them, and ask whether a service may be changed.
 
-mod change;
+pub(crate) mod asked;
+pub(crate) mod change;
 mod check;
 mod show;
 mod way;
 
 use clap::{Args, Subcommand};
+use crossfade_api::{Canary, Resource as _};
+use crossfade_host::client::Client;
+use crossfade_host::store::Kind;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CliError, Result};
+use crate::read;
+use crate::target;
 
 /// Look at the gates of Canaries, open and close them
 ///
@@ -28,6 +34,37 @@ pub(crate) struct Place {
     /// A server is shown the token of --token.
     #[arg(long, value_name = "URL|STORE")]
     gates: Option<String>,
+}
+
+impl Place {
+    /// Whether somebody has said where gates are.
+    pub(crate) fn is_given(&self) -> bool {
+        self.named().is_some()
+    }
+
+    /// What is named, by the option or the variable.
+    fn named(&self) -> Option<String> {
+        let variable = || std::env::var("CROSSFADE_GATES").ok();
+        let named = self.gates.clone().or_else(variable);
+        named.filter(|text| !text.is_empty())
+    }
+}
+
+/// The Canary that a word means. A Rollout has no gates of this kind; people move it with another command.
+pub(crate) async fn canary_named(
+    word: &str,
+    of_rollouts: &str,
+    context: &Context,
+    client: &Client,
+) -> Result<Canary> {
+    let target = target::release(&[word.to_owned()], context, client).await?;
+    let (namespace, name) = (context.namespace(), &target.name);
+    if target.kind == Kind::Rollout && client.get(Kind::Rollout, namespace, name).await.is_ok() {
+        let text = format!("rollout '{name}' has no gates: only Canaries ask people through hooks");
+        return Err(CliError::usage(text).hint(format!("crossfade {of_rollouts} {name}")));
+    }
+    let object = read::object(context, client, Kind::Canary, name).await?;
+    Ok(Canary::from_json(object).0)
 }
 
 #[derive(Subcommand, Clone, Debug)]

@@ -5,6 +5,7 @@ use crossfade_api::Rollout;
 use crossfade_host::client::Client;
 use crossfade_host::store::Kind;
 use crossfade_host::wire::AuditRow;
+use crossfade_server::gates::{DEFAULT_GATE, GateId, Keeper, Store};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde::Serialize;
@@ -92,13 +93,41 @@ impl History {
     }
 }
 
-/// What happened to a Canary and who did it, the oldest first. Its target keeps no revisions that one could go back to.
+/// What happened to a Canary and to the gates beside it, and who did it, the oldest first. Its target keeps no revisions that one could
+/// go back to.
 async fn of_canary(context: &Context, client: &Client, name: &str) -> Result<()> {
     read::object(context, client, Kind::Canary, name).await?;
-    let subject = format!("{}/{name}", Kind::Canary.name());
-    let rows = client
-        .audit(Some(context.namespace()), Some(&subject))
-        .await?;
+    let mut rows = Vec::new();
+    // A cluster keeps no audit trail that could be asked for.
+    if client.is_of_a_host() {
+        let subject = format!("{}/{name}", Kind::Canary.name());
+        let audit = client.audit(Some(context.namespace()), Some(&subject));
+        rows.extend(audit.await?.into_iter().map(|row| Happened {
+            time: row.time,
+            by: row.actor,
+            action: row.action,
+            why: row.reason,
+        }));
+    }
+    let canary = GateId::new(context.namespace(), name, DEFAULT_GATE).canary;
+    let keeper = Keeper::new(Store::objects(client.clone()));
+    match keeper.of(&canary).await {
+        Ok(gates) => rows.extend(gates.into_iter().flat_map(|(gate, record)| {
+            let entries = record.history.into_iter();
+            entries.map(move |entry| Happened {
+                time: entry.time,
+                action: format!("{} gate {gate}", entry.action.word()),
+                why: if entry.is_refusal() {
+                    format!("refused: {}", entry.result)
+                } else {
+                    entry.reason
+                },
+                by: entry.by,
+            })
+        })),
+        Err(why) => terminal::remark(&format!("its gates cannot be read: {why}")),
+    }
+    rows.sort_by_key(|row| row.time);
     if !context.global.output.is_for_people() {
         let document = document("CanaryHistory", &json!({"canary": name, "rows": rows}))?;
         let names = [object_name(Kind::Canary, name)];
@@ -107,9 +136,18 @@ async fn of_canary(context: &Context, client: &Client, name: &str) -> Result<()>
     let mut table = Table::new(&["TIME", "BY", "ACTION", "WHY"]);
     for row in rows {
         let time = crossfade_api::time::text(row.time);
-        table.row(vec![time, row.actor, row.action, row.reason]);
+        table.row(vec![time, row.by, row.action, row.why]);
     }
     terminal::print(&table.text())
+}
+
+/// Something that happened to a Canary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Happened {
+    time: Timestamp,
+    by: String,
+    action: String,
+    why: String,
 }
 
 /// The revisions, the newest first.

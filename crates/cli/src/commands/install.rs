@@ -2,8 +2,9 @@
 
 use clap::Args;
 use crossfade_api::manifest;
-use crossfade_host::client::ApplyMode;
+use crossfade_host::client::{ApplyMode, Client};
 use crossfade_host::wire::{ApplyRequest, ApplyResult};
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::act::confirm;
@@ -66,6 +67,9 @@ pub(crate) struct Install {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Uninstall {
     /// Remove the definitions too, and with them every Rollout and its pods
+    ///
+    /// Definitions of Flagger's kinds stay as long as there are objects of them: Flagger may look after those, and with a Canary would go the pods that
+    /// serve.
     #[arg(long)]
     crds: bool,
     /// Do not ask
@@ -142,12 +146,16 @@ impl Uninstall {
         let namespace = namespace(context);
         let mut documents = read(CONTROLLER, namespace)?;
         documents.reverse();
-        if self.crds {
-            documents.extend(read(DEFINITIONS, NAMESPACE)?);
-        }
         let client = context.client()?;
         if client.is_of_a_host() {
             return Err(no_cluster());
+        }
+        let definitions = if self.crds { DEFINITIONS } else { &[] };
+        for definition in read(definitions, NAMESPACE)? {
+            match used_by_others(&client, &definition).await {
+                Some(why) => terminal::line(&format!("{} stays: {why}", name(&definition)))?,
+                None => documents.push(definition),
+            }
         }
         let names: Vec<String> = documents.iter().map(name).collect();
         let shown: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -162,6 +170,24 @@ impl Uninstall {
             terminal::line(&format!("{name} {result}"))?;
         }
         Ok(())
+    }
+}
+
+/// Why a definition is not ours to remove: others share the kinds of Flagger's group.
+async fn used_by_others(client: &Client, definition: &Value) -> Option<String> {
+    if definition["spec"]["group"] != "flagger.app" {
+        return None;
+    }
+    let plural = definition["spec"]["names"]["plural"].as_str()?;
+    let path = [plural];
+    let list = client.at(Method::GET, "/apis/flagger.app/v1beta1", &path, None);
+    match list.await {
+        Ok(list) => {
+            let count = list["items"].as_array().map_or(0, Vec::len);
+            (count > 0).then(|| format!("there are {count} {plural}, and with it they would go"))
+        }
+        Err(error) if error.is_not_found() => None,
+        Err(error) => Some(format!("whether there are {plural} is not known: {error}")),
     }
 }
 

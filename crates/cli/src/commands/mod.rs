@@ -2,6 +2,7 @@
 
 pub(crate) mod abort;
 pub(crate) mod apply;
+pub(crate) mod approve;
 pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod controller;
@@ -23,6 +24,7 @@ pub(crate) mod pause;
 pub(crate) mod promote;
 pub(crate) mod proxy;
 pub(crate) mod query;
+pub(crate) mod reject;
 pub(crate) mod restart;
 pub(crate) mod resume;
 pub(crate) mod retry;
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Audit(audit::Audit),
     Query(query::Query),
     Gate(gate::Gate),
+    Approve(approve::Approve),
+    Reject(reject::Reject),
     Promote(promote::Promote),
     Abort(abort::Abort),
     Retry(retry::Retry),
@@ -149,6 +153,8 @@ impl Command {
             Self::Audit(command) => command.run(context).await,
             Self::Query(command) => command.run(context).await,
             Self::Gate(command) => command.run(context).await,
+            Self::Approve(command) => command.run(context).await,
+            Self::Reject(command) => command.run(context).await,
             Self::Promote(command) => command.run(context).await,
             Self::Abort(command) => command.run(context).await,
             Self::Retry(command) => command.run(context).await,

@@ -1,11 +1,13 @@
 //! `crossfade demo`: the main job on this machine, for real, within two minutes.
 //!
-//! A host in a temporary folder, a sample service in several pods, steady requests; four releases, each with the end it should have.
+//! A host in a temporary folder, a sample service in several pods, a gate server, steady requests; five releases, each with
+//! the end it should have.
 
 mod ask;
 mod load;
 mod report;
 mod sample;
+mod seen;
 mod stage;
 
 use std::path::PathBuf;
@@ -19,14 +21,14 @@ pub(crate) use ask::Ask;
 use report::Release;
 use report::{Outcome, Report};
 pub(crate) use sample::Sample;
-use stage::{Stage, Update};
+use stage::{Act, Stage, Update};
 
 /// The whole demo ends within this time, come what may.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Watch four releases: two good canaries, one taken back, one blue-green
+/// Watch five releases: two good canaries, one taken back, one blue-green, one led by hand
 ///
-/// Starts a host in a temporary folder with a sample service, sends it a steady stream of requests, and releases new versions of it.
+/// Starts a host in a temporary folder with sample services and a gate server, sends a steady stream of requests, and releases new versions.
 /// Ends by itself with a table of what happened; the exit code is 3 if any release did not end as it should.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Demo {
@@ -48,10 +50,28 @@ struct Plan {
     outcome: Outcome,
     /// The most weight that the new version may have had; `None` for any.
     most_weight: Option<i32>,
+    /// What people do meanwhile, in order.
+    acts: &'static [Act],
 }
 
-fn plans() -> [Plan; 4] {
-    let release = |name, rollout, version, error_percent| {
+/// Somebody lets the release through its gate for one step, finds the gate closed again, and takes the release back.
+const BY_HAND: [Act; 3] = [
+    Act {
+        weight: 0,
+        command: &["approve", "catalog", "--reason", "a first look"],
+    },
+    Act {
+        weight: 10,
+        command: &["gate", "status", "catalog", "default"],
+    },
+    Act {
+        weight: 10,
+        command: &["reject", "catalog", "--reason", "not good enough"],
+    },
+];
+
+fn plans() -> [Plan; 5] {
+    let plan = |name, release, version, error_percent| {
         let outcome = if error_percent == 0 {
             Outcome::Promoted
         } else {
@@ -60,22 +80,29 @@ fn plans() -> [Plan; 4] {
         Plan {
             name,
             update: Update {
-                rollout,
+                release,
                 version,
                 error_percent,
             },
             outcome,
             most_weight: None,
+            acts: &[],
         }
     };
     [
-        release("first version", "shop", "v1", 0),
-        release("good canary", "shop", "v2", 0),
+        plan("first version", "shop", "v1", 0),
+        plan("good canary", "shop", "v2", 0),
         Plan {
             most_weight: Some(20),
-            ..release("bad canary", "shop", "v3", 30)
+            ..plan("bad canary", "shop", "v3", 30)
         },
-        release("blue-green", "checkout", "v2", 0),
+        plan("blue-green", "checkout", "v2", 0),
+        Plan {
+            outcome: Outcome::Aborted,
+            most_weight: Some(10),
+            acts: &BY_HAND,
+            ..plan("manual gates", "catalog", "v2", 0)
+        },
     ]
 }
 
@@ -103,7 +130,7 @@ async fn perform(demo: &Demo) -> std::result::Result<bool, String> {
     let mut stage = Stage::set_up(demo.rate).await?;
     let mut report = Report::default();
     for plan in plans() {
-        let release = stage.release(plan.name, plan.update).await?;
+        let release = stage.release(plan.name, plan.update, plan.acts).await?;
         report.releases.push(release);
     }
     report.platform_failures = stage.platform_failures();

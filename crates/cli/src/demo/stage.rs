@@ -1,12 +1,13 @@
-//! The demo's host, services and requests, and the watching of one release after another.
+//! The demo's host, gate server, services and requests, and the watching of one release after another.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crossfade_api::rollout_status::RolloutPhase;
-use crossfade_api::{Resource as _, Rollout};
-use crossfade_host::client::{Address, ApplyMode, Client};
+use crossfade_api::{Canary, Resource as _, Rollout};
+use crossfade_host::client::{Address, ApplyMode, Client, Wanted};
 use crossfade_host::store::Kind;
 use crossfade_host::wire::ApplyRequest;
 use hyper::Uri;
@@ -15,38 +16,57 @@ use tokio::process::{Child, Command};
 
 use super::load::{Counts, Load, Tally};
 use super::report::{Outcome, Release};
+use super::seen::Seen;
 
 const NAMESPACE: &str = "default";
 /// How long the host may take to answer.
 const START: Duration = Duration::from_secs(15);
 /// How long one release may take.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often the release is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Keep-alive connections to each service.
 const CONNECTIONS: u32 = 8;
 
-/// The manifests of the demo: name of the Rollout, and what is applied for it.
-const MANIFESTS: [(&str, &str); 2] = [
+/// The manifests of the demo: name of the release, and what is applied for it.
+const MANIFESTS: [(&str, &str); 3] = [
     ("shop", include_str!("../../../../examples/demo/shop.yaml")),
     (
         "checkout",
         include_str!("../../../../examples/demo/checkout.yaml"),
     ),
+    (
+        CANARY,
+        include_str!("../../../../examples/demo/catalog.yaml"),
+    ),
 ];
+/// The one that is a Canary; the others are Rollouts.
+const CANARY: &str = "catalog";
+/// Where the manifest has its gates.
+const GATES: &str = "http://localhost:9090";
 
 /// A new version of a sample service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Update {
-    pub(crate) rollout: &'static str,
+    pub(crate) release: &'static str,
     pub(crate) version: &'static str,
     pub(crate) error_percent: u8,
+}
+
+/// What somebody does at a gate: this command, once the release waits there or has this weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Act {
+    pub(crate) weight: i32,
+    pub(crate) command: &'static [&'static str],
 }
 
 /// Everything that runs for the demo.
 pub(crate) struct Stage {
     folder: TempDir,
+    program: PathBuf,
     host: Child,
+    gates: Option<Child>,
+    gates_address: String,
     client: Client,
     loads: BTreeMap<&'static str, Load>,
     /// Requests of services whose stream has ended.
@@ -63,41 +83,82 @@ impl Stage {
             .map_err(|why| format!("no temporary folder: {why}"))?;
         let program =
             std::env::current_exe().map_err(|why| format!("cannot find this program: {why}"))?;
-        let log = std::fs::File::create(folder.path().join("host.log"))
-            .map_err(|why| format!("cannot write a log: {why}"))?;
+        let client = Client::new(Address::Socket(folder.path().join("state/control.sock")));
         let host = Command::new(&program)
             .args(["host", "--ephemeral", "--state"])
             .arg(folder.path().join("state"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(log(&folder, "host.log")?)
             .process_group(0)
             .spawn()
             .map_err(|why| format!("cannot start the host: {why}"))?;
-        let client = Client::new(Address::Socket(folder.path().join("state/control.sock")));
         let mut stage = Self {
             folder,
+            program,
             host,
+            gates: None,
+            gates_address: String::new(),
             client,
             loads: BTreeMap::new(),
             ended: Vec::new(),
             rate,
         };
         stage.wait_for_the_host().await?;
-        for (rollout, _) in MANIFESTS {
-            if rollout != "shop" {
+        stage.start_gates().await?;
+        for (release, _) in MANIFESTS {
+            if release != "shop" {
                 stage
                     .apply(Update {
-                        rollout,
+                        release,
                         version: "v1",
                         error_percent: 0,
                     })
                     .await?;
-                stage.settled(rollout).await?;
-                stage.load(rollout).await?;
             }
         }
         Ok(stage)
+    }
+
+    /// This program with these arguments, for the demo's host.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .env("CROSSFADE_HOST", self.folder.path().join("state"))
+            .env_remove("CROSSFADE_GATES")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a gate server that keeps its gates on the host.
+    async fn start_gates(&mut self) -> Result<(), String> {
+        let arguments = [
+            "gates",
+            "--address=127.0.0.1",
+            "--port=0",
+            "--gate-store=host",
+            "--tasks=none",
+        ];
+        let gates = self
+            .command(&arguments)
+            .stdout(Stdio::null())
+            .stderr(log(&self.folder, "gates.log")?)
+            .process_group(0)
+            .spawn();
+        self.gates = Some(gates.map_err(|why| format!("cannot start the gate server: {why}"))?);
+        let begun = Instant::now();
+        while begun.elapsed() < START {
+            let log = std::fs::read_to_string(self.folder.path().join("gates.log"));
+            let log = log.unwrap_or_default();
+            let after = log.split_once(" API on port ").map(|(_, after)| after);
+            if let Some((port, _)) = after.and_then(|after| after.split_once('"')) {
+                self.gates_address = format!("http://127.0.0.1:{port}");
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err("the gate server did not start".to_owned())
     }
 
     async fn wait_for_the_host(&mut self) -> Result<(), String> {
@@ -117,19 +178,20 @@ impl Stage {
         Ok(())
     }
 
-    /// Applies the manifests of a Rollout with this version put in.
+    /// Applies the manifests of a release with this version put in.
     async fn apply(&self, update: Update) -> Result<(), String> {
         let manifest = MANIFESTS
             .iter()
-            .find(|(rollout, _)| *rollout == update.rollout)
+            .find(|(release, _)| *release == update.release)
             .map(|(_, text)| *text)
             .unwrap_or_default();
-        let program = std::env::current_exe().map_err(|why| why.to_string())?;
+        let program = self.program.display().to_string();
         let text = manifest
             .replace(
                 "[\"crossfade\", \"sample\"]",
-                &format!("[{:?}, \"sample\"]", program.display().to_string()),
+                &format!("[{program:?}, \"sample\"]"),
             )
+            .replace(GATES, &self.gates_address)
             .replace("sample:v1", &format!("sample:{}", update.version))
             .replace("--version=v1", &format!("--version={}", update.version))
             .replace(
@@ -153,29 +215,46 @@ impl Stage {
         Ok(())
     }
 
-    /// Releases a version and watches until it is promoted or taken back.
-    pub(crate) async fn release(&mut self, name: &str, update: Update) -> Result<Release, String> {
-        anstream::println!("\n● {name}: {} {}", update.rollout, update.version);
+    /// Releases a version and watches until it is promoted or taken back, while people do their part.
+    pub(crate) async fn release(
+        &mut self,
+        name: &str,
+        update: Update,
+        acts: &[Act],
+    ) -> Result<Release, String> {
+        let service = update.release;
+        if update.version != "v1" {
+            self.settled(service).await?;
+            self.load(service).await?;
+        }
+        anstream::println!("\n● {name}: {service} {}", update.version);
         let begun = Instant::now();
-        let before = self.tally(update.rollout);
+        let before = self.tally(service);
         self.apply(update).await?;
         let mut release = Release {
             name: name.to_owned(),
             ..Release::default()
         };
+        let mut acts = acts.iter().peekable();
         let mut shown = String::new();
         while begun.elapsed() < PATIENCE {
-            let rollout = self.rollout(update.rollout).await?;
-            release.max_weight = release.max_weight.max(weight(&rollout));
-            let line = self.line(&rollout, update.rollout);
+            let seen = self.look(service).await?;
+            release.max_weight = release.max_weight.max(seen.weight);
+            let line = format!("{}{}", seen.line, self.versions(service));
+            let line = format!("{line}  {}", seen.message).trim_end().to_owned();
             if line != shown {
                 anstream::println!("  {:5.1} s  {line}", begun.elapsed().as_secs_f64());
                 shown = line;
             }
-            if let Some((outcome, reason)) = ended(&rollout) {
+            let is_due =
+                |act: &&Act| seen.weight == act.weight && (act.weight > 0 || seen.is_at_gate);
+            if let Some(act) = acts.next_if(is_due) {
+                self.act(act).await?;
+            }
+            if let Some((outcome, reason)) = seen.ended {
                 release.outcome = outcome;
                 release.reason = reason;
-                release.revision = revision(&rollout);
+                release.revision = seen.revision;
                 break;
             }
             tokio::time::sleep(LOOK).await;
@@ -184,16 +263,43 @@ impl Stage {
             release.max_weight = 100;
         }
         release.seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-        self.load(update.rollout).await?;
-        release.requests = self.tally(update.rollout).since(&before);
+        self.load(service).await?;
+        release.requests = self.tally(service).since(&before);
         Ok(release)
+    }
+
+    /// Somebody types a command.
+    async fn act(&self, act: &Act) -> Result<(), String> {
+        let quoted = |word: &&str| {
+            if word.contains(' ') {
+                format!("{word:?}")
+            } else {
+                (*word).to_owned()
+            }
+        };
+        let words: Vec<String> = act.command.iter().map(quoted).collect();
+        anstream::println!("           $ crossfade {}", words.join(" "));
+        let output = self.command(act.command).output().await;
+        let output = output.map_err(|why| format!("cannot type a command: {why}"))?;
+        let said = String::from_utf8_lossy(if output.status.success() {
+            &output.stdout
+        } else {
+            &output.stderr
+        });
+        for line in said.lines() {
+            anstream::println!("           {line}");
+        }
+        if !output.status.success() {
+            return Err(format!("crossfade {} failed: {said}", words.join(" ")));
+        }
+        Ok(())
     }
 
     /// Waits until a first version is up.
     async fn settled(&self, name: &str) -> Result<(), String> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if let Some((Outcome::Promoted, _)) = ended(&self.rollout(name).await?) {
+            if self.look(name).await?.ended.is_some() {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
@@ -213,13 +319,31 @@ impl Stage {
         Ok(())
     }
 
-    async fn rollout(&self, name: &str) -> Result<Rollout, String> {
-        let object = self
-            .client
-            .get(Kind::Rollout, NAMESPACE, name)
-            .await
-            .map_err(|why| why.to_string())?;
-        Ok(Rollout::from_json(object).0)
+    /// How a release stands.
+    async fn look(&self, name: &str) -> Result<Seen, String> {
+        let get = async |kind| self.client.get(kind, NAMESPACE, name).await;
+        let look = async {
+            if name != CANARY {
+                return Ok(Seen::rollout(
+                    &Rollout::from_json(get(Kind::Rollout).await?).0,
+                ));
+            }
+            let canary = Canary::from_json(get(Kind::Canary).await?).0;
+            let target = get(Kind::Deployment).await?;
+            let explained = self.client.explain(Kind::Canary, NAMESPACE, name).await?;
+            let wanted = Wanted {
+                labels: format!("app={name}"),
+                ..Wanted::default()
+            };
+            let sets = self
+                .client
+                .list(Kind::ReplicaSet, Some(NAMESPACE), &wanted)
+                .await?;
+            let versions = u64::try_from(sets.items.len()).unwrap_or(u64::MAX);
+            Ok(Seen::canary(&canary, &target, &explained.waits, versions))
+        };
+        let seen: crossfade_host::client::Result<Seen> = look.await;
+        seen.map_err(|why| why.to_string())
     }
 
     async fn address(&self, service: &str) -> Result<Uri, String> {
@@ -243,41 +367,17 @@ impl Stage {
             .unwrap_or_default()
     }
 
-    /// One line about a Rollout: phase, step, weight, pods, requests by version.
-    fn line(&self, rollout: &Rollout, service: &str) -> String {
-        let status = &rollout.status;
-        let steps = rollout
-            .spec
-            .strategy
-            .canary
-            .as_ref()
-            .map_or(0, |canary| canary.steps.len());
-        let step = status
-            .current_step_index
-            .map_or(String::new(), |index| format!("step {index}/{steps}  "));
-        let versions = self
-            .loads
-            .get(service)
+    /// Which versions have answered requests to a Service.
+    fn versions(&self, service: &str) -> String {
+        let load = self.loads.get(service);
+        let versions = load
             .map(|load| load.counts().by_version)
             .unwrap_or_default();
-        let versions: Vec<String> = versions.keys().cloned().collect();
-        let message = if status.message.is_empty() {
-            String::new()
-        } else {
-            format!("  {}", status.message)
-        };
-        let seen = if versions.is_empty() {
-            String::new()
-        } else {
-            format!("  answers from {}", versions.join(", "))
-        };
-        format!(
-            "{:11}  {step}weight {:3} %  pods {}/{} new{seen}{message}",
-            status.phase.as_str(),
-            weight(rollout),
-            status.updated_replicas,
-            status.replicas
-        )
+        let versions: Vec<String> = versions.into_keys().collect();
+        if versions.is_empty() {
+            return String::new();
+        }
+        format!("  answers from {}", versions.join(", "))
     }
 
     fn all_counts(&self) -> impl Iterator<Item = Counts> {
@@ -305,19 +405,19 @@ impl Stage {
     /// Where to find what is left running.
     pub(crate) fn addresses(&self) -> String {
         let state = self.folder.path().join("state");
+        let children = [Some(&self.host), self.gates.as_ref()];
+        let ids = children.into_iter().flatten().filter_map(Child::id);
+        let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
         format!(
             "still running: export CROSSFADE_HOST={}\nto end it: kill {}",
             state.display(),
-            self.host.id().unwrap_or_default()
+            ids.join(" ")
         )
     }
 
-    /// Leaves everything running.
+    /// Leaves everything running: dropping a child does not end it.
     pub(crate) fn keep(self) {
-        let Self { folder, host, .. } = self;
-        let _ = folder.keep();
-        // Dropping a child does not end it.
-        drop(host);
+        let _ = self.folder.keep();
     }
 
     /// Ends everything.
@@ -325,72 +425,28 @@ impl Stage {
         for (_, load) in std::mem::take(&mut self.loads) {
             self.ended.push(load.stop().await);
         }
-        if let Some(pid) = self
-            .host
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(rustix::process::Pid::from_raw)
+        for child in [Some(&mut self.host), self.gates.as_mut()]
+            .into_iter()
+            .flatten()
         {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            end(child).await?;
         }
-        self.host.wait().await.map_err(|why| why.to_string())?;
         Ok(())
     }
 }
 
-/// Share of requests that the new version has.
-fn weight(rollout: &Rollout) -> i32 {
-    let status = &rollout.status;
-    match &status.canary.weights {
-        // What is recorded may still be of the version before.
-        Some(weights)
-            if status.stable_rs != status.current_pod_hash
-                && weights.canary.pod_template_hash == status.current_pod_hash =>
-        {
-            weights.canary.weight
-        }
-        _ if rollout.spec.strategy.blue_green.is_some()
-            && status.blue_green.active_selector == status.current_pod_hash =>
-        {
-            100
-        }
-        _ => 0,
+async fn end(child: &mut Child) -> Result<(), String> {
+    if let Some(pid) = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(rustix::process::Pid::from_raw)
+    {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
+    child.wait().await.map(drop).map_err(|why| why.to_string())
 }
 
-fn revision(rollout: &Rollout) -> u64 {
-    let annotations = rollout.metadata.annotations.as_ref();
-    annotations
-        .and_then(|all| {
-            all.get(crossfade_api::names::annotation::REVISION)?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0)
-}
-
-/// How the release ended, once it has.
-fn ended(rollout: &Rollout) -> Option<(Outcome, String)> {
-    let status = &rollout.status;
-    if status.observed_generation != rollout.metadata.generation.unwrap_or(0).to_string() {
-        return None;
-    }
-    match status.phase {
-        RolloutPhase::Healthy if status.stable_rs == status.current_pod_hash => {
-            Some((Outcome::Promoted, "healthy".to_owned()))
-        }
-        RolloutPhase::Degraded if status.abort => {
-            let back = status
-                .canary
-                .weights
-                .as_ref()
-                .is_none_or(|weights| weights.canary.weight == 0);
-            back.then(|| (Outcome::Aborted, status.message.clone()))
-        }
-        RolloutPhase::Degraded => Some((Outcome::Unfinished, status.message.clone())),
-        RolloutPhase::Healthy
-        | RolloutPhase::Progressing
-        | RolloutPhase::Paused
-        | RolloutPhase::Unset => None,
-    }
+/// A file for what a process has to say.
+fn log(folder: &TempDir, name: &str) -> Result<File, String> {
+    File::create(folder.path().join(name)).map_err(|why| format!("cannot write a log: {why}"))
 }

@@ -169,6 +169,24 @@ async fn install_and_uninstall_leave_a_cluster_as_it_was() -> Result<(), Trouble
         none.contains("clusterrole/crossfade was not there"),
         "{none}"
     );
+
+    // Somebody else's Canary stays, and what serves with it; without it nothing of ours does.
+    let canary = "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name: theirs}\nspec: {targetRef: {apiVersion: apps/v1, kind: Deployment, name: theirs}, service: {port: 80}, analysis: {interval: 1m, threshold: 5, stepWeight: 10}}\n";
+    let file = stage.file("canary.yaml", canary);
+    stage.say(&["apply", "-f", &file]).await;
+    let uninstall = ["uninstall", "--crds", "-n", "mine", "--yes"];
+    let removed = stage.say(&uninstall).await;
+    for line in [
+        "customresourcedefinition/canaries.flagger.app stays: there are 1 canaries, and with it they would go",
+        "customresourcedefinition/metrictemplates.flagger.app deleted",
+        "customresourcedefinition/rollouts.argoproj.io deleted",
+    ] {
+        assert!(removed.contains(line), "{line}: {removed}");
+    }
+    stage.say(&["delete", "canary/theirs", "--yes"]).await;
+    let removed = stage.say(&uninstall).await;
+    let line = "customresourcedefinition/canaries.flagger.app deleted";
+    assert!(removed.contains(line), "{removed}");
     Ok(())
 }
 

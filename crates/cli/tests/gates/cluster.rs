@@ -682,3 +682,57 @@ async fn gates_26_gates_go_with_their_canary() {
         .json();
     assert_eq!(list, json!([]));
 }
+
+#[tokio::test]
+async fn a_canary_of_a_cluster_is_approved_and_rejected_without_its_gate_server() {
+    let stage = Stage::new().await;
+    stage.canary().await;
+    let server = stage.serve(&[]).await;
+    let status = json!({"status": {
+        "phase": "Progressing", "canaryWeight": 10, "failedChecks": 0, "iterations": 0, "lastAppliedSpec": "cf1:abc",
+    }});
+    let canaries = stage.canaries();
+    canaries
+        .patch_status("podinfo", &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .expect("patched");
+    let kubeconfig = stage.kubeconfig(None);
+    let run = async |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        crossfade(&[("KUBECONFIG", &kubeconfig)], &words).await
+    };
+    let (code, _, err) = run("approve podinfo").await;
+    assert_eq!(code, 6, "{err}");
+    assert!(
+        err.contains("is not kept beside the Canaries") && err.contains("--gates"),
+        "{err}"
+    );
+    assert_eq!(stage.check(&server, "").await, 403);
+    let (code, out, err) = run("explain canary/podinfo").await;
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("gate ask to open") && out.contains("crossfade approve canary/podinfo"),
+        "{out}"
+    );
+    let (code, out, err) = run("approve podinfo --reason fine").await;
+    assert_eq!(
+        (code, out.as_str()),
+        (
+            0,
+            "canary 'podinfo' approved: gate 'default' is open for one check\n"
+        ),
+        "{err}"
+    );
+    assert_eq!(stage.check(&server, "").await, 200);
+    assert_eq!(stage.check(&server, "").await, 403, "for one step only");
+    let (_, out, _) = run("history canary/podinfo").await;
+    assert!(
+        out.contains("open gate default") && out.contains("fine"),
+        "{out}"
+    );
+    let (code, _, err) = run("reject podinfo").await;
+    assert_eq!(code, 0, "{err}");
+    let canary = canaries.get("podinfo").await.expect("it is there");
+    let annotations = canary.metadata.annotations.unwrap_or_default();
+    assert_eq!(annotations["crossfade.dev/abort"], "cf1:abc");
+}

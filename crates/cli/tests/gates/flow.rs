@@ -14,8 +14,9 @@ use crate::rig::{PODINFO, Server};
 fn send(port: u16, call: &HookCall) -> (u16, String) {
     let path = call.url.strip_prefix("http://gates").unwrap_or("/");
     let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: gates\r\ncontent-type: application/json\r\nx-crossfade-revision: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{}",
+        "POST {path} HTTP/1.1\r\nhost: gates\r\ncontent-type: application/json\r\nx-crossfade-revision: {}\r\nx-crossfade-dry-run: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{}",
         call.revision,
+        call.dry,
         call.body.len(),
         call.body
     );

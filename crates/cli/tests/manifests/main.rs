@@ -4,8 +4,10 @@
 //! shortens its pauses. Real processes, real requests all the while, and not one of them may fail.
 
 mod blue_green;
+mod by_hand;
 mod canary;
 mod canary_input;
+mod canary_ways;
 mod flagger;
 mod pods;
 mod stage;

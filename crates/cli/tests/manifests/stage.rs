@@ -97,12 +97,19 @@ impl Stage {
         }
     }
 
+    /// This program, talking to this host.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = program();
+        command.env("CROSSFADE_HOST", self.folder.path().join("state"));
+        command
+    }
+
     /// Types a command.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ended {
-        let output = program()
+        let output = self
+            .command()
             .args(arguments)
             .args(["-n", self.namespace])
-            .env("CROSSFADE_HOST", self.folder.path().join("state"))
             .output();
         let output = tokio::time::timeout(PATIENCE * 2, output)
             .await

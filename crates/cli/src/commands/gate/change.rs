@@ -113,7 +113,8 @@ fn time(text: &str) -> std::result::Result<Timestamp, String> {
         .map_err(|_| "use a time such as 2026-01-31T08:00:00Z".to_owned())
 }
 
-fn check_reason(reason: &str) -> Result<()> {
+/// Says when a reason is too long to be kept.
+pub(crate) fn check_reason(reason: &str) -> Result<()> {
     if reason.chars().count() > 500 {
         return Err(CliError::usage("--reason is longer than 500 characters"));
     }
@@ -191,7 +192,7 @@ fn tell(context: &Context, gate: &GateId, record: &Record) -> Result<()> {
 }
 
 /// Whether a gate is open, and for how long.
-pub(super) fn state(record: &Record) -> String {
+pub(crate) fn state(record: &Record) -> String {
     if !record.open {
         return "closed".to_owned();
     }

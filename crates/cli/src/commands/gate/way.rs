@@ -30,9 +30,7 @@ pub(super) enum Way {
 impl Way {
     /// The way that is meant.
     pub(super) async fn find(place: &Place, context: &Context) -> Result<Self> {
-        let variable = || std::env::var("CROSSFADE_GATES").ok();
-        let named = place.gates.clone().or_else(variable);
-        let named = named.filter(|text| !text.is_empty());
+        let named = place.named();
         if let Some(address) = named
             .as_deref()
             .filter(|text| text.starts_with("http://") || text.starts_with("https://"))
@@ -153,7 +151,7 @@ impl Way {
 }
 
 /// Who runs this command, as the machine says.
-fn user() -> Who {
+pub(super) fn user() -> Who {
     let variable = |name: &str| std::env::var(name).ok().filter(|name| !name.is_empty());
     let by = variable("USER").or_else(|| variable("LOGNAME"));
     Who {
