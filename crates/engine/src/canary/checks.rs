@@ -160,6 +160,9 @@ impl Tick<'_, '_, '_> {
             let fault = match answer {
                 Ok(value) if value.is_nan() => return Ok(Err(no_values(&check.query))),
                 Ok(value) => return Ok(Ok(value)),
+                Err(fault) if fault.kind == CheckFaultKind::NoData => {
+                    return Ok(Err(no_values(&check.query)));
+                }
                 Err(fault) => fault,
             };
             let next = usize::try_from(attempt)
