@@ -185,10 +185,7 @@ impl Context {
         let any = (key.0.clone(), String::new());
         for key in [key.clone(), any] {
             for subject in self.referrers.of(&(kind.clone(), key)) {
-                // A Canary sees it at its next look.
-                if !matches!(subject, Subject::Canary(_)) {
-                    self.wake_subject(subject);
-                }
+                self.wake_subject(subject);
             }
         }
     }

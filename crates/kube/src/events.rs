@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
-use crossfade_api::{resource, time};
+use crossfade_api::time;
 use crossfade_engine::action::Target;
 use crossfade_engine::decision::Event;
 use jiff::{SignedDuration, Timestamp};
@@ -303,7 +303,7 @@ impl Teller {
             "kind": "Event",
             "metadata": {"name": name, "namespace": target.namespace},
             "involvedObject": {
-                "apiVersion": resource::API_VERSION,
+                "apiVersion": kind.api_version,
                 "kind": kind.kind,
                 "namespace": target.namespace,
                 "name": target.name,

@@ -147,7 +147,9 @@ async fn look_after(
     if refused.is_none() {
         *refused = stuck::refused(pass.evidence());
     }
-    context.settle(subject, pass.ended())
+    let look_again = context.settle(subject, pass.ended())?;
+    // What the pass has taken is part of the time until the next one: looks come at each interval, however slow hooks and metrics are.
+    Ok(look_again.map(|delay| delay.saturating_sub(began.elapsed())))
 }
 
 async fn perform_one(
@@ -267,8 +269,8 @@ fn is_read(context: &Context, subject: &Subject, canary: &Canary) -> bool {
             kinds.insert(kind);
         }
     }
-    let any = (namespace.to_owned(), String::new());
-    let names = kinds.into_iter().map(|kind| (kind, any.clone()));
+    // No object has this key: what is read for the first time wakes a Canary, what changes shows at its next look.
+    let names = kinds.into_iter().map(|kind| (kind, <_>::default()));
     context.names(subject, names.collect());
     read
 }
