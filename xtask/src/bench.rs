@@ -14,6 +14,8 @@ pub(crate) enum Name {
     Engine,
     /// The data plane beside HAProxy and nginx, and how soon a weight is obeyed
     Proxy,
+    /// Canaries on a real control plane that all progress, and that all rest (`--count N`)
+    Canaries,
     /// The controller on a real control plane: one update of a whole fleet (`--rollouts N`)
     Fleet,
     /// The controller killed in the middle of updates, again and again (`--kills N`)
@@ -35,6 +37,7 @@ pub(crate) fn run(name: Name, arguments: &[String]) -> Outcome {
             setup::need(&[setup::HAPROXY, setup::NGINX, setup::WRK])?;
             example("crossfade-host", "bench_proxy", arguments)
         }
+        Name::Canaries => cluster("canaries", arguments),
         Name::Fleet => cluster("fleet", arguments),
         Name::Kill => cluster("kill", arguments),
         Name::Soak => cluster("soak", arguments),

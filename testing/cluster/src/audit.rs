@@ -52,14 +52,15 @@ struct Status {
     code: u16,
 }
 
-/// The requests of a user in a namespace. A last line that is just being written is left out.
-pub(crate) fn requests(log: &str, user: &str, namespace: &str) -> Vec<Request> {
+/// The requests of a user, in a namespace or, with `None`, wherever. A last line that is just being written is left out.
+pub(crate) fn requests(log: &str, user: &str, namespace: Option<&str>) -> Vec<Request> {
     log.lines()
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
         // A watch is logged when it begins to answer and again when it ends.
         .filter(|line| line.stage == "ResponseComplete" || line.stage == "ResponseStarted")
         .filter(|line| line.stage == "ResponseStarted" || line.verb != "watch")
-        .filter(|line| line.user.username == user && line.object_ref.namespace == namespace)
+        .filter(|line| line.user.username == user)
+        .filter(|line| namespace.is_none_or(|namespace| line.object_ref.namespace == namespace))
         .map(|line| Request {
             verb: line.verb,
             resource: if line.object_ref.subresource.is_empty() {

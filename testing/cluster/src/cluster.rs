@@ -138,6 +138,22 @@ impl Cluster {
     /// # Errors
     /// The log cannot be read.
     pub fn requests(&self, actor: Actor, namespace: &str) -> Result<Option<Vec<Request>>, Trouble> {
+        self.logged(actor, Some(namespace))
+    }
+
+    /// What an actor has asked the API server for so far, wherever, in order; otherwise as [`Cluster::requests`].
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn all_requests(&self, actor: Actor) -> Result<Option<Vec<Request>>, Trouble> {
+        self.logged(actor, None)
+    }
+
+    fn logged(
+        &self,
+        actor: Actor,
+        namespace: Option<&str>,
+    ) -> Result<Option<Vec<Request>>, Trouble> {
         let Some(path) = &self.audit else {
             return Ok(None);
         };

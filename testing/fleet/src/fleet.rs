@@ -143,14 +143,19 @@ impl Fleet {
         Ok(objects.collect::<Result<_, _>>()?)
     }
 
-    /// Creates Rollouts of a first version with what they name.
+    /// What is seen of the objects of a kind (group, version, kind) from now on.
+    pub fn board_of(&self, kind: (&str, &str, &str)) -> Board {
+        Board::new(objects(&self.client, self.namespace.name(), kind))
+    }
+
+    /// Creates objects, those of a list one after the other.
     ///
     /// # Errors
     /// The cluster refuses.
-    pub async fn create_all(&self, shape: Shape) -> Outcome<()> {
-        stream::iter(shape.names())
-            .map(async |name| {
-                for object in manifests::rollout(&name, shape.kind, shape.replicas, 1) {
+    pub async fn create_lists(&self, lists: impl IntoIterator<Item = Vec<Value>>) -> Outcome<()> {
+        stream::iter(lists)
+            .map(async |list| {
+                for object in list {
                     self.create(&object).await?;
                 }
                 Outcome::Ok(())
@@ -158,6 +163,39 @@ impl Fleet {
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// Changes objects of a kind (group, version, kind) as a person does, all in the same way.
+    ///
+    /// # Errors
+    /// The cluster refuses.
+    pub async fn change_all(
+        &self,
+        kind: (&str, &str, &str),
+        names: &[String],
+        change: &Value,
+    ) -> Outcome<()> {
+        let objects = objects(&self.client, self.namespace.name(), kind);
+        let parameters = PatchParams::default();
+        stream::iter(names)
+            .map(async |name| {
+                let change = Patch::Merge(change);
+                objects.patch(name, &parameters, &change).await?;
+                Outcome::Ok(())
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Creates Rollouts of a first version with what they name.
+    ///
+    /// # Errors
+    /// The cluster refuses.
+    pub async fn create_all(&self, shape: Shape) -> Outcome<()> {
+        let names = shape.names().into_iter();
+        let lists = names.map(|name| manifests::rollout(&name, shape.kind, shape.replicas, 1));
+        self.create_lists(lists).await
     }
 
     /// Creates so many Rollouts without pods, each with three ReplicaSets, the last of which is the stable one.
@@ -239,6 +277,15 @@ impl Fleet {
     pub fn requests(&self, actor: Actor) -> Outcome<Requests> {
         let cluster = self.namespace.cluster();
         let requests = cluster.requests(actor, self.namespace.name())?;
+        Ok(Requests(requests.unwrap_or_default()))
+    }
+
+    /// What this user has asked the API server for, wherever.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn all_requests(&self, actor: Actor) -> Outcome<Requests> {
+        let requests = self.namespace.cluster().all_requests(actor)?;
         Ok(Requests(requests.unwrap_or_default()))
     }
 

@@ -1,8 +1,9 @@
-//! Fleets of Rollouts on a real control plane, looked after by the real program: for benches, and for tests of what happens when that program is
+//! Fleets of Rollouts and Canaries on a real control plane, looked after by the real program: for benches, and for tests of what happens when that program is
 //! killed, frozen or cut off.
 //!
 //! Start at [`Fleet`]; [`Program`] is the controller's process, [`Board`] what is seen of objects while it works, [`Answers`] the server that
-//! AnalysisRuns ask.
+//! AnalysisRuns ask,
+//! [`Prometheus`] the one that Canaries ask.
 
 mod answers;
 mod board;
@@ -13,6 +14,7 @@ mod kills;
 mod manifests;
 mod probes;
 mod program;
+mod prometheus;
 mod report;
 mod requests;
 
@@ -25,6 +27,7 @@ pub use kills::{Survived, leads, survive};
 pub use manifests::Kind;
 pub use probes::{Probes, Reaction};
 pub use program::{Options, Program, Usage};
+pub use prometheus::Prometheus;
 pub use report::{Bound, Report};
 pub use requests::Requests;
 

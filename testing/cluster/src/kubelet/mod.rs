@@ -46,7 +46,7 @@ pub use behaviour::{
     STOPS_AFTER,
 };
 
-/// The fake nodes; pods are spread over them by uid.
+/// The fake nodes; pods are spread over them by uid, those of DaemonSets as these ask for it.
 const NODES: [&str; 3] = ["fake-node-0", "fake-node-1", "fake-node-2"];
 
 /// How long pods take where their annotations do not say.

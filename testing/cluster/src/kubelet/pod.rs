@@ -110,6 +110,7 @@ impl Life {
             }
             let uid = pod.uid().unwrap_or_default();
             let sum: usize = uid.bytes().map(usize::from).sum();
+            let node = meant_for(&pod).or_else(|| NODES.get(sum % NODES.len()).copied());
             let name = pod.name_any();
             let binding = Binding {
                 metadata: ObjectMeta {
@@ -120,7 +121,7 @@ impl Life {
                 target: ObjectReference {
                     api_version: Some("v1".to_owned()),
                     kind: Some("Node".to_owned()),
-                    name: NODES.get(sum % NODES.len()).map(|&name| name.to_owned()),
+                    name: node.map(str::to_owned),
                     ..ObjectReference::default()
                 },
             };
@@ -313,6 +314,27 @@ impl Life {
         self.written = Some(status);
         Ok(())
     }
+}
+
+/// The node that a pod of a DaemonSet is meant for.
+fn meant_for(pod: &Pod) -> Option<&str> {
+    let affinity = pod
+        .spec
+        .as_ref()?
+        .affinity
+        .as_ref()?
+        .node_affinity
+        .as_ref()?;
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
+    let fields = required
+        .node_selector_terms
+        .first()?
+        .match_fields
+        .as_ref()?;
+    let name = fields.iter().find(|field| field.key == "metadata.name")?;
+    name.values.as_ref()?.first().map(String::as_str)
 }
 
 /// The time, as a status can hold it: in whole seconds.

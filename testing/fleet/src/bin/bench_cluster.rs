@@ -1,4 +1,4 @@
-//! Measures the controller on a real control plane: `cargo xtask bench fleet | kill | soak | start`.
+//! Measures the controller on a real control plane: `cargo xtask bench canaries | fleet | kill | soak | start`.
 //!
 //! Each starts a control plane of its own and the given program as its controller, with the rights of the shipped role and no others. Nodes are
 //! fake: a pod runs 1.2 s after it is bound and is gone 0.8 s after it is deleted.
@@ -9,6 +9,8 @@
     reason = "a measurement talks to its reader"
 )]
 
+#[path = "bench_cluster/canaries.rs"]
+mod canaries;
 #[path = "bench_cluster/fleet.rs"]
 mod fleet;
 #[path = "bench_cluster/kill.rs"]
@@ -51,6 +53,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// Canaries that progress, and that rest
+    Canaries(canaries::Arguments),
     /// One update of a whole fleet, and how soon a bad answer is obeyed
     Fleet(fleet::Arguments),
     /// Kills of the controller in the middle of updates
@@ -69,6 +73,7 @@ async fn main() -> ExitCode {
         bench,
     } = Arguments::parse();
     let report = match bench {
+        Bench::Canaries(arguments) => canaries::run(&program, &arguments).await,
         Bench::Fleet(arguments) => fleet::run(&program, &arguments).await,
         Bench::Kill(arguments) => kill::run(&program, &arguments).await,
         Bench::Soak(arguments) => soak::run(&program, &arguments).await,
