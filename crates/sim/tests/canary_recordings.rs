@@ -2,68 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crossfade_sim::canaries::replay::{Recording, replay};
-
-/// A difference that stays: the recording, how the difference is told, and why it is there.
-type Named = (&'static str, &'static str, &'static str);
-
-const NAMED: &[Named] = &[
-    (
-        "invalid",
-        "deployment app is 2 of",
-        "the target serves until the primary does",
-    ),
-    (
-        "invalid",
-        "deployment app ends as 2 of",
-        "the target serves until the primary does",
-    ),
-    (
-        "nginx-bad-image",
-        "Rolling back app.rec-nginx-bad-image progress deadline exceeded",
-        "a rollback says why",
-    ),
-    (
-        "nginx-delete-with-revert",
-        "Canary is being deleted.",
-        "the condition says what happens",
-    ),
-    (
-        "nginx-gates",
-        "canary app is WaitingPromotion weight 20",
-        "the real weight is shown while promotion waits",
-    ),
-    (
-        "nginx-gates",
-        "canary app becomes WaitingPromotion weight 20",
-        "the real weight is shown while promotion waits",
-    ),
-    (
-        "nginx-gates",
-        "canary app becomes Promoting weight 20",
-        "the real weight is shown while the primary is updated",
-    ),
-    (
-        "nginx-gates",
-        "\"phase\":\"Waiting\"",
-        "the rollback hook is asked while the release waits",
-    ),
-    (
-        "nginx-gates",
-        "another order",
-        "the rollback hook is asked while the release waits",
-    ),
-    (
-        "nginx-pre-rollout-fails",
-        "its pre-rollout checks are smoke",
-        "a rollback names the hooks that refused",
-    ),
-    (
-        "nginx-skip-analysis",
-        "waiting for its first available pod",
-        "the target serves until the primary does",
-    ),
-];
+use crossfade_sim::canaries::compare::{NAMED, Named};
+use crossfade_sim::canaries::recording::Recording;
+use crossfade_sim::canaries::replay::replay;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded-canaries")
@@ -85,7 +26,7 @@ fn recorded_canaries_are_released_as_the_reference_released_them() {
     for name in &names {
         let recording = Recording::read(&folder().join(name)).expect("it is a recording");
         for difference in replay(&recording).0 {
-            let known = |named: &&Named| named.0 == name && difference.contains(named.1);
+            let known = |named: &&Named| named.recording == name && difference.contains(named.told);
             if NAMED.iter().any(|named| known(&named)) {
                 unseen.retain(|named| !known(named));
             } else {

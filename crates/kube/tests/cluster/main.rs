@@ -4,15 +4,25 @@
 
 mod analysis;
 mod bad_input;
+mod beside;
 mod blue_green;
 mod canaries;
 mod canary;
+mod canary_endings;
+mod canary_input;
+mod canary_objects;
+mod canary_routers;
+mod canary_stage;
+mod canary_takeover;
+mod canary_targets;
 mod experiments;
 mod faults;
 mod leading;
 mod manifests;
 mod moments;
+mod notebook;
 mod proxy;
+mod recorded_canaries;
 mod routers;
 mod settings;
 mod stage;

@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
 
 use crossfade_kube::{Controller, Settings};
 use crossfade_test_cluster::{Actor, Cluster, Namespace, Trouble};
+use futures_util::StreamExt as _;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Event, Service};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -12,7 +15,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -228,14 +233,20 @@ impl Stage {
             .await
     }
 
+    /// Changes an object as a person does.
+    pub(crate) async fn merge<K>(&self, name: &str, patch: Value)
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        let objects = self.namespace.api::<K>();
+        objects.patch(name, &parameters, &patch).await.unwrap();
+    }
+
     /// Changes a Rollout as a person does.
     pub(crate) async fn change(&self, name: &str, patch: Value) {
-        let rollouts = self.namespace.api::<Rollout>();
-        let patch = Patch::Merge(patch);
-        rollouts
-            .patch(name, &PatchParams::default(), &patch)
-            .await
-            .unwrap();
+        self.merge::<Rollout>(name, patch).await;
     }
 
     /// Changes a Rollout's status as the command line does.
@@ -291,6 +302,31 @@ impl Stage {
             .into_iter()
             .filter(|event| event.involved_object.kind.as_deref() == Some(kind));
         of_kind.filter_map(|event| event.message).collect()
+    }
+
+    /// Waits until an Event about an object of a kind says something.
+    pub(crate) async fn until_told(&self, kind: &str, text: &str) {
+        let events = watcher::watcher(self.namespace.api::<Event>(), watcher::Config::default());
+        let mut events = events.default_backoff().boxed();
+        let told = async {
+            while let Some(event) = events.next().await {
+                // The watcher begins again after an error.
+                let Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) = event
+                else {
+                    continue;
+                };
+                let message = event.message.unwrap_or_default();
+                if event.involved_object.kind.as_deref() == Some(kind) && message.contains(text) {
+                    return;
+                }
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_mins(2), told).await;
+        assert!(
+            came.is_ok(),
+            "{text} is never told, but {:#?}",
+            self.told(kind).await
+        );
     }
 
     /// The writes that Crossfade has asked for, Events apart: verb, resource, status code.

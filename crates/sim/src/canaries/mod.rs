@@ -4,6 +4,7 @@
 //! is kept of them is where requests go. [`replay`] plays what the reference was recorded doing; [`run::run`] plays a
 //! [`scenario::Scenario`], such as [`generate::scenario`] makes from a seed, with everything that can go wrong.
 
+pub mod compare;
 mod deployments;
 pub mod generate;
 pub mod invariants;
@@ -11,6 +12,7 @@ mod observe;
 mod passes;
 mod perform;
 pub mod play;
+pub mod recording;
 pub mod replay;
 pub mod run;
 pub mod scenario;
