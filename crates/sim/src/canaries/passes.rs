@@ -415,6 +415,10 @@ impl Play {
             owner["kind"] == crossfade_api::Canary::KIND && owner["uid"] != uid.as_str()
         };
         self.space.objects.retain(|_, object| !is_orphan(object));
+        if uid.is_empty() {
+            // The router's objects are owned by it like all others.
+            self.space.routes.remove(NAME);
+        }
     }
 
     /// The controller dies and another begins at once, with empty memory and a fresh view.
