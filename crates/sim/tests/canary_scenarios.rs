@@ -1464,3 +1464,70 @@ fn a_look_at_a_closed_gate_counts_nothing_where_waiting_is_to_be_quiet() {
     assert_eq!(stage.status()["failedChecks"], 1);
     assert_eq!(stage.shares(), (90, 10));
 }
+
+// What simulation has found: each a rule that was wrong once.
+
+#[test]
+fn traffic_that_a_former_leader_gives_to_a_sleeping_target_comes_home_at_the_next_look() {
+    let mut stage = Stage::initialised(&canary(&by_weight(&json!({}))));
+    let route = stage.0.routes.get_mut("web").expect("it is routed");
+    (route.shares.primary, route.shares.canary) = (75, 25);
+    stage.0.ticks(1);
+    assert_eq!(stage.shares(), (100, 0));
+    assert_eq!(stage.phase(), "Initialized");
+    let writes = stage.0.writes;
+    stage.0.ticks(3);
+    assert_eq!(stage.0.writes, writes, "at rest nothing is written");
+}
+
+#[test]
+fn an_abort_stays_written_until_the_failure_is_recorded() {
+    let mut stage = Stage::initialised(&canary(&by_weight(&json!({}))));
+    stage.release("v2");
+    let revision = stage.status()["lastAppliedSpec"].clone();
+    let asked = json!({"metadata": {"annotations": {"crossfade.dev/abort": revision}}});
+    stage.0.patch("Canary", "web", &asked);
+    let abort = |stage: &Stage| {
+        let canary = stage.0.object("Canary", "web").expect("it is there");
+        canary["metadata"]["annotations"]["crossfade.dev/abort"].clone()
+    };
+    stage.until("Failed");
+    assert_eq!(abort(&stage), revision);
+    stage.0.ticks(1);
+    assert_eq!(abort(&stage), Value::Null);
+    assert_eq!(stage.phase(), "Failed");
+}
+
+#[test]
+fn a_target_that_is_put_to_sleep_during_its_promotion_is_woken() {
+    let mut stage = Stage::initialised(&canary(&by_weight(&json!({}))));
+    stage.release("v2");
+    stage.until("Promoting");
+    stage
+        .0
+        .patch("Deployment", "app", &json!({"spec": {"replicas": 0}}));
+    stage.0.ticks(1);
+    assert_eq!(stage.replicas("app"), 2);
+    stage.until("Succeeded");
+    assert_eq!(stage.image("app-primary"), "app:v2");
+}
+
+#[test]
+fn an_old_view_of_the_target_is_no_new_way_of_hashing_it() {
+    let mut stage = Stage::initialised(&canary(&by_weight(&json!({}))));
+    stage.release("v2");
+    // The first weight; the look notes under which hash v2 is known.
+    stage.0.ticks(2);
+    assert!(stage.shares().1 > 0);
+    let old = stage.0.object("Deployment", "app").cloned();
+    stage.0.set_image("app", "app:v3");
+    stage.0.ticks(1);
+    assert_eq!(stage.is_told("New revision detected! Restarting"), 1);
+    assert_eq!(stage.shares(), (100, 0));
+    stage.0.stale = old;
+    stage.0.ticks(1);
+    assert_eq!(stage.shares(), (100, 0), "v3 has no traffic for what v2 is");
+    stage.0.stale = None;
+    stage.until("Succeeded");
+    assert_eq!(stage.image("app-primary"), "app:v3");
+}
