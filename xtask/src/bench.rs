@@ -34,7 +34,7 @@ pub(crate) fn run(name: Name, arguments: &[String]) -> Outcome {
     match name {
         Name::Engine => example("crossfade-engine", "bench", arguments),
         Name::Proxy => {
-            setup::need(&[setup::HAPROXY, setup::NGINX, setup::WRK])?;
+            setup::need(&[setup::HAPROXY, setup::NGINX, setup::WRK, setup::H2LOAD])?;
             example("crossfade-host", "bench_proxy", arguments)
         }
         Name::Canaries => cluster("canaries", arguments),

@@ -36,6 +36,12 @@ pub(crate) const WRK: Program = Program {
     package: "wrk",
 };
 
+/// The load generator that keeps to a rate.
+pub(crate) const H2LOAD: Program = Program {
+    name: "h2load",
+    package: "nghttp2-client",
+};
+
 /// Makes sure that these programs are there: installs their packages when root on Debian, otherwise says what to install.
 pub(crate) fn need(programs: &[Program]) -> Outcome {
     let missing: Vec<&str> = programs

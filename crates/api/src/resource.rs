@@ -42,6 +42,10 @@ pub trait Resource: Sized {
     /// Reads an object. What could not be read is left out and told with its path.
     fn from_json(json: Value) -> (Self, Vec<FieldError>);
 
+    /// Reads an object as [`Resource::from_json`] does, of which `before` is a version that was read: what its generation says to be unchanged is
+    /// not read again.
+    fn from_json_after(json: Value, before: &Self) -> (Self, Vec<FieldError>);
+
     /// The object as JSON: that which it came from, with what was changed since. Fields that this version does
     /// not know stay, except inside a list that was changed.
     fn to_json(&self) -> Value;
@@ -88,6 +92,27 @@ macro_rules! resource {
                 let (Parts { metadata, spec, status }, errors) = Parts::from_json(Shape::$shape, &json);
                 let origin = Origin { json: Some(Arc::new(json)), faults: errors.as_slice().into() };
                 (Self { metadata, spec, status, origin }, errors)
+            }
+
+            fn from_json_after(mut json: Value, before: &Self) -> (Self, Vec<FieldError>) {
+                let generation = json.pointer("/metadata/generation").and_then(Value::as_i64);
+                if generation.is_none()
+                    || generation != before.metadata.generation
+                    || json.pointer("/metadata/uid").and_then(Value::as_str) != before.metadata.uid.as_deref()
+                {
+                    return Self::from_json(json);
+                }
+                let raw = json.get_mut("spec").map(Value::take);
+                let (parts, errors) = Parts::<$spec, $status>::from_json(Shape::$shape, &json);
+                if let (Some(raw), Some(place)) = (raw, json.get_mut("spec")) {
+                    *place = raw;
+                }
+                let is_of_spec = |error: &&FieldError| error.path.starts_with("spec");
+                let known = before.origin.faults.iter().filter(is_of_spec);
+                let new = errors.iter().filter(|error| !is_of_spec(error));
+                let errors: Vec<FieldError> = known.chain(new).cloned().collect();
+                let origin = Origin { json: Some(Arc::new(json)), faults: errors.as_slice().into() };
+                (Self { metadata: parts.metadata, spec: before.spec.clone(), status: parts.status, origin }, errors)
             }
 
             fn to_json(&self) -> Value {
@@ -177,6 +202,11 @@ impl Origin {
     /// [`crate::validate::rollout()`] tells of them first.
     pub fn faults(&self) -> &[FieldError] {
         &self.faults
+    }
+
+    /// Forgets the JSON, for objects that are looked at and never written whole: it is larger than all the rest.
+    pub fn forget_json(&mut self) {
+        self.json = None;
     }
 }
 

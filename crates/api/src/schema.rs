@@ -239,6 +239,7 @@ fn of_kubernetes(api_version: &str, kind: &str) -> Option<&'static Value> {
         "v1" "ConfigMap" core::ConfigMap,
         "v1" "Secret" core::Secret,
         "v1" "Pod" core::Pod,
+        "v1" "PodTemplate" core::PodTemplate,
         "apps/v1" "Deployment" apps::Deployment,
         "apps/v1" "ReplicaSet" apps::ReplicaSet,
         "batch/v1" "Job" batch::Job,

@@ -29,6 +29,39 @@ fn a_rollout_keeps_every_field_that_this_version_does_not_know() {
 }
 
 #[test]
+fn a_newer_version_of_an_object_is_read_like_any_other_whatever_was_read_of_it_before() {
+    let json = |generation: u64, steps: serde_json::Value, message: serde_json::Value| {
+        json!({
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Rollout",
+            "metadata": {"name": "web", "uid": "1", "generation": generation},
+            "spec": {"novelty": 1, "strategy": {"canary": {"steps": steps}}},
+            "status": {"message": message},
+        })
+    };
+    let steps = json!([{"setWeight": 10}]);
+    let versions = [
+        json(1, steps.clone(), json!("first")),
+        json(1, steps.clone(), json!("second")),
+        json(1, steps.clone(), json!(3)),
+        json(2, json!("oops"), json!("third")),
+        json(2, json!("oops"), json!("fourth")),
+        json(3, steps, json!("fifth")),
+    ];
+    let mut before = Rollout::default();
+    for version in versions {
+        let (expected, faults) = Rollout::from_json(version.clone());
+        let (rollout, found) = Rollout::from_json_after(version.clone(), &before);
+        assert_eq!(rollout, expected);
+        assert_eq!(found, faults);
+        assert_eq!(rollout.origin.faults(), expected.origin.faults());
+        assert_eq!(rollout.to_json(), version);
+        before = rollout;
+        before.origin.forget_json();
+    }
+}
+
+#[test]
 fn an_object_made_here_has_its_kind_and_no_empty_status() {
     let template = AnalysisTemplate::default();
     assert_eq!(

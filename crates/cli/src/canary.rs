@@ -7,7 +7,6 @@ use crossfade_api::{Canary, Resource as _};
 use crossfade_host::client::{Client, Wanted};
 use crossfade_host::store::Kind;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::error::{CliError, Result};
@@ -117,19 +116,8 @@ impl Journey<'_> {
                 "a canary has neither steps nor revisions: wait for healthy, paused or weight=N",
             ));
         }
-        let ends = self.timeout.map(|timeout| Instant::now() + timeout);
         let work = self.watch(context, client);
-        let canary = match ends {
-            None => work.await?,
-            Some(ends) => tokio::time::timeout_at(ends, work)
-                .await
-                .unwrap_or_else(|_| {
-                    let after = self.timeout.unwrap_or_default();
-                    let text = format!("canary '{name}' took longer than {after:?} {goal}");
-                    let hint = format!("crossfade explain canary/{name}{}", in_namespace(context));
-                    Err(CliError::new(exit::TIMED_OUT, text).hint(hint))
-                })?,
-        };
+        let canary = within(context, name, self.timeout, goal, work).await?;
         if context.global.output.is_for_people() {
             return Ok(());
         }
@@ -191,13 +179,7 @@ impl Journey<'_> {
             return Ok(true);
         }
         if status.phase == CanaryPhase::Failed {
-            let told = status.conditions.first().map_or("", |one| &one.message);
-            let hint = format!("crossfade events canary/{name}{}", in_namespace(context));
-            return Err(CliError::new(
-                exit::DEGRADED,
-                format!("The canary has failed with message: {told}"),
-            )
-            .hint(hint));
+            return Err(failed(context, canary));
         }
         if waits && !self.through_pauses {
             let text = format!("canary '{name}' waits for a person: {}", line(canary));
@@ -211,6 +193,33 @@ impl Journey<'_> {
         }
         Ok(false)
     }
+}
+
+/// Ends some waiting for a Canary when its time is over; without one it never does. `what` is waited for: "to be healthy".
+pub(crate) async fn within(
+    context: &Context,
+    name: &str,
+    timeout: Option<Duration>,
+    what: impl std::fmt::Display,
+    work: impl Future<Output = Result<Canary>>,
+) -> Result<Canary> {
+    let Some(after) = timeout else {
+        return work.await;
+    };
+    tokio::time::timeout(after, work).await.unwrap_or_else(|_| {
+        let text = format!("canary '{name}' took longer than {after:?} {what}");
+        let hint = format!("crossfade explain canary/{name}{}", in_namespace(context));
+        Err(CliError::new(exit::TIMED_OUT, text).hint(hint))
+    })
+}
+
+/// A release that was taken back, with what the Canary says about it.
+pub(crate) fn failed(context: &Context, canary: &Canary) -> CliError {
+    let conditions = &canary.status.conditions;
+    let told = conditions.first().map_or("", |one| &one.message);
+    let text = format!("The canary has failed with message: {told}");
+    let (name, namespace) = (canary.name(), in_namespace(context));
+    CliError::new(exit::DEGRADED, text).hint(format!("crossfade events canary/{name}{namespace}"))
 }
 
 /// Whether this is the Canary's target with a version that the Canary has not looked at yet.

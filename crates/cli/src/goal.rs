@@ -130,7 +130,8 @@ impl Goal {
 
 /// Whether only a person ends the present pause.
 pub(crate) fn needs_person(rollout: &Rollout, standing: &Standing) -> bool {
-    if standing.phase != RolloutPhase::Paused {
+    // Somebody has ended all pauses, and nobody has looked at it since.
+    if standing.phase != RolloutPhase::Paused || rollout.status.promote_full {
         return false;
     }
     if rollout.spec.paused {
@@ -194,6 +195,9 @@ mod tests {
             &Verdict::NotYet,
         );
         check("paused", &paused(&json!({})), &Verdict::Reached);
+        let mut promoted = paused(&json!({}));
+        promoted["status"]["promoteFull"] = json!(true);
+        check("healthy", &promoted, &Verdict::NotYet);
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Decision<Status> {
     pub waits: Vec<Wait>,
     /// Why the pass failed; it is repeated with a growing delay.
     pub failed: Option<String>,
+    /// A Canary's release was judged: see [`crate::pass::Ended::judged`].
+    pub judged: bool,
 }
 
 impl<Status> Default for Decision<Status> {
@@ -100,6 +102,7 @@ impl<Status> Default for Decision<Status> {
             look_again: None,
             waits: Vec::new(),
             failed: None,
+            judged: false,
         }
     }
 }
@@ -126,6 +129,8 @@ pub struct Plan<'e> {
     pub events: Vec<Event>,
     /// What the release waits for.
     pub waits: Vec<Wait>,
+    /// A Canary's release was judged.
+    pub judged: bool,
     look_again: Option<SignedDuration>,
     failed: Option<String>,
 }
@@ -138,6 +143,7 @@ impl<'e> Plan<'e> {
             wanted: Vec::new(),
             events: Vec::new(),
             waits: Vec::new(),
+            judged: false,
             look_again: None,
             failed: None,
         }
@@ -252,6 +258,7 @@ impl<'e> Plan<'e> {
             look_again: self.look_again,
             waits: self.waits,
             failed: self.failed.or(halted),
+            judged: self.judged,
         }
     }
 }

@@ -85,6 +85,8 @@ pub struct Ended {
     pub waits: Vec<Wait>,
     /// Why the pass failed; repeat it with a growing delay.
     pub failed: Option<String>,
+    /// A Canary's release was judged: its pods were ready, and nothing took it back before its checks. Only such looks are timed.
+    pub judged: bool,
 }
 
 enum State<Status> {
@@ -158,6 +160,7 @@ impl<S: Subject> Pass<S> {
             look_again: decision.look_again,
             waits: decision.waits,
             failed: decision.failed.or(unfinished),
+            judged: decision.judged,
         };
         self.state = if decision.status.is_none() && decision.events.is_empty() {
             State::Over(after)

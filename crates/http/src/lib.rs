@@ -1,6 +1,7 @@
 //! Reach servers: names of this machine's own, proxies for the wide world, and in few words why a server was not reached.
 //!
-//! Every request has a connection of its own. Requests are rare, and a connection that was kept might be found dead just when a release
+//! A question (GET) may go over a connection that an earlier one has left open; if that turns out to be dead, the question is put anew over another
+//! one. What tells a server something has a connection of its own: nothing is told twice, and no connection is found dead just when a release
 //! depends on it. Redirects are not followed here: whoever asks knows what may go along. Start at [`Http::send`].
 
 use std::error::Error as _;
@@ -49,29 +50,37 @@ pub struct Http {
     names: Option<Names>,
 }
 
-/// A client that checks certificates and one that does not.
+/// How long a connection is kept for the next question.
+const KEPT_FOR: Duration = Duration::from_secs(15);
+/// How many connections to one server are kept.
+const KEPT: usize = 10;
+
+/// A client that checks certificates, one that keeps its connections, too, and one that does not check.
 #[derive(Clone)]
 struct Clients {
     checked: Client,
+    keeping: Client,
     unchecked: Client,
 }
 
 impl Clients {
     fn new(proxies: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Self, String> {
-        let client = |insecure: bool| {
+        let client = |insecure: bool, kept: usize| {
             let builder = Client::builder()
                 .user_agent(concat!("crossfade/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(0)
+                .pool_max_idle_per_host(kept)
+                .pool_idle_timeout(KEPT_FOR)
                 .tls_danger_accept_invalid_certs(insecure);
             proxies(builder)
                 .build()
                 .map_err(|why| format!("cannot set up HTTP: {}", cause(&why)))
         };
         Ok(Self {
-            checked: client(false)?,
-            unchecked: client(true)?,
+            checked: client(false, 0)?,
+            keeping: client(false, KEPT)?,
+            unchecked: client(true, 0)?,
         })
     }
 }
@@ -148,18 +157,29 @@ impl Http {
             value.set_sensitive(true);
             headers.insert(known, value);
         }
+        let is_question = method == Method::GET && request.body.is_none() && !request.insecure;
+        if is_question {
+            let asking = clients.keeping.get(target.clone()).headers(headers.clone());
+            match asking.send().await {
+                // A connection that was kept may have been dead.
+                Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => {}
+                answer => return answer.map_err(|error| unanswered(&error)),
+            }
+        }
         let mut builder = client.request(method, target).headers(headers);
         if let Some(body) = request.body {
             builder = builder.body(body.to_owned());
         }
-        builder.send().await.map_err(|error| {
-            let why = cause(&error);
-            if error.is_builder() {
-                Unanswered::Unfit(why)
-            } else {
-                Unanswered::Failed(why)
-            }
-        })
+        builder.send().await.map_err(|error| unanswered(&error))
+    }
+}
+
+fn unanswered(error: &reqwest::Error) -> Unanswered {
+    let why = cause(error);
+    if error.is_builder() {
+        Unanswered::Unfit(why)
+    } else {
+        Unanswered::Failed(why)
     }
 }
 

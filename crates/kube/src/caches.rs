@@ -31,7 +31,11 @@ pub(crate) struct ReadRollout {
 impl View for ReadRollout {
     fn of(mut json: Value, before: Option<&Self>) -> Self {
         forget_last_applied(&mut json);
-        let (rollout, unread) = Rollout::from_json(json);
+        let (mut rollout, unread) = match before {
+            Some(before) => Rollout::from_json_after(json, &before.rollout),
+            None => Rollout::from_json(json),
+        };
+        rollout.origin.forget_json();
         let same = before.filter(|before| {
             let then = &before.rollout;
             then.metadata.generation == rollout.metadata.generation
@@ -67,8 +71,10 @@ impl View for ReadRun {
     fn of(json: Value, _: Option<&Self>) -> Self {
         let controller =
             views::controller(&json).map_or(String::new(), |(_, _, uid)| uid.to_owned());
+        let mut run = AnalysisRun::from_json(json).0;
+        run.origin.forget_json();
         Self {
-            run: Arc::new(AnalysisRun::from_json(json).0),
+            run: Arc::new(run),
             controller,
         }
     }
@@ -91,8 +97,10 @@ impl View for ReadExperiment {
         forget_last_applied(&mut json);
         let controller =
             views::controller(&json).map_or(String::new(), |(_, _, uid)| uid.to_owned());
+        let mut experiment = Experiment::from_json(json).0;
+        experiment.origin.forget_json();
         Self {
-            experiment: Arc::new(Experiment::from_json(json).0),
+            experiment: Arc::new(experiment),
             controller,
         }
     }

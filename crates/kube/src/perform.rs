@@ -147,8 +147,9 @@ impl<'p> Performing<'p> {
         let object = requests
             .merge_lists(&Kind::ReplicaSet, target, patch)
             .await?;
-        Writes::new(self.context, self.subject).wrote(&Kind::ReplicaSet, &object);
-        Ok(Done::Written(version_of(&object)))
+        let version = version_of(&object);
+        Writes::new(self.context, self.subject).wrote(&Kind::ReplicaSet, object);
+        Ok(Done::Written(version))
     }
 }
 

@@ -89,9 +89,7 @@ async fn look_after(
     context.names(subject, looked.names);
     let world = world?;
     let seen_as = course.target.clone();
-    if rollout.status == RolloutStatus::default() && standing == Standing::Sound {
-        context.tell(&Kind::Rollout, &seen_as, vec![first_seen(&seen_as)]);
-    }
+    let mut is_new = rollout.status == RolloutStatus::default() && standing == Standing::Sound;
     let mut performing = Performing::new(context, subject, rollout);
     let mut pass = Pass::<RolloutSubject>::start(world, standing, Timestamp::now());
     while let Some(need) = pass.need() {
@@ -125,6 +123,10 @@ async fn look_after(
                 }
                 let stored = record(context, subject, rollout, course, status).await;
                 if stored.is_ok() {
+                    // Once: a look that records nothing comes again.
+                    if std::mem::take(&mut is_new) {
+                        context.tell(&Kind::Rollout, &seen_as, vec![first_seen(&seen_as)]);
+                    }
                     let status = course.status.as_ref().unwrap_or(&rollout.status);
                     context.follow(&seen_as.uid, status);
                     context.tell(&Kind::Rollout, &seen_as, events);

@@ -296,7 +296,7 @@ pub(crate) struct Objects<'p> {
     context: &'p Context,
     subject: &'p Subject,
     /// Objects as this pass has left them.
-    changed: BTreeMap<ObjectRef, Value>,
+    changed: BTreeMap<ObjectRef, Arc<Value>>,
 }
 
 impl<'p> Objects<'p> {
@@ -326,7 +326,7 @@ impl<'p> Objects<'p> {
                             namespace,
                             name,
                         };
-                        let value = Value::clone(&entry.view.0);
+                        let value = Arc::clone(&entry.view.0);
                         observed.objects.insert(object, value);
                     }
                 }
@@ -340,12 +340,12 @@ impl<'p> Objects<'p> {
         let kind = kind_of(&object.kind);
         let cache = self.context.caches.routed(&kind);
         let found = match cache.get(&object.namespace, &object.name) {
-            Some(entry) => Some(Value::clone(&entry.view.0)),
+            Some(entry) => Some(Arc::clone(&entry.view.0)),
             None if cache.trouble(&object.namespace).is_none() => None,
             None => {
                 let requests = &self.context.requests;
                 let read = requests.get(&kind, &object.namespace, &object.name).await;
-                read.map_err(|why| why.to_string())?
+                read.map_err(|why| why.to_string())?.map(Arc::new)
             }
         };
         if let Some(found) = found {
@@ -381,7 +381,7 @@ impl<'p> Objects<'p> {
             }
         };
         self.wrote(&kind, &now);
-        self.changed.insert(object.clone(), now);
+        self.changed.insert(object.clone(), Arc::new(now));
         Ok(())
     }
 

@@ -93,16 +93,16 @@ impl Workloads {
     }
 }
 
-/// What a Rollout refers to, by kind and key.
-fn referenced(rollout: &Rollout) -> Option<(Kind, Key)> {
-    let (kind, name) = workload::referenced(rollout)?.ok()?;
+/// What is looked at for a Rollout, by kind and key.
+fn looked_at(rollout: &Rollout) -> Option<(Kind, Key)> {
+    let (kind, name) = workload::looked_at(rollout)?.ok()?;
     let key = (rollout.namespace().to_owned(), name.to_owned());
     Some((Kind::Workload(kind), key))
 }
 
 /// Whether what a Rollout refers to has been read; it is read from now on.
 pub(crate) fn is_read(context: &Context, rollout: &Rollout, looked: &mut Looked) -> bool {
-    let Some((kind, key)) = referenced(rollout) else {
+    let Some((kind, key)) = looked_at(rollout) else {
         return true;
     };
     context.routes.want(&kind);
@@ -122,7 +122,7 @@ pub(crate) async fn resolve(
 ) -> Result<(Arc<Rollout>, Option<Workload>, Arc<Prepared>), String> {
     let stored = &read.rollout;
     let own = (stored.namespace().to_owned(), stored.name().to_owned());
-    let found = match referenced(stored) {
+    let found = match looked_at(stored) {
         None => Found::NotNeeded,
         Some((kind, key)) => {
             let cache = context.caches.workloads(&kind);

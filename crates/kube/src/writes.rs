@@ -25,14 +25,14 @@ impl<'p> Writes<'p> {
     }
 
     /// An object was written.
-    pub(crate) fn wrote(self, kind: &Kind, object: &Value) {
-        let target = views::target(object);
+    pub(crate) fn wrote(self, kind: &Kind, object: Value) {
+        let target = views::target(&object);
         let key = (target.namespace, target.name);
         let caches = &self.context.caches;
         let version = &target.resource_version;
         let own_writes = &self.context.own_writes;
         own_writes.wrote(caches, self.subject, kind, key, version);
-        self.context.answered(kind, object.clone());
+        self.context.answered(kind, object);
     }
 
     /// Merges a patch into an object.
@@ -44,7 +44,7 @@ impl<'p> Writes<'p> {
     ) -> Result<Value, Refusal> {
         let target = self.as_known(kind, target);
         let object = self.context.requests.merge(kind, &target, patch).await?;
-        self.wrote(kind, &object);
+        self.wrote(kind, object.clone());
         Ok(object)
     }
 
@@ -99,7 +99,7 @@ impl<'p> Writes<'p> {
         let target = views::target(&object);
         match requests.create(kind, &target.namespace, object).await {
             Ok(object) => {
-                self.wrote(kind, &object);
+                self.wrote(kind, object.clone());
                 Ok(object)
             }
             Err(Refusal::Exists(message)) => {
@@ -157,8 +157,9 @@ impl<'p> Writes<'p> {
         };
         let stored = self.context.requests.merge_status(kind, target, patch);
         let stored = stored.await?;
-        self.wrote(kind, &stored);
-        Ok(version_of(&stored))
+        let version = version_of(&stored);
+        self.wrote(kind, stored);
+        Ok(version)
     }
 
     /// A target whose version does not matter to a decision is written in the version that the cache shows: no write goes out without one.

@@ -8,25 +8,13 @@ use std::time::{Duration, Instant};
 use crossfade_api::flagger::check::{
     Check, CheckFault, CheckFaultKind, Checked, MetricSource, Query,
 };
-use crossfade_api::flagger::{MetricTemplateProvider, MetricTemplateSpec};
+use crossfade_api::flagger::{
+    MetricTemplateProvider, MetricTemplateSpec, PROMETHEUS, PROVIDERS_TO_FOLLOW,
+};
 use crossfade_api::words::{ProviderError, ProviderErrorKind, Reading, Value};
 
 use crate::canary_prometheus::CanaryPrometheus;
 use crate::canary_queries::{render, request_duration, success_rate};
-
-/// Providers of MetricTemplates that are known by name and cannot be asked yet. What nobody knows is asked as a Prometheus.
-const FOLLOW: [&str; 10] = [
-    "influxdb",
-    "datadog",
-    "externalmetrics",
-    "stackdriver",
-    "cloudwatch",
-    "newrelic",
-    "graphite",
-    "dynatrace",
-    "keptn",
-    "splunk",
-];
 
 /// What a measurement needs of the world around it.
 pub trait Means: Sync {
@@ -121,8 +109,9 @@ async fn of_template(
     let MetricTemplateProvider {
         kind, secret_ref, ..
     } = &spec.provider;
-    if FOLLOW.contains(&kind.as_str()) {
-        let text = format!("{kind} cannot be asked yet; use prometheus");
+    // What nobody knows is asked as a Prometheus.
+    if PROVIDERS_TO_FOLLOW.contains(&kind.as_str()) {
+        let text = format!("{kind} cannot be asked yet; use {PROMETHEUS}");
         return Err(fault(CheckFaultKind::Construction, text));
     }
     let mut values = None;

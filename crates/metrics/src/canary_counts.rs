@@ -15,7 +15,7 @@ use crate::exposition::{Histogram, Page};
 /// Namespace and name.
 type Key = (String, String);
 
-/// Upper bounds of the time that a look takes, in seconds.
+/// Upper bounds of the time that a look takes which judges a release, in seconds.
 const LOOKS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
@@ -66,8 +66,8 @@ impl CanaryMetrics {
         self.state().values.insert(key, value);
     }
 
-    /// A Canary was looked at.
-    pub fn looked(&self, canary: &Canary, took: Duration) {
+    /// A Canary was looked at, and its release judged.
+    pub fn judged(&self, canary: &Canary, took: Duration) {
         let mut state = self.state();
         let looks = state.looks.entry(of_target(canary));
         looks.or_insert_with(|| Histogram::new(&LOOKS)).add(took);
@@ -155,7 +155,11 @@ impl CanaryMetrics {
             page.line(name, &labels, weight);
         }
         let name = "flagger_canary_duration_seconds";
-        page.head(name, "histogram", "Time that a look takes, in seconds.");
+        page.head(
+            name,
+            "histogram",
+            "Time that looks take which judge a release, in seconds.",
+        );
         for (key, looks) in &state.looks {
             page.histogram(name, &named(key), looks);
         }

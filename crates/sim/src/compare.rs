@@ -16,12 +16,14 @@ const AT_ONCE: SignedDuration = SignedDuration::from_millis(200);
 /// Normal Events of one object that the reference's recorder keeps; it loses later ones.
 const EVENTS_KEPT: usize = 25;
 /// What stood there for so long must be seen here, too.
-const LASTING: SignedDuration = SignedDuration::from_secs(2);
+pub(crate) const LASTING: SignedDuration = SignedDuration::from_secs(2);
 
 /// How everything that is seen of a run changed, in the order in which it did.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     things: BTreeMap<String, Vec<Version>>,
+    /// What is compared with it happened in real time.
+    in_real_time: bool,
 }
 
 /// What is seen of one thing from a change on.
@@ -44,6 +46,39 @@ impl Version {
 type Moment<'h> = BTreeMap<&'h str, usize>;
 
 impl History {
+    /// The same for a comparison with what happened in real time: sizes may go from one to the next in steps of their own, change shortly before or
+    /// after the status that goes with them, and count otherwise meanwhile.
+    #[must_use]
+    pub(crate) fn in_real_time(self) -> Self {
+        let mut same = Self {
+            in_real_time: true,
+            ..Self::default()
+        };
+        for (thing, versions) in self.things {
+            for version in versions {
+                let value = plain(&thing, version.value);
+                same.add(version.place, version.at, &thing, value);
+            }
+        }
+        same
+    }
+
+    /// Whether a thing that stands at a version can be seen like this, on its way to the next one: with a size in between, or waiting for pods before it
+    /// is healthy.
+    fn is_on_the_way(&self, versions: &[Version], index: usize, seen: &str) -> bool {
+        let Some(next) = versions.get(index + 1).filter(|_| self.in_real_time) else {
+            return false;
+        };
+        let sizes = [&versions[index].value, &next.value].map(|value| size(value));
+        if let [Some((from, _)), Some((to, revision))] = sizes {
+            return size(seen).is_some_and(|(size, of)| {
+                of == revision && from.min(to) < size && size < from.max(to)
+            });
+        }
+        let waits = seen.strip_prefix(COME_AND_GO);
+        waits.is_some() && waits == next.value.strip_prefix("Healthy: ,")
+    }
+
     /// Adds a change with its place in the order of all; a repeated value is none.
     pub fn add(&mut self, place: usize, at: SignedDuration, thing: &str, value: String) {
         let versions = self.things.entry(thing.to_owned()).or_insert_with(|| {
@@ -72,6 +107,16 @@ impl History {
         Visible(there.filter(|(_, value)| value != NOTHING).collect())
     }
 
+    /// Since when it has been seen like that just before a place in the order.
+    pub(crate) fn since(&self, place: usize) -> SignedDuration {
+        let last = |versions: &Vec<Version>| {
+            let before = versions.iter().take_while(|version| version.place < place);
+            before.last().map(|version| version.at)
+        };
+        let changes = self.things.values().filter_map(last);
+        changes.max().unwrap_or_default()
+    }
+
     /// What is seen at the end of a thing.
     pub fn last(&self, thing: &str) -> &str {
         let versions = self.things.get(thing);
@@ -87,8 +132,16 @@ impl History {
             .map(|thing| (thing.as_str(), self.last(thing)))
     }
 
-    /// Every state that this history does not know at that point, in words.
+    /// Every difference of what was seen elsewhere, in words.
     pub fn differences(&self, seen: &[Visible]) -> Vec<String> {
+        let mut differences = self.strange(seen);
+        differences.extend(self.missed(seen));
+        differences.extend(self.ended(seen));
+        differences
+    }
+
+    /// Every state that this history does not know at that point.
+    pub(crate) fn strange(&self, seen: &[Visible]) -> Vec<String> {
         let mut differences = Vec::new();
         let mut told = BTreeSet::new();
         let mut moment: Moment<'_> = self
@@ -106,10 +159,37 @@ impl History {
                 }
             }
         }
-        for lasting in self.lasting().filter(|lasting| !seen.contains(lasting)) {
-            differences.push(format!("nowhere stands what lasted: {:?}", lasting.0));
-        }
+        differences
+    }
+
+    /// Every state that lasted and was not seen.
+    pub(crate) fn missed(&self, seen: &[Visible]) -> Vec<String> {
+        let missed = self.lasting().filter(|lasting| !seen.contains(lasting));
+        let missed = missed.map(|one| format!("nowhere stands what lasted: {:?}", one.0));
+        missed.collect()
+    }
+
+    /// States with more pods wanted in all than there ever were.
+    pub(crate) fn crowded(&self, seen: &[Visible]) -> Vec<String> {
+        let places = self
+            .things
+            .values()
+            .flatten()
+            .map(|version| version.place + 1);
+        let most = places
+            .map(|place| wanted(&self.at(place)))
+            .max()
+            .unwrap_or(0);
+        let crowded = seen.iter().filter(|state| wanted(state) > most);
+        let crowded =
+            crowded.map(|state| format!("more than {most} pods are wanted: {:?}", state.0));
+        crowded.collect()
+    }
+
+    /// Every thing that ended otherwise.
+    pub(crate) fn ended(&self, seen: &[Visible]) -> Vec<String> {
         let end = seen.last().cloned().unwrap_or_default();
+        let mut differences = Vec::new();
         for (thing, theirs) in self.end() {
             let ours = end.0.get(thing).map_or(NOTHING, String::as_str);
             if ours != theirs {
@@ -117,6 +197,20 @@ impl History {
             }
         }
         differences
+    }
+
+    /// Who writes what is seen: AnalysisRuns and Experiments with their ReplicaSets have controllers of their own; all else is the Rollout's. In real
+    /// time somebody else may have written a ReplicaSet in between.
+    fn writer(&self, thing: &str) -> u8 {
+        if thing.starts_with("run ") {
+            1
+        } else if thing.starts_with("experiment") {
+            2
+        } else if self.in_real_time && is_set(thing) {
+            3
+        } else {
+            0
+        }
     }
 
     /// What stood long enough to be looked at by people.
@@ -151,7 +245,10 @@ impl History {
         let wanted = |thing: &str| state.0.get(thing).map_or(NOTHING, String::as_str);
         let next = |thing: &'h str, first: usize| {
             let versions = &self.things[thing];
-            (first..versions.len()).find(|index| versions[*index].value == wanted(thing))
+            (first..versions.len()).find(|index| {
+                versions[*index].value == wanted(thing)
+                    || self.is_on_the_way(versions, *index, wanted(thing))
+            })
         };
         let mut moment = Moment::new();
         for (thing, first) in from {
@@ -166,8 +263,9 @@ impl History {
                 let stands = &self.things[*thing][*index];
                 for (other, other_index) in &moment {
                     let follows = self.things[*other].get(other_index + 1);
-                    let by_same = writer(thing) == writer(other);
-                    if follows.is_some_and(|follows| follows.is_before(stands, by_same)) {
+                    let by_same = self.writer(thing) == self.writer(other);
+                    let free = self.in_real_time && by_same && is_set(thing) && is_set(other);
+                    if !free && follows.is_some_and(|follows| follows.is_before(stands, by_same)) {
                         late = Some((*thing, *other, *other_index));
                         break 'search;
                     }
@@ -188,14 +286,51 @@ impl History {
     }
 }
 
-/// Who writes what is seen: AnalysisRuns and Experiments with their ReplicaSets have controllers of their own; all else is the Rollout's.
-fn writer(thing: &str) -> u8 {
-    if thing.starts_with("run ") {
-        1
-    } else if thing.starts_with("experiment") {
-        2
-    } else {
-        0
+/// The size of a ReplicaSet or Deployment that is seen like this, and the rest.
+fn size(seen: &str) -> Option<(u32, &str)> {
+    let (size, revision) = seen.split_once(" wanted")?;
+    Some((size.parse().ok()?, revision))
+}
+
+/// Whether a thing is one of the Rollout's ReplicaSets.
+fn is_set(thing: &str) -> bool {
+    thing.starts_with("set ")
+}
+
+/// How many pods the Rollout's ReplicaSets are to have together.
+fn wanted(seen: &Visible) -> u32 {
+    let sets = seen.0.iter().filter(|(thing, _)| is_set(thing));
+    let sizes = sets.filter_map(|(_, value)| size(value));
+    sizes.map(|(size, _)| size).sum()
+}
+
+/// How a release that waits for pods begins, whatever their counts are.
+const COME_AND_GO: &str = "Progressing: pods come and go,";
+
+/// What is seen, without what counts of pods it is that a release waits for.
+fn plain(thing: &str, seen: String) -> String {
+    const COUNTS: [&str; 3] = [
+        "Progressing: more replicas need to be updated,",
+        "Progressing: updated replicas are still becoming available,",
+        "Progressing: old replicas are pending termination,",
+    ];
+    let counts = COUNTS.iter().find_map(|counts| seen.strip_prefix(counts));
+    match counts {
+        Some(rest) if thing == ROLLOUT => format!("{COME_AND_GO}{rest}"),
+        Some(_) | None => seen,
+    }
+}
+
+impl Visible {
+    /// The same for a comparison with what happened in real time.
+    #[must_use]
+    pub(crate) fn in_real_time(self) -> Self {
+        let seen = self.0.into_iter();
+        let seen = seen.map(|(thing, value)| {
+            let value = plain(&thing, value);
+            (thing, value)
+        });
+        Self(seen.collect())
     }
 }
 
@@ -210,17 +345,21 @@ pub struct Told {
     pub text: String,
 }
 
-/// Differences between what was told about an object here and there, in order and number.
-pub fn events(ours: &[Told], theirs: &[Told]) -> Vec<String> {
+/// What can be compared of what the reference told about an object, and whether that is all: its recorder loses what comes after its limit.
+pub(crate) fn comparable(theirs: &[Told]) -> (Vec<&Told>, bool) {
     let mut normal = 0;
     let kept = theirs.iter().filter(|told| {
         normal += usize::from(!told.warning);
         told.warning || normal <= EVENTS_KEPT
     });
-    let theirs: Vec<&Told> = kept.filter(|told| !told.about_router).collect();
+    let kept = kept.filter(|told| !told.about_router).collect();
+    (kept, normal < EVENTS_KEPT)
+}
+
+/// Differences between what was told about an object here and there, in order and number.
+pub fn events(ours: &[Told], theirs: &[Told]) -> Vec<String> {
+    let (theirs, is_complete) = comparable(theirs);
     let comparable = theirs.iter().filter(|told| !told.warning).count();
-    // What came after the recorder's limit was lost there.
-    let is_complete = normal < EVENTS_KEPT;
     let mut normal = 0;
     let kept = ours.iter().filter(|told| {
         normal += usize::from(!told.warning);
@@ -237,14 +376,15 @@ pub fn events(ours: &[Told], theirs: &[Told]) -> Vec<String> {
     found.into_iter().map(|one| one.text).collect()
 }
 
-struct Unlike {
-    text: String,
+/// Something that only one of two lists has.
+pub(crate) struct Unlike {
+    pub(crate) text: String,
     /// Ours, after everything that was told there.
-    is_tail: bool,
+    pub(crate) is_tail: bool,
 }
 
 /// What one list has and the other lacks, by their longest common part.
-fn unlike(ours: &[&Told], theirs: &[&Told]) -> Vec<Unlike> {
+pub(crate) fn unlike(ours: &[&Told], theirs: &[&Told]) -> Vec<Unlike> {
     let (rows, columns) = (ours.len(), theirs.len());
     let mut common = vec![vec![0; columns + 1]; rows + 1];
     for row in (0..rows).rev() {

@@ -23,6 +23,7 @@
 //! gives the same on every machine. `cargo xtask bench sim --rollouts --seed 7` tells it.
 
 mod acts;
+pub mod again;
 pub mod canaries;
 pub mod cluster;
 pub mod compare;
@@ -34,11 +35,13 @@ mod garbage;
 pub mod generate;
 pub mod history;
 pub mod invariants;
+pub mod named;
 mod objects;
 mod observe;
 pub mod opinion;
 mod passes;
 mod perform;
+pub mod person;
 pub mod random;
 mod rare;
 mod readings;
@@ -48,6 +51,7 @@ pub mod run;
 pub mod scenario;
 mod script;
 pub mod shrink;
+pub mod standing;
 pub mod story;
 pub mod strike;
 pub mod takeover;

@@ -17,16 +17,15 @@ use crate::visible::{Versions, by_version};
 pub(crate) struct Objects(BTreeMap<String, Value>);
 
 impl Objects {
-    /// Takes in a line of the recording.
-    pub(crate) fn follow(&mut self, line: &Value) {
+    /// Takes in a line of the recording; false if it tells of none of them.
+    pub(crate) fn follow(&mut self, line: &Value) -> bool {
         let (kind, name) = (line["kind"].as_str(), line["name"].as_str());
         let (Some(kind), Some(name)) = (kind, name) else {
-            return;
+            return false;
         };
         let key = format!("{kind}/{name}");
         if line["type"] == "DELETED" {
-            self.0.remove(&key);
-            return;
+            return self.0.remove(&key).is_some();
         }
         let object = match kind {
             "Rollout" => json!({
@@ -53,98 +52,118 @@ impl Objects {
                 }
                 run
             }
-            _ => return,
+            _ => return false,
         };
         self.0.insert(key, object);
+        true
     }
-}
-
-/// What differs between a cluster's objects and recorded ones.
-pub(crate) fn unlike(cluster: &Cluster, there: &Objects, versions: &Versions) -> Vec<String> {
-    let mut here = Objects::default();
-    if let Some(rollout) = cluster.rollout() {
-        let generation = rollout.metadata.generation.unwrap_or(0);
-        here.0.insert(
-            format!("Rollout/{}", rollout.name()),
-            json!({
-                "status": rollout.status,
-                "annotations": rollout.metadata.annotations,
-                "observed": rollout.status.observed_generation == generation.to_string(),
-            }),
-        );
-    }
-    for (name, set) in &cluster.sets {
-        let view = &set.view;
-        let mut annotations = view.annotations.clone();
-        annotations.remove(annotation::TEMPLATE_DIGEST);
-        here.0.insert(
-            format!("ReplicaSet/{name}"),
-            json!({
-                "status": {
-                    "replicas": view.current,
-                    "readyReplicas": view.ready,
-                    "availableReplicas": view.available,
-                },
-                "annotations": annotations,
-                "labels": view.labels,
-                "replicas": view.replicas,
-            }),
-        );
-    }
-    for (name, run) in &cluster.runs {
-        let metadata = &run.metadata;
-        let mut annotations = metadata.annotations.clone().unwrap_or_default();
-        annotations.remove(annotation::ATTEMPT);
-        let owners = metadata.owner_references.iter().flatten().map(|owner| {
-            json!({
-                "kind": owner.kind,
-                "name": owner.name,
-                "controller": owner.controller,
-                "blockOwnerDeletion": owner.block_owner_deletion,
-            })
-        });
-        here.0.insert(
-            format!("AnalysisRun/{name}"),
-            json!({
-                "status": run.status,
-                "annotations": annotations,
-                "labels": metadata.labels,
-                "owners": owners.collect::<Vec<_>>(),
-                "spec": run.spec,
-            }),
-        );
-    }
-    for (name, experiment) in &cluster.experiments {
-        let metadata = &experiment.metadata;
-        let owners = metadata.owner_references.iter().flatten().map(|owner| {
-            json!({
-                "kind": owner.kind,
-                "name": owner.name,
-                "controller": owner.controller,
-                "blockOwnerDeletion": owner.block_owner_deletion,
-            })
-        });
-        here.0.insert(
-            format!("Experiment/{name}"),
-            json!({
-                "status": experiment.status,
-                "annotations": metadata.annotations,
-                "labels": metadata.labels,
-                "owners": owners.collect::<Vec<_>>(),
-                "spec": experiment.spec,
-            }),
-        );
-    }
-    let mut found = Vec::new();
-    let (here, there) = (
-        here.comparable(&cluster.versions),
-        there.comparable(versions),
-    );
-    compare("", Some(&here), Some(&there), &mut found);
-    found
 }
 
 impl Objects {
+    /// The objects of a cluster.
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        let mut here = Self::default();
+        if let Some(rollout) = cluster.rollout() {
+            let generation = rollout.metadata.generation.unwrap_or(0);
+            here.0.insert(
+                format!("Rollout/{}", rollout.name()),
+                json!({
+                    "status": rollout.status,
+                    "annotations": rollout.metadata.annotations,
+                    "observed": rollout.status.observed_generation == generation.to_string(),
+                }),
+            );
+        }
+        for (name, set) in &cluster.sets {
+            let view = &set.view;
+            let mut annotations = view.annotations.clone();
+            annotations.remove(annotation::TEMPLATE_DIGEST);
+            here.0.insert(
+                format!("ReplicaSet/{name}"),
+                json!({
+                    "status": {
+                        "replicas": view.current,
+                        "readyReplicas": view.ready,
+                        "availableReplicas": view.available,
+                    },
+                    "annotations": annotations,
+                    "labels": view.labels,
+                    "replicas": view.replicas,
+                }),
+            );
+        }
+        for (name, run) in &cluster.runs {
+            let metadata = &run.metadata;
+            let mut annotations = metadata.annotations.clone().unwrap_or_default();
+            annotations.remove(annotation::ATTEMPT);
+            let owners = metadata.owner_references.iter().flatten().map(|owner| {
+                json!({
+                    "kind": owner.kind,
+                    "name": owner.name,
+                    "controller": owner.controller,
+                    "blockOwnerDeletion": owner.block_owner_deletion,
+                })
+            });
+            here.0.insert(
+                format!("AnalysisRun/{name}"),
+                json!({
+                    "status": run.status,
+                    "annotations": annotations,
+                    "labels": metadata.labels,
+                    "owners": owners.collect::<Vec<_>>(),
+                    "spec": run.spec,
+                }),
+            );
+        }
+        for (name, experiment) in &cluster.experiments {
+            let metadata = &experiment.metadata;
+            let owners = metadata.owner_references.iter().flatten().map(|owner| {
+                json!({
+                    "kind": owner.kind,
+                    "name": owner.name,
+                    "controller": owner.controller,
+                    "blockOwnerDeletion": owner.block_owner_deletion,
+                })
+            });
+            here.0.insert(
+                format!("Experiment/{name}"),
+                json!({
+                    "status": experiment.status,
+                    "annotations": metadata.annotations,
+                    "labels": metadata.labels,
+                    "owners": owners.collect::<Vec<_>>(),
+                    "spec": experiment.spec,
+                }),
+            );
+        }
+        here
+    }
+
+    /// What differs between these objects and recorded ones.
+    pub(crate) fn unlike(
+        &self,
+        versions: &Versions,
+        there: &Self,
+        their_versions: &Versions,
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        let (here, there) = (self.comparable(versions), there.comparable(their_versions));
+        compare("", Some(&here), Some(&there), &mut found);
+        found
+    }
+
+    /// The same with conditions in the order of their types: which of two changes within a second came first is a matter of time.
+    #[must_use]
+    pub(crate) fn in_any_order(mut self) -> Self {
+        for object in self.0.values_mut() {
+            let conditions = object.pointer_mut("/status/conditions");
+            if let Some(conditions) = conditions.and_then(Value::as_array_mut) {
+                conditions.sort_by_key(|one| one["type"].as_str().map(str::to_owned));
+            }
+        }
+        self
+    }
+
     /// All objects as one value, without what means nothing.
     fn comparable(&self, versions: &Versions) -> Value {
         let objects = self.0.iter();

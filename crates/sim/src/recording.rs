@@ -3,6 +3,7 @@
 //! A recording is a folder with `applied.yaml` and `trace.jsonl`, one line a change or an act in the order in which they happened.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 
 use crossfade_api::names::{annotation, label};
@@ -10,7 +11,8 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::cluster::Report;
-use crate::compare::{History, Told};
+use crate::compare::{History, LASTING, Told};
+use crate::objects::Objects;
 use crate::visible::{
     NOTHING, ROLLOUT, Versions, by_version, deployment, experiment, replica_set, rollout_status,
     version,
@@ -28,6 +30,28 @@ const ROUTER_REASONS: [&str; 4] = [
 pub struct Recording {
     manifests: Vec<Value>,
     lines: Vec<Value>,
+}
+
+/// What happened at a point of a recording besides what controllers did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Place among the lines.
+    pub place: usize,
+    /// When, counted from the beginning.
+    pub at: SignedDuration,
+    /// What happened.
+    pub what: What,
+}
+
+/// What a person does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// Applies a manifest.
+    Apply(Value),
+    /// Looks at everything that is there, at a moment of this name.
+    Look(String),
+    /// Does what these words say.
+    Do(String),
 }
 
 /// Pods of a version.
@@ -54,40 +78,140 @@ impl Recording {
             .map(serde_json::from_str)
             .collect::<Result<Vec<Value>, _>>()
             .map_err(|why| why.to_string())?;
+        Ok(Self::of(manifests, lines))
+    }
+
+    /// A recording of these manifests, told by lines in the form of `trace.jsonl`.
+    pub fn of(manifests: Vec<Value>, lines: Vec<Value>) -> Self {
         // A Deployment's own ReplicaSets are none of a Rollout's business.
         let is_foreign = |line: &Value| {
             line["kind"] == "ReplicaSet" && line["labels"][label::POD_HASH].is_null()
         };
         let lines = lines.into_iter().filter(|line| !is_foreign(line)).collect();
-        Ok(Self { manifests, lines })
+        Self { manifests, lines }
     }
 
     /// All changes and acts, in order.
-    pub(crate) fn lines(&self) -> &[Value] {
+    pub fn lines(&self) -> &[Value] {
         &self.lines
     }
 
     /// When the Rollout came.
-    pub(crate) fn first(&self) -> SignedDuration {
+    fn first(&self) -> SignedDuration {
         let mut lines = self.lines.iter();
         let first = lines.find(|line| line["kind"] == "Rollout");
         first.map_or(SignedDuration::ZERO, since_begin)
     }
 
     /// When it ended.
-    pub(crate) fn last(&self) -> SignedDuration {
+    pub fn last(&self) -> SignedDuration {
         self.lines.last().map_or(SignedDuration::ZERO, since_begin)
     }
 
+    /// What people did, in order: what was applied before the Rollout, the Rollout, and what was done then.
+    pub fn steps(&self) -> Vec<Step> {
+        let is_rollout = |manifest: &&Value| manifest["kind"] == "Rollout";
+        let (before, after) = self.around_rollout();
+        let apply = |at, manifest: &Value| Step {
+            place: 0,
+            at,
+            what: What::Apply(manifest.clone()),
+        };
+        let first = before
+            .iter()
+            .map(|manifest| apply(SignedDuration::ZERO, manifest));
+        let mut steps: Vec<Step> = first.collect();
+        for manifest in after.iter().filter(is_rollout) {
+            let mut manifest = manifest.clone();
+            if manifest["metadata"]["namespace"].is_null() {
+                manifest["metadata"]["namespace"] = Value::String(self.namespace());
+            }
+            steps.push(apply(self.first(), &manifest));
+        }
+        // What was applied after the Rollout had been missing until somebody had looked at it.
+        let mut missing: Vec<&Value> = after.iter().filter(|one| !is_rollout(one)).collect();
+        let mut was_looked_at = false;
+        for (place, line) in self.lines.iter().enumerate() {
+            let mut step = |what| {
+                let at = since_begin(line);
+                steps.push(Step { place, at, what });
+            };
+            if line["kind"] == "Action" {
+                let words = line["do"].as_str().unwrap_or_default();
+                match moment(line) {
+                    Some(moment) => {
+                        was_looked_at = true;
+                        step(What::Look(moment.to_owned()));
+                    }
+                    None => step(What::Do(words.to_owned())),
+                }
+            }
+            let comes = |manifest: &&Value| {
+                let kind = manifest["kind"].as_str().unwrap_or_default();
+                let added = line["type"] == "ADDED"
+                    && line["kind"] == kind
+                    && line["name"] == manifest["metadata"]["name"];
+                // Templates were not recorded.
+                added || (kind == "AnalysisTemplate" && was_looked_at)
+            };
+            let come: Vec<&Value> = missing.iter().copied().filter(comes).collect();
+            missing.retain(|manifest| !come.contains(manifest));
+            for manifest in come {
+                step(What::Apply(manifest.clone()));
+            }
+        }
+        steps
+    }
+
+    /// The places at which the controller had done what it set out to do: after each status of the Rollout, which is written last, and wherever
+    /// nothing happened for long.
+    pub(crate) fn stands(&self) -> Vec<usize> {
+        let rests = |place: usize| {
+            let next = self.lines.get(place + 1);
+            next.is_none_or(|next| since_begin(next) - since_begin(&self.lines[place]) >= LASTING)
+        };
+        let is_told = |place: &usize| {
+            let kind = &self.lines[*place]["kind"];
+            kind == "Rollout" || kind == "Action" || rests(*place)
+        };
+        let told = (0..self.lines.len()).filter(is_told);
+        told.map(|place| place + 1).collect()
+    }
+
+    /// The moments at which somebody looked at everything, and their places.
+    pub(crate) fn moments(&self) -> BTreeMap<String, usize> {
+        let acts = self.lines.iter().enumerate();
+        let moments = acts.filter_map(|(place, line)| Some((moment(line)?.to_owned(), place)));
+        moments.collect()
+    }
+
+    /// The places between which nobody did anything but look, around one of them: from just after an act to just before another.
+    pub(crate) fn between_acts(&self, place: usize) -> Range<usize> {
+        let is_act = |line: &Value| line["kind"] == "Action" && moment(line).is_none();
+        let (before, after) = self.lines.split_at(place);
+        let first = before.iter().rposition(is_act).map_or(0, |act| act + 1);
+        let last = after.iter().position(is_act).unwrap_or(after.len());
+        first..place + last
+    }
+
+    /// The objects as they stand just before a place.
+    pub(crate) fn objects(&self, place: usize) -> Objects {
+        let mut objects = Objects::default();
+        for line in self.lines.iter().take(place) {
+            objects.follow(line);
+        }
+        objects
+    }
+
     /// What was applied before the Rollout, and the rest with it.
-    pub(crate) fn around_rollout(&self) -> (&[Value], &[Value]) {
+    fn around_rollout(&self) -> (&[Value], &[Value]) {
         let mut manifests = self.manifests.iter();
         let rollout = manifests.position(|manifest| manifest["kind"] == "Rollout");
         self.manifests.split_at(rollout.unwrap_or(0))
     }
 
     /// The namespace that it was recorded in.
-    pub(crate) fn namespace(&self) -> String {
+    pub fn namespace(&self) -> String {
         let added = self
             .lines
             .iter()
@@ -258,12 +382,17 @@ impl Recording {
     }
 }
 
+/// The name of the moment, if a line says that somebody looked at everything.
+fn moment(line: &Value) -> Option<&str> {
+    line["do"].as_str()?.strip_prefix("snapshot ")
+}
+
 /// A ReplicaSet that an Experiment made.
 fn is_of_experiment(line: &Value) -> bool {
     !line["annotations"][annotation::EXPERIMENT_NAME].is_null()
 }
 
 /// When something was recorded, counted from the beginning.
-pub(crate) fn since_begin(line: &Value) -> SignedDuration {
+fn since_begin(line: &Value) -> SignedDuration {
     SignedDuration::from_millis((line["t"].as_f64().unwrap_or(0.0) * 1000.0) as i64)
 }

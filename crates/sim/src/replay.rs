@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::{Answer, Cluster, Life};
 use crate::compare::{self, History, Told};
-use crate::objects::{self, Objects};
-use crate::recording::{Recording, since_begin};
+use crate::objects::Objects;
+use crate::person::{self, Act};
+use crate::recording::{Recording, What};
+use crate::standing::is_like;
 use crate::strike::{Pending, Strike};
 use crate::visible::{Visible, by_version};
 
@@ -32,7 +34,8 @@ pub fn replay(recording: &Recording) -> Comparison {
     let recorded = recording.history();
     let mut at_moments = Vec::new();
     let cluster = play(recording, &recorded, None, |cluster, there, moment| {
-        let unlike = objects::unlike(cluster, there, &recording.versions());
+        let here = Objects::of(cluster);
+        let unlike = here.unlike(&cluster.versions, there, &recording.versions());
         at_moments.extend(unlike.iter().map(|one| format!("at {moment}: {one}")));
     });
     let mut replayed_events: BTreeMap<String, Vec<Told>> = BTreeMap::new();
@@ -84,51 +87,19 @@ fn play(
     let mut cluster = Cluster::new(begun, life);
     cluster.strike = strike.map(Pending::new);
     cluster.reports = recording.reports();
-    let is_rollout = |manifest: &&Value| manifest["kind"] == "Rollout";
-    let (before, after) = recording.around_rollout();
-    for manifest in before {
-        cluster.apply(manifest);
-    }
-    cluster.advance(begun + recording.first());
-    for manifest in after.iter().filter(is_rollout) {
-        let mut manifest = manifest.clone();
-        if manifest["metadata"]["namespace"].is_null() {
-            manifest["metadata"]["namespace"] = json!(recording.namespace());
-        }
-        cluster.apply(&manifest);
-    }
-    // What was applied after the Rollout had been missing until somebody had looked at it.
-    let mut missing: Vec<&Value> = after.iter().filter(|one| !is_rollout(one)).collect();
-    let mut there = Objects::default();
     let mut late = SignedDuration::ZERO;
-    let mut was_looked_at = false;
-    for (place, line) in recording.lines().iter().enumerate() {
-        there.follow(line);
-        let time = begun + since_begin(line) + late;
-        if line["kind"] == "Action" {
-            cluster.advance(time);
-            late += catch_up(&mut cluster, &recorded.at(place));
-            let words = line["do"].as_str().unwrap_or_default();
-            if let Some(moment) = words.strip_prefix("snapshot ") {
-                was_looked_at = true;
-                look(&cluster, &there, moment);
-            } else {
-                act(&mut cluster, words);
+    for step in recording.steps() {
+        cluster.advance(begun + step.at + late);
+        match step.what {
+            What::Apply(manifest) => cluster.apply(&manifest),
+            What::Look(moment) => {
+                late += catch_up(&mut cluster, &recorded.at(step.place));
+                look(&cluster, &recording.objects(step.place), &moment);
             }
-        }
-        let comes = |manifest: &&Value| {
-            let kind = manifest["kind"].as_str().unwrap_or_default();
-            let added = line["type"] == "ADDED"
-                && line["kind"] == kind
-                && line["name"] == manifest["metadata"]["name"];
-            // Templates were not recorded.
-            added || (kind == "AnalysisTemplate" && was_looked_at)
-        };
-        let come: Vec<&Value> = missing.iter().copied().filter(comes).collect();
-        missing.retain(|manifest| !come.contains(manifest));
-        for manifest in come {
-            cluster.advance(time);
-            cluster.apply(manifest);
+            What::Do(words) => {
+                late += catch_up(&mut cluster, &recorded.at(step.place));
+                act(&mut cluster, &words);
+            }
         }
     }
     cluster.advance(begun + recording.last() + late);
@@ -141,103 +112,33 @@ fn catch_up(cluster: &mut Cluster, there: &Visible) -> SignedDuration {
     const STEP: SignedDuration = SignedDuration::from_millis(100);
     const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
     let mut waited = SignedDuration::ZERO;
-    while waited < PATIENCE && !stands(cluster, there) {
+    while waited < PATIENCE && !is_like(&Visible::of(cluster), there) {
         waited += STEP;
         cluster.advance(cluster.now + STEP);
     }
     waited
 }
 
-/// Whether everything is seen as there; a run more than there disturbs nobody.
-fn stands(cluster: &Cluster, there: &Visible) -> bool {
-    let mut seen = Visible::of(cluster);
-    seen.0
-        .retain(|thing, _| !thing.starts_with("run ") || there.0.contains_key(thing));
-    seen == *there
-}
-
-/// What a person did.
+/// Does what a person did.
 fn act(cluster: &mut Cluster, words: &str) {
-    if let Some(image) = words.strip_prefix("image := ") {
-        let Some(rollout) = cluster.rollout() else {
-            return;
-        };
-        let mut template = rollout.spec.template.as_json().clone();
-        template["spec"]["containers"][0]["image"] = json!(format!("registry.example/app:{image}"));
-        cluster.patch_rollout(&json!({"spec": {"template": template}}));
-    } else if let Some(rest) = words.strip_prefix("metric ") {
-        let (name, answer) = rest.split_once(" answers ").unwrap_or((rest, ""));
-        let answer = match answer.parse() {
-            Ok(number) => Answer::Value(number),
-            Err(_) if answer == "down" => Answer::Down,
-            Err(_) => Answer::Text(answer.to_owned()),
-        };
-        cluster.answer(name, answer);
-    } else if let Some(patch) = words.strip_prefix("patch rollouts ") {
-        if let Ok(patch) = serde_json::from_str(patch) {
-            cluster.patch_rollout(&patch);
-        }
-    } else if let Some(patch) = words.strip_prefix("patch deployments ") {
-        if let Ok(patch) = serde_json::from_str::<Value>(patch) {
-            cluster.patch_reference("Deployment", "app", &patch["spec"]);
-        }
-    } else if let Some(command) = words.strip_prefix("kubectl argo rollouts ") {
-        kubectl(cluster, command);
-    } else if words == "blueGreen -> canary" {
-        cluster.patch_rollout(&json!({"spec": {"strategy": {"blueGreen": null, "canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}}}}));
-    }
-}
-
-/// What the plugin's commands write.
-fn kubectl(cluster: &mut Cluster, command: &str) {
-    let Some(rollout) = cluster.rollout().cloned() else {
+    let Some(rollout) = cluster.rollout() else {
         return;
     };
-    let status = &rollout.status;
-    let index = status.current_step_index.unwrap_or(0);
-    let steps = rollout
-        .spec
-        .strategy
-        .canary
-        .as_ref()
-        .map_or(0, |canary| i32::try_from(canary.steps.len()).unwrap_or(0));
-    let words: Vec<&str> = command.split(' ').collect();
-    match words.as_slice() {
-        ["promote", _, "--full"] => {
-            cluster.patch_rollout(&json!({"status": {"promoteFull": true}}));
+    let template = |revision| cluster.template_of_revision(revision);
+    match person::act(words, rollout, cluster.now, template) {
+        Some(Act::Rollout(patch)) => cluster.patch_rollout(&patch),
+        Some(Act::Deployment(name, patch)) => {
+            cluster.patch_reference("Deployment", name, &patch["spec"]);
         }
-        ["promote", _] => {
-            let slot = status.canary.current_step_analysis_run_status.as_ref();
-            let inconclusive = slot.is_some_and(|slot| slot.status.as_str() == "Inconclusive");
-            let patch = if inconclusive
-                && !status.pause_conditions.is_empty()
-                && status.controller_pause
-            {
-                json!({"status": {"pauseConditions": null, "controllerPause": false, "currentStepIndex": index + 1}})
-            } else if !status.pause_conditions.is_empty() {
-                json!({"status": {"pauseConditions": null}})
-            } else {
-                json!({"status": {"pauseConditions": null, "currentStepIndex": (index + 1).min(steps)}})
+        Some(Act::Metric { name, answer }) => {
+            let answer = match answer.parse() {
+                Ok(number) => Answer::Value(number),
+                Err(_) if answer == "down" => Answer::Down,
+                Err(_) => Answer::Text(answer),
             };
-            cluster.patch_rollout(&patch);
+            cluster.answer(&name, answer);
         }
-        ["abort", _] => cluster.patch_rollout(&json!({"status": {"abort": true}})),
-        ["retry", "rollout", _] => cluster.patch_rollout(&json!({"status": {"abort": false}})),
-        ["pause", _] => cluster.patch_rollout(&json!({"spec": {"paused": true}})),
-        ["restart", _] => {
-            let now = crossfade_api::time::text(cluster.now);
-            cluster.patch_rollout(&json!({"spec": {"restartAt": now}}));
-        }
-        ["undo", _, rest @ ..] => {
-            let wanted = rest
-                .first()
-                .and_then(|flag| flag.strip_prefix("--to-revision=")?.parse::<u64>().ok())
-                .unwrap_or(0);
-            if let Some(template) = cluster.template_of_revision(wanted) {
-                cluster.patch_rollout(&json!({"spec": {"template": template}}));
-            }
-        }
-        _ => {}
+        None => {}
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crossfade_api::split::{Cookies, Shares, Split};
 use crossfade_api::words::PodHash;
@@ -223,7 +224,7 @@ pub enum Need {
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// Every object that is there, those found by selectors included.
-    pub objects: BTreeMap<ObjectRef, Value>,
+    pub objects: BTreeMap<ObjectRef, Arc<Value>>,
     /// Objects that could not be read, with the reason. What is in neither map is not there.
     pub unreadable: BTreeMap<ObjectRef, String>,
     /// Pods by version.
@@ -243,7 +244,7 @@ impl Observed {
         if let Some(why) = self.unreadable.get(wanted) {
             return Err(RouteError::world(why.clone()));
         }
-        Ok(self.objects.get(wanted))
+        Ok(self.objects.get(wanted).map(AsRef::as_ref))
     }
 
     pub(crate) fn available(&self, hash: &PodHash) -> i32 {

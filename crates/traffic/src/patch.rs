@@ -29,8 +29,12 @@ fn differ(path: &str, before: &Value, after: &Value, operations: &mut Vec<Value>
     match (before, after) {
         (Value::Object(old), Value::Object(new)) => {
             for (key, value) in old {
+                let wanted = new.get(key);
+                if wanted == Some(value) {
+                    continue;
+                }
                 let path = format!("{path}/{}", escaped(key));
-                match new.get(key) {
+                match wanted {
                     Some(wanted) => differ(&path, value, wanted, operations),
                     None => operations.push(json!({"op": "remove", "path": path})),
                 }

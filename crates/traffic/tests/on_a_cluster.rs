@@ -1,6 +1,8 @@
 //! What a plan says is what an API server takes: creations and patches are accepted, a version that has passed is a conflict, and what the server fills
 //! in is no difference.
 
+use std::sync::Arc;
+
 use crossfade_api::split::{Destination, Split};
 use crossfade_api::traffic_routing::TrafficRouting;
 use crossfade_api::words::{PodHash, Weight};
@@ -121,7 +123,7 @@ impl World {
             let Need::Object(object) = need else { continue };
             if let Some(there) = self.api(&object).get_opt(&object.name).await? {
                 let there = serde_json::to_value(there).expect("an object is JSON");
-                observed.objects.insert(object, there);
+                observed.objects.insert(object, Arc::new(there));
             }
         }
         Ok(observed)

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{API_VERSION, GROUP};
+use super::{API_VERSION, GROUP, PROMETHEUS, PROVIDERS_TO_FOLLOW};
 use crate::resource::{AlertProvider, Canary, MetricTemplate, Resource};
 use crate::schema::{self, Kind};
 
@@ -283,22 +283,9 @@ fn as_numbers(schema: &mut Value) {
 
 fn metric_template() -> Value {
     let mut schema = whole(Kind::MetricTemplate);
-    one_of(
-        at(&mut schema, "spec.provider.type"),
-        &[
-            "prometheus",
-            "influxdb",
-            "datadog",
-            "externalmetrics",
-            "stackdriver",
-            "cloudwatch",
-            "newrelic",
-            "graphite",
-            "dynatrace",
-            "keptn",
-            "splunk",
-        ],
-    );
+    let mut providers = vec![PROMETHEUS];
+    providers.extend(PROVIDERS_TO_FOLLOW);
+    one_of(at(&mut schema, "spec.provider.type"), &providers);
     schema
 }
 

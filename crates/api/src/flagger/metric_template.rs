@@ -7,6 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::is_zero;
 
+/// The provider of templates that can be asked.
+pub const PROMETHEUS: &str = "prometheus";
+
+/// Providers that templates may name, too, and that cannot be asked yet.
+pub const PROVIDERS_TO_FOLLOW: [&str; 10] = [
+    "influxdb",
+    "datadog",
+    "externalmetrics",
+    "stackdriver",
+    "cloudwatch",
+    "newrelic",
+    "graphite",
+    "dynatrace",
+    "keptn",
+    "splunk",
+];
+
 /// What a user asks for in a MetricTemplate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

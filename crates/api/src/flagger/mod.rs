@@ -22,7 +22,9 @@ pub use analysis::{
     CrossNamespaceRef, HookType, SessionAffinity, Severity, ThresholdRange,
 };
 pub use canary::{AutoscalerRef, CanarySpec, ObjectRef, ScalerReplicas, TargetKind, UpstreamRef};
-pub use metric_template::{MetricTemplateProvider, MetricTemplateSpec, SecretRef};
+pub use metric_template::{
+    MetricTemplateProvider, MetricTemplateSpec, PROMETHEUS, PROVIDERS_TO_FOLLOW, SecretRef,
+};
 pub use refused::refused;
 pub use service::{
     CanaryService, CorsPolicy, GatewayRef, HeaderChange, HeaderOperations, HttpMatch, Metadata,

@@ -6,9 +6,10 @@ use crossfade_host::store::Kind;
 use crossfade_server::gates::{Opening, Scope};
 
 use crate::canary;
-use crate::commands::gate::asked::{Asked, Reached, hooks_of_phase, shown, tell};
-use crate::commands::gate::change::{check_reason, state};
-use crate::commands::gate::{Place, canary_named};
+use crate::commands::gate::answer::{Answer, Done, Sent};
+use crate::commands::gate::asked::{Asked, Reached, hooks_of_phase, shown};
+use crate::commands::gate::canary_named;
+use crate::commands::gate::change::state;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit;
@@ -17,35 +18,27 @@ use crate::follow::in_namespace;
 /// Let a Canary through the gate at which it waits, once
 ///
 /// Opens the gate for one check of the revision that asks: one step, or the promotion, and no more. The gate closes itself with it. Who
-/// approved, when and why is kept with the gate (`crossfade gate history`).
+/// approved, when and why is kept with the gate (`crossfade gate history`). Where it waits at several, GATE says which one.
+///
+/// With --wait the command ends when the release has moved: 0 when it went on, 3 when it was taken back, 4 when the time is up, 6 when
+/// another revision came between, 7 when it is suspended.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Approve {
-    /// Canary to let through: NAME or canary/NAME
-    #[arg(value_name = "NAME")]
-    name: String,
-    /// Gate, or hook that asks it, where it waits at several
-    #[arg(value_name = "GATE")]
-    gate: Option<String>,
-    /// Why, for those who look later
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    reason: String,
     #[command(flatten)]
-    place: Place,
+    answer: Answer,
 }
 
 impl Approve {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
-        check_reason(&self.reason)?;
+        self.answer.check()?;
         let client = context.client()?;
-        let canary = canary_named(&self.name, "promote", context, &client).await?;
+        let canary = canary_named(&self.answer.name, "promote", context, &client).await?;
         let name = canary.name();
         let mut gates = self.gates(&canary, context).await?;
+        // Watched from before the gate is opened: the release may move at once.
+        let departure = self.answer.begin(context, &client, &canary).await?;
+        let departure = departure.map(|departure| (departure, Sent::On));
         let Some(gate) = gates.iter_mut().find(|gate| gate.is_waited_at()) else {
             let open = gates.iter().find(|gate| gate.is_open());
             let gate = open.ok_or_else(|| waits_at_none(context, &canary))?;
@@ -54,7 +47,12 @@ impl Approve {
                 gate.asked.gate.gate,
                 state(&gate.record)
             );
-            return tell(context, &canary, Some(gate), &message);
+            let done = Done {
+                gate: Some(gate),
+                patch: None,
+                message,
+            };
+            return self.answer.end(context, &canary, done, departure).await;
         };
         let revision = gate.revision().to_owned();
         let opening = Opening {
@@ -65,16 +63,20 @@ impl Approve {
                 Scope::Revision
             },
             checksum: Some(revision),
-            reason: self.reason.clone(),
+            reason: self.answer.reason.clone(),
             ..Opening::default()
         };
-        gate.open(opening).await?;
+        let opened = self.answer.open(gate, opening).await?;
         let message = format!(
-            "canary '{name}' approved: gate '{}' is {}",
-            gate.asked.gate.gate,
-            state(&gate.record)
+            "canary '{name}' approved: gate '{}' is {opened}",
+            gate.asked.gate.gate
         );
-        tell(context, &canary, Some(gate), &message)
+        let done = Done {
+            gate: Some(gate),
+            patch: None,
+            message,
+        };
+        self.answer.end(context, &canary, done, departure).await
     }
 
     /// The gates that the Canary asks now, with the way to each.
@@ -97,7 +99,7 @@ impl Approve {
             return Err(CliError::new(exit::REFUSED, text)
                 .hint("ask whoever looks after that server, or let the hook ask /gate/check of \"crossfade gates\""));
         }
-        if let Some(wanted) = &self.gate {
+        if let Some(wanted) = &self.answer.gate {
             let known: Vec<String> = asked.iter().map(|one| one.gate.gate.clone()).collect();
             asked.retain(|one| one.gate.gate == *wanted || one.hook == *wanted);
             if asked.is_empty() {
@@ -113,7 +115,7 @@ impl Approve {
         }
         let mut reached = Vec::new();
         for one in asked {
-            reached.push(one.reach(&self.place, context).await?);
+            reached.push(one.reach(&self.answer.place, context).await?);
         }
         Ok(reached)
     }

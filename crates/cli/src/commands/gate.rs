@@ -1,5 +1,6 @@
 //! `crossfade gate`: look at gates, open and close them, and ask whether a service may be changed.
 
+pub(crate) mod answer;
 pub(crate) mod asked;
 pub(crate) mod change;
 mod check;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use crossfade_api::manifest;
-use crossfade_host::client::{ApplyMode, Client};
+use crossfade_host::client::{ApplyMode, Client, MANAGER};
 use crossfade_host::wire::{ApplyRequest, ApplyResult};
 use http::Method;
 use serde_json::{Value, json};
@@ -63,13 +63,13 @@ pub(crate) struct Install {
 
 /// Remove the controller from a cluster
 ///
-/// Releases stay as they are, and so do the definitions of their kinds: without those every Rollout would be deleted with its pods.
+/// Releases stay as they are, and so do the definitions of their kinds: without those every Rollout and every Canary would be deleted with its pods.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Uninstall {
-    /// Remove the definitions too, and with them every Rollout and its pods
+    /// Remove the definitions too, of which there are no objects
     ///
-    /// Definitions of Flagger's kinds stay as long as there are objects of them: Flagger may look after those, and with a Canary would go the pods that
-    /// serve.
+    /// With its definition a Rollout or a Canary would go, and the pods that serve. What somebody else has installed, too, such as Argo Rollouts or Flagger,
+    /// stays in any case.
     #[arg(long)]
     crds: bool,
     /// Do not ask
@@ -152,7 +152,7 @@ impl Uninstall {
         }
         let definitions = if self.crds { DEFINITIONS } else { &[] };
         for definition in read(definitions, NAMESPACE)? {
-            match used_by_others(&client, &definition).await {
+            match kept(&client, &definition).await {
                 Some(why) => terminal::line(&format!("{} stays: {why}", name(&definition)))?,
                 None => documents.push(definition),
             }
@@ -173,22 +173,44 @@ impl Uninstall {
     }
 }
 
-/// Why a definition is not ours to remove: others share the kinds of Flagger's group.
-async fn used_by_others(client: &Client, definition: &Value) -> Option<String> {
-    if definition["spec"]["group"] != "flagger.app" {
-        return None;
+/// Why a definition is not ours to remove: somebody else has installed it, too, or there are objects that would go with it.
+async fn kept(client: &Client, definition: &Value) -> Option<String> {
+    let name = definition["metadata"]["name"].as_str()?;
+    let root = "/apis/apiextensions.k8s.io/v1";
+    let path = ["customresourcedefinitions", name];
+    match client.at(Method::GET, root, &path, None).await {
+        Ok(there) => {
+            if let Some(other) = other_installer(&there) {
+                return Some(format!("{other} has installed it, not crossfade alone"));
+            }
+        }
+        Err(error) if error.is_not_found() => return None,
+        Err(error) => return Some(format!("who has installed it is not known: {error}")),
     }
-    let plural = definition["spec"]["names"]["plural"].as_str()?;
-    let path = [plural];
-    let list = client.at(Method::GET, "/apis/flagger.app/v1beta1", &path, None);
-    match list.await {
+    let spec = &definition["spec"];
+    let (group, plural) = (spec["group"].as_str()?, spec["names"]["plural"].as_str()?);
+    let version = spec["versions"][0]["name"].as_str()?;
+    // One of them, and how many more there are.
+    let root = format!("/apis/{group}/{version}/{plural}?limit=1");
+    match client.at(Method::GET, &root, &[], None).await {
         Ok(list) => {
-            let count = list["items"].as_array().map_or(0, Vec::len);
+            let shown = list["items"].as_array().map_or(0, Vec::len) as u64;
+            let more = list["metadata"]["remainingItemCount"].as_u64();
+            let count = shown + more.unwrap_or(0);
             (count > 0).then(|| format!("there are {count} {plural}, and with it they would go"))
         }
         Err(error) if error.is_not_found() => None,
         Err(error) => Some(format!("whether there are {plural} is not known: {error}")),
     }
+}
+
+/// Who else has written what is defined.
+fn other_installer(there: &Value) -> Option<&str> {
+    let managers = there["metadata"]["managedFields"].as_array()?.iter();
+    managers
+        .filter(|entry| entry["fieldsV1"]["f:spec"].is_object())
+        .filter_map(|entry| entry["manager"].as_str())
+        .find(|manager| *manager != MANAGER)
 }
 
 impl Crds {

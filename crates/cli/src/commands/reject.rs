@@ -8,9 +8,10 @@ use crossfade_host::store::Kind;
 use crossfade_server::gates::{Opening, ROLLBACK_GATE, Scope};
 
 use crate::canary;
-use crate::commands::gate::asked::{Asked, Reached, hooks, tell};
-use crate::commands::gate::change::{check_reason, state};
-use crate::commands::gate::{Place, canary_named};
+use crate::commands::gate::answer::{Answer, Done, Sent};
+use crate::commands::gate::asked::{Asked, Reached, hooks};
+use crate::commands::gate::canary_named;
+use crate::commands::gate::change::state;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit;
@@ -19,87 +20,81 @@ use crate::exit;
 ///
 /// Opens its rollback gate for the present revision, so that it says who rejected, when and why, and no later release is hit. A Canary
 /// that asks no such gate, or one that cannot be reached, is asked to go back by an annotation, as `crossfade abort` does. It goes back at its next
-/// look.
+/// look. GATE names the gate that its rollback hook asks, where it is not `rollback`; or that hook.
+///
+/// With --wait the command ends when the release has gone back: 0 then, 1 when it was let through before, 4 when the time is up, 6 when
+/// another revision came between, 7 when it is suspended.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reject {
-    /// Canary to take back: NAME or canary/NAME
-    #[arg(value_name = "NAME")]
-    name: String,
-    /// Gate that its rollback hook asks, where it is not `rollback`; or the hook
-    #[arg(value_name = "GATE")]
-    gate: Option<String>,
-    /// Why, for those who look later
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    reason: String,
     #[command(flatten)]
-    place: Place,
+    answer: Answer,
 }
 
 impl Reject {
     /// Does it.
     pub(crate) async fn run(&self, context: &Context) -> Result<()> {
-        check_reason(&self.reason)?;
+        self.answer.check()?;
         let client = context.client()?;
-        let canary = canary_named(&self.name, "abort", context, &client).await?;
+        let canary = canary_named(&self.answer.name, "abort", context, &client).await?;
         let name = canary.name();
         if !canary::may_go_back(&canary) {
             let line = canary::line(&canary);
             let text = format!("canary '{name}' is not being released: it is {line}");
             return Err(CliError::new(exit::REFUSED, text));
         }
+        let departure = self.answer.begin(context, &client, &canary).await?;
+        let departure = departure.map(|departure| (departure, Sent::Back));
         if let Some(mut gate) = self.rollback_gate(&canary, context).await? {
-            if !gate.is_open() {
+            let opened = if gate.is_open() {
+                state(&gate.record)
+            } else {
                 let opening = Opening {
                     scope: Scope::Revision,
                     checksum: Some(gate.revision().to_owned()),
-                    reason: self.reason.clone(),
+                    reason: self.answer.reason.clone(),
                     ..Opening::default()
                 };
-                gate.open(opening).await?;
-            }
+                self.answer.open(&mut gate, opening).await?
+            };
             let message = format!(
-                "canary '{name}' rejected: gate '{}' is {}, and it goes back at its next look",
-                gate.asked.gate.gate,
-                state(&gate.record)
+                "canary '{name}' rejected: gate '{}' is {opened}, and it goes back at its next look",
+                gate.asked.gate.gate
             );
-            return tell(context, &canary, Some(&gate), &message);
+            let done = Done {
+                gate: Some(&gate),
+                patch: None,
+                message,
+            };
+            return self.answer.end(context, &canary, done, departure).await;
         }
-        if !canary::is_asked_back(&canary) {
-            let reason = Some(self.reason.as_str()).filter(|reason| !reason.is_empty());
-            let patch = canary::ask_back(&canary);
+        let patch = (!canary::is_asked_back(&canary)).then(|| canary::ask_back(&canary));
+        if let Some(patch) = patch.as_ref().filter(|_| !self.answer.is_rehearsed()) {
+            let reason = Some(self.answer.reason.as_str()).filter(|reason| !reason.is_empty());
             let client = client.acting("reject", reason);
-            let namespace = context.namespace();
+            let (namespace, part) = (context.namespace(), Part::Object);
             client
-                .patch(
-                    Kind::Canary,
-                    namespace,
-                    name,
-                    Part::Object,
-                    Patch::Json,
-                    &patch,
-                )
+                .patch(Kind::Canary, namespace, name, part, Patch::Json, patch)
                 .await?;
         }
-        let message = format!("canary '{name}' rejected: it goes back at its next look");
-        tell(context, &canary, None, &message)
+        let done = Done {
+            gate: None,
+            patch,
+            message: format!("canary '{name}' rejected: it goes back at its next look"),
+        };
+        self.answer.end(context, &canary, done, departure).await
     }
 
     /// The gate that takes this release back, if the Canary asks one that can be reached from here.
     async fn rollback_gate(&self, canary: &Canary, context: &Context) -> Result<Option<Reached>> {
         let asked = hooks(canary, HookType::Rollback).into_iter();
         let mut asked = asked.filter_map(|hook| Asked::by(canary, hook));
-        let is_meant = |asked: &Asked| match &self.gate {
+        let is_meant = |asked: &Asked| match &self.answer.gate {
             Some(wanted) => asked.gate.gate == *wanted || asked.hook == *wanted,
             // Another gate may be asked by hooks that let a release go on.
             None => asked.gate.gate == ROLLBACK_GATE,
         };
         let Some(asked) = asked.find(is_meant) else {
-            return match &self.gate {
+            return match &self.answer.gate {
                 None => Ok(None),
                 Some(wanted) => Err(CliError::new(
                     exit::NOT_FOUND,
@@ -110,9 +105,9 @@ impl Reject {
                 )),
             };
         };
-        match asked.reach(&self.place, context).await {
+        match asked.reach(&self.answer.place, context).await {
             Ok(gate) => Ok(Some(gate).filter(|gate| is_of_release(canary, gate.revision()))),
-            Err(error) if self.place.is_given() => Err(error),
+            Err(error) if self.answer.place.is_given() => Err(error),
             Err(_) => Ok(None),
         }
     }

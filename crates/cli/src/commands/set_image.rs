@@ -92,6 +92,7 @@ async fn plan(
             let kind = match workload.kind.as_str() {
                 "Deployment" => Kind::Deployment,
                 "ReplicaSet" => Kind::ReplicaSet,
+                "PodTemplate" => Kind::PodTemplate,
                 other => {
                     let text = format!("workload of type {other} is not supported");
                     return Err(CliError::new(exit::REFUSED, text));
@@ -105,14 +106,18 @@ async fn plan(
         }
     };
     let before = object.clone();
-    let found = set_image(&mut object, container, image);
+    let pods = match kind {
+        Kind::PodTemplate => "/template/spec",
+        _ => PODS,
+    };
+    let found = set_image(&mut object, pods, container, image);
     if found == 0 {
-        let known = names(&object);
+        let known = names(&object, pods);
         return Err(CliError::new(
             exit::REFUSED,
             format!("unable to find container named \"{container}\""),
         )
-        .field("spec.template.spec.containers")
+        .field(format!("{}/containers", pods.trim_start_matches('/')).replace('/', "."))
         .hint(format!("containers are: {}", known.join(", "))));
     }
     let done = format!("{} \"{owner}\" image updated", kind.singular());
@@ -137,13 +142,16 @@ async fn plan(
     })
 }
 
+/// Where most objects have their pods.
+const PODS: &str = "/spec/template/spec";
+
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
-/// Sets the image of the containers of this name and tells how many there are.
-fn set_image(object: &mut Value, container: &str, image: &str) -> usize {
+/// Sets the image of the containers of this name, in the pod at this place, and tells how many there are.
+fn set_image(object: &mut Value, pods: &str, container: &str, image: &str) -> usize {
     let mut found = 0;
     for list in LISTS {
-        let path = format!("/spec/template/spec/{list}");
+        let path = format!("{pods}/{list}");
         let containers = object.pointer_mut(&path).and_then(Value::as_array_mut);
         for entry in containers.into_iter().flatten() {
             if container == "*" || entry["name"].as_str() == Some(container) {
@@ -155,14 +163,10 @@ fn set_image(object: &mut Value, container: &str, image: &str) -> usize {
     found
 }
 
-fn names(object: &Value) -> Vec<String> {
+fn names(object: &Value, pods: &str) -> Vec<String> {
     LISTS
         .iter()
-        .filter_map(|list| {
-            object
-                .pointer(&format!("/spec/template/spec/{list}"))?
-                .as_array()
-        })
+        .filter_map(|list| object.pointer(&format!("{pods}/{list}"))?.as_array())
         .flatten()
         .filter_map(|container| container["name"].as_str().map(str::to_owned))
         .collect()
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn cli_25_a_star_means_every_container_of_all_three_lists() {
         let mut object = pods();
-        assert_eq!(set_image(&mut object, "*", "img:2"), 4);
+        assert_eq!(set_image(&mut object, PODS, "*", "img:2"), 4);
         let images: Vec<_> = LISTS
             .iter()
             .flat_map(|list| {
@@ -203,11 +207,11 @@ mod tests {
     #[test]
     fn a_name_means_the_containers_of_that_name() {
         let mut object = pods();
-        assert_eq!(set_image(&mut object, "b", "img@sha256:0a=b"), 1);
+        assert_eq!(set_image(&mut object, PODS, "b", "img@sha256:0a=b"), 1);
         assert_eq!(
             object["spec"]["template"]["spec"]["containers"][1]["image"],
             "img@sha256:0a=b"
         );
-        assert_eq!(set_image(&mut object, "nope", "img:2"), 0);
+        assert_eq!(set_image(&mut object, PODS, "nope", "img:2"), 0);
     }
 }

@@ -206,6 +206,7 @@ pub(crate) async fn plan(
             let (kind, path) = match workload.kind.as_str() {
                 "Deployment" => (Kind::Deployment, "/spec/template"),
                 "ReplicaSet" => (Kind::ReplicaSet, "/spec/template"),
+                "PodTemplate" => (Kind::PodTemplate, "/template"),
                 other => {
                     let text = format!(
                         "failed restoring revision {revision}: workload of type {other} is not supported"

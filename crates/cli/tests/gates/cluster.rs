@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossfade_test_cluster::{Actor, Namespace};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -456,13 +456,13 @@ async fn the_rights_that_are_installed_are_all_that_a_server_needs() {
     };
     // Of the whole cluster, hence under a name of the test's own.
     let own = format!("gates-{}", stage.namespace.name());
-    let account = file("account.yaml")
-        .replace(
-            "namespace: crossfade",
-            &format!("namespace: {}", stage.namespace.name()),
-        )
-        .replace("flagger-loadtester", &own);
-    stage.namespace.apply(&account).await.expect("applied");
+    let here = format!("namespace: {}", stage.namespace.name());
+    for name in ["role.yaml", "account.yaml"] {
+        let rights = file(name)
+            .replace("namespace: crossfade", &here)
+            .replace("flagger-loadtester", &own);
+        stage.namespace.apply(&rights).await.expect("applied");
+    }
     stage
         .namespace
         .apply(&file("gates.yaml"))
@@ -735,4 +735,205 @@ async fn a_canary_of_a_cluster_is_approved_and_rejected_without_its_gate_server(
     let canary = canaries.get("podinfo").await.expect("it is there");
     let annotations = canary.metadata.annotations.unwrap_or_default();
     assert_eq!(annotations["crossfade.dev/abort"], "cf1:abc");
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_says_by_its_exit_code_how_the_release_has_moved() {
+    let stage = Stage::new().await;
+    stage.canary().await;
+    let server = stage.serve(&[]).await;
+    let canaries = stage.canaries();
+    let kubeconfig = stage.kubeconfig(None);
+    let run = async |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        crossfade(&[("KUBECONFIG", &kubeconfig)], &words).await
+    };
+    let becomes = async |change: Value| {
+        let params = PatchParams::default();
+        if !change["status"].is_null() {
+            let patch = Patch::Merge(json!({"status": change["status"]}));
+            let patched = canaries.patch_status("podinfo", &params, &patch).await;
+            patched.expect("patched");
+        }
+        if !change["spec"].is_null() {
+            let patch = Patch::Merge(json!({"spec": change["spec"]}));
+            let patched = canaries.patch("podinfo", &params, &patch).await;
+            patched.expect("patched");
+        }
+    };
+    let begun = json!({
+        "status": {"phase": "Progressing", "canaryWeight": 10, "failedChecks": 0, "iterations": 0, "lastAppliedSpec": "cf1:abc"},
+        "spec": {"suspend": false},
+    });
+    becomes(begun.clone()).await;
+    assert_eq!(stage.check(&server, "").await, 403);
+    let (code, out, err) = run("approve podinfo --wait --timeout 1s").await;
+    assert_eq!(code, 4, "nobody looks at it: {err}");
+    assert!(out.starts_with("canary 'podinfo' approved"), "{out}");
+    assert!(err.contains("took longer than 1s to move on"), "{err}");
+
+    for (change, ends, says) in [
+        (
+            json!({"status": {"canaryWeight": 20}}),
+            0,
+            "Progressing - weight 20",
+        ),
+        (
+            json!({"status": {"phase": "WaitingPromotion"}}),
+            0,
+            "WaitingPromotion",
+        ),
+        (
+            json!({"status": {"phase": "Failed", "canaryWeight": 0}}),
+            3,
+            "The canary has failed",
+        ),
+        (
+            json!({"status": {"lastAppliedSpec": "cf1:def"}}),
+            6,
+            "another revision",
+        ),
+        (
+            json!({"spec": {"suspend": true}}),
+            7,
+            "crossfade resume canary/podinfo",
+        ),
+    ] {
+        becomes(begun.clone()).await;
+        // Whatever is open is used up, and the next one asks in vain.
+        while stage.check(&server, "").await == 200 {}
+        let moved = async {
+            until("the gate is opened", async || {
+                stage.record("default").await["open"] == true
+            })
+            .await;
+            becomes(change.clone()).await;
+        };
+        let ((code, out, err), ()) = tokio::join!(run("approve podinfo --wait"), moved);
+        assert_eq!(code, ends, "{change}: {out}{err}");
+        assert!(format!("{out}{err}").contains(says), "{change}: {out}{err}");
+    }
+
+    for (phase, ends) in [("Failed", 0), ("Promoting", 1)] {
+        becomes(begun.clone()).await;
+        let annotations = json!({"metadata": {"annotations": {"crossfade.dev/abort": null}}});
+        let none = canaries
+            .patch(
+                "podinfo",
+                &PatchParams::default(),
+                &Patch::Merge(&annotations),
+            )
+            .await;
+        none.expect("patched");
+        let moved = async {
+            until("it is asked to go back", async || {
+                let canary = canaries.get("podinfo").await.expect("it is there");
+                canary
+                    .metadata
+                    .annotations
+                    .is_some_and(|all| all.contains_key("crossfade.dev/abort"))
+            })
+            .await;
+            becomes(json!({"status": {"phase": phase}})).await;
+        };
+        let ((code, out, err), ()) = tokio::join!(run("reject podinfo --wait"), moved);
+        assert_eq!(code, ends, "{phase}: {out}{err}");
+    }
+}
+
+/// An address of this machine at which an API server may ask: not its loopback.
+fn address_of_this_machine() -> std::net::IpAddr {
+    // Nothing is sent: it is only found out from where it would be.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a port");
+    socket.connect("192.0.2.1:9").expect("a way to others");
+    socket.local_addr().expect("an address").ip()
+}
+
+#[tokio::test]
+async fn a_gate_server_that_keeps_its_gates_itself_is_found_by_way_of_the_api_server() {
+    let stage = Stage::new().await;
+    stage.canary().await;
+    let server = Server::new(&["--gate-store=memory"]).await;
+    let namespace = stage.namespace.name();
+    let behind = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "gates"},
+        "spec": {"ports": [{"port": 80, "targetPort": server.port}]},
+    });
+    // The API server asks only where a pod says that it is.
+    let address = address_of_this_machine();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gates"},
+        "spec": {"nodeName": "this-machine", "containers": [{"name": "gates", "image": "crossfade"}]},
+    });
+    let pod_status =
+        json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}});
+    let of_pod = json!({"kind": "Pod", "name": "gates", "namespace": namespace});
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "gates"},
+        "subsets": [{"addresses": [{"ip": address, "targetRef": of_pod}], "ports": [{"port": server.port}]}],
+    });
+    for object in [behind, pod, endpoints] {
+        stage
+            .namespace
+            .apply(&object.to_string())
+            .await
+            .expect("applied");
+    }
+    let pods = stage.namespace.api::<Pod>();
+    let params = PatchParams::default();
+    let pod_status = Patch::Merge(&pod_status);
+    let patched = pods.patch_status("gates", &params, &pod_status).await;
+    patched.expect("patched");
+    let status = json!({"status": {
+        "phase": "Progressing", "canaryWeight": 10, "failedChecks": 0, "iterations": 0, "lastAppliedSpec": "cf1:abc",
+    }});
+    let patched = stage
+        .canaries()
+        .patch_status("podinfo", &PatchParams::default(), &Patch::Merge(&status))
+        .await;
+    patched.expect("patched");
+    assert_eq!(stage.check(&server, "").await, 403);
+    let kubeconfig = stage.kubeconfig(None);
+    let run = async |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (code, out, err) = crossfade(&[("KUBECONFIG", &kubeconfig)], &words).await;
+        assert_eq!(code, 0, "{line}: {err}");
+        out
+    };
+    // The API server needs a moment to know whom it asks.
+    let client = stage.namespace.api::<ConfigMap>().into_client();
+    let path = format!("/api/v1/namespaces/{namespace}/services/gates:80/proxy/healthz");
+    until("the server is relayed", async || {
+        let request = http::Request::get(&path).body(Vec::new());
+        let answer = client.request_text(request.expect("a request")).await;
+        answer.is_ok_and(|answer| answer == "OK")
+    })
+    .await;
+    let out = run("approve podinfo --reason fine").await;
+    assert_eq!(
+        out,
+        "canary 'podinfo' approved: gate 'default' is open for one check\n"
+    );
+    assert_eq!(stage.check(&server, "").await, 200);
+    assert_eq!(stage.check(&server, "").await, 403);
+    run("gate open podinfo").await;
+    assert_eq!(stage.check(&server, "").await, 200);
+    assert!(
+        run("gate status podinfo")
+            .await
+            .starts_with("default: open")
+    );
+    run("gate close podinfo default").await;
+    assert_eq!(stage.check(&server, "").await, 403);
+    let history = run("gate history podinfo").await;
+    assert!(
+        history.contains("fine") && history.contains(Actor::Admin.name()),
+        "{history}"
+    );
+    let kept = stage.namespace.api::<ConfigMap>();
+    let kept = kept
+        .get_opt("crossfade-gates-podinfo")
+        .await
+        .expect("an answer");
+    assert_eq!(kept, None, "nothing that nobody would ask in {namespace}");
 }

@@ -1,19 +1,17 @@
 //! Canaries that people lead through their gates, with a gate server beside the host.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::process::Stdio;
 
 use crossfade_host::store::Kind;
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
+use hyper::body::Incoming;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
+use crate::beside::serve;
 use crate::flagger::{FILES, OVERLAY};
 use crate::stage::{Load, Stage};
 
@@ -131,6 +129,12 @@ async fn with_manual_gates_laid_over_each_approval_moves_a_canary_one_step() {
             said.contains("gate confirm-traffic-increase-gate-check to open for more traffic"),
             "{said}"
         );
+        let rehearsed = stage.approved(&["--dry-run"]).await;
+        assert!(
+            rehearsed.contains("gate 'default' is open for one check of revision")
+                && rehearsed.ends_with(" (dry run)\n"),
+            "{rehearsed}"
+        );
         let said = stage.approved(&["--reason", "errors look normal"]).await;
         assert!(
             said.contains("gate 'default' is open for one check of revision"),
@@ -148,7 +152,8 @@ async fn with_manual_gates_laid_over_each_approval_moves_a_canary_one_step() {
             .await;
         assert!(shown.starts_with("default: closed"), "{shown}");
     }
-    stage.approved(&[]).await;
+    let said = stage.approved(&["--wait", "--timeout=170s"]).await;
+    assert_eq!(said.lines().count(), 2, "it has moved on since: {said}");
     stage.canary_is("payment-api", "Succeeded").await;
     let told = stage.told("payment-api").await;
     for hook in ["check", "close"] {
@@ -189,14 +194,27 @@ async fn gates_of_a_load_tester_in_a_pod_are_opened_where_the_hooks_ask() {
         (&json!(1), &json!("payment-api"))
     );
     stage.weighs(25).await;
+    let said = stage.done(&["reject", "payment-api", "--dry-run"]).await;
+    assert!(said.contains("gate 'rollback' is open"), "{said}");
     let said = stage
-        .done(&["reject", "payment-api", "--reason", "checkout is slow"])
+        .done(&[
+            "reject",
+            "payment-api",
+            "--reason=checkout is slow",
+            "--wait",
+            "--timeout=170s",
+        ])
         .await;
     assert!(said.contains("gate 'rollback' is open"), "{said}");
-    stage.canary_is("payment-api", "Failed").await;
-    let told = stage.told("payment-api").await;
-    let by_gate = "Rollback check rollback passed";
-    assert!(told.iter().any(|told| told == by_gate), "{told:?}");
+    let canary = stage.get(Kind::Canary, "payment-api").await;
+    assert_eq!(canary["status"]["phase"], "Failed", "{said}");
+    stage
+        .until("the gate is said to have taken it back", async || {
+            let told = stage.told("payment-api").await;
+            let by_gate = "Rollback check rollback passed";
+            told.iter().any(|told| told == by_gate).then_some(())
+        })
+        .await;
     let server = stage.address("flagger-loadtester").await.to_string();
     let kept = [
         "gate",
@@ -208,6 +226,8 @@ async fn gates_of_a_load_tester_in_a_pod_are_opened_where_the_hooks_ask() {
     ];
     let kept = stage.done(&kept).await;
     assert!(kept.contains("checkout is slow"), "{kept}");
+    let opened = kept.lines().filter(|line| line.contains("open")).count();
+    assert_eq!(opened, 1, "not by the dry run: {kept}");
     let late = stage.run(&["reject", "payment-api"]).await;
     assert_eq!(late.code, Some(6), "{}", late.stderr);
     assert!(
@@ -221,29 +241,16 @@ async fn gates_of_a_load_tester_in_a_pod_are_opened_where_the_hooks_ask() {
 
 /// A server that knows gates and nothing of who opened them, as Flagger's own: closed for ever.
 async fn other_server() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.expect("a client");
-            let service = service_fn(|request: Request<Incoming>| {
-                let status = match request.uri().path() {
-                    "/gate/check" | "/rollback/check" => 403,
-                    "/gate/close" => 202,
-                    _ => 400,
-                };
-                let answer = Response::builder().status(status);
-                let answer = answer.body(Full::<Bytes>::default()).expect("an answer");
-                std::future::ready(Ok::<_, Infallible>(answer))
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(connection);
-        }
-    });
-    format!("http://{address}")
+    serve(|request: Request<Incoming>| {
+        let status = match request.uri().path() {
+            "/gate/check" | "/rollback/check" => 403,
+            "/gate/close" => 202,
+            _ => 400,
+        };
+        let answer = Response::builder().status(status);
+        std::future::ready(answer.body(Full::default()).expect("an answer"))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -264,6 +271,13 @@ async fn a_gate_server_that_is_not_ours_is_named_and_what_to_do_about_it() {
     let open = json!({"metadata": {"annotations": {"crossfade.dev/gate-open": "default"}}});
     stage.change(Kind::Canary, "payment-api", &open).await;
     stage.weighs(25).await;
+    let said = stage.done(&["reject", "payment-api", "--dry-run"]).await;
+    assert!(
+        said.contains(r#""path":"/metadata/annotations/crossfade.dev~1abort""#),
+        "{said}"
+    );
+    let canary = stage.get(Kind::Canary, "payment-api").await;
+    assert!(canary["metadata"]["annotations"]["crossfade.dev/abort"].is_null());
     let said = stage.done(&["reject", "payment-api"]).await;
     assert!(!said.contains("gate"), "{said}");
     stage.canary_is("payment-api", "Failed").await;

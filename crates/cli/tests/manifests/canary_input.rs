@@ -1,18 +1,16 @@
 //! Canaries that cannot go on, and what people learn of it: nothing is lost, and nobody else is held up.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use crossfade_host::store::Kind;
 use crossfade_host::wire::Deletion;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
+use hyper::body::Incoming;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
+use crate::beside::{Answer, serve};
 use crate::stage::Stage;
 
 /// A Deployment of the sample service.
@@ -192,22 +190,10 @@ async fn what_a_canary_made_comes_back_when_somebody_edits_or_deletes_it() {
 
 /// Answers as the first part of the path says.
 async fn odd_server() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.expect("a client");
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(odd_answer));
-            tokio::spawn(connection);
-        }
-    });
-    format!("http://{address}")
+    serve(odd_answer).await
 }
 
-async fn odd_answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn odd_answer(request: Request<Incoming>) -> Answer {
     let vector = |value: &str| {
         let answer = json!({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, value]}]}});
         (200, answer.to_string().into_bytes())
@@ -230,7 +216,7 @@ async fn odd_answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
     let answer = Response::builder()
         .status(status)
         .header("location", "/fine");
-    Ok(answer.body(Full::new(body.into())).expect("an answer"))
+    answer.body(Full::new(body.into())).expect("an answer")
 }
 
 #[tokio::test]
@@ -333,32 +319,19 @@ type Heard = Arc<Mutex<Vec<(String, Value)>>>;
 
 /// A server that takes down what it is told, and where.
 async fn listening() -> (String, Heard) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("an address");
     let heard = Heard::default();
     let all = Arc::clone(&heard);
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.expect("a client");
-            let all = Arc::clone(&all);
-            let service = service_fn(move |request: Request<Incoming>| {
-                let all = Arc::clone(&all);
-                async move {
-                    let path = request.uri().path().to_owned();
-                    let body = request.into_body().collect().await.expect("a body");
-                    let body = serde_json::from_slice(&body.to_bytes()).expect("JSON");
-                    all.lock().expect("sound").push((path, body));
-                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
-                }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(connection);
+    let address = serve(move |request: Request<Incoming>| {
+        let all = Arc::clone(&all);
+        async move {
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect().await.expect("a body");
+            let body = serde_json::from_slice(&body.to_bytes()).expect("JSON");
+            all.lock().expect("sound").push((path, body));
+            Response::default()
         }
     });
-    (format!("http://{address}"), heard)
+    (address.await, heard)
 }
 
 #[tokio::test]

@@ -90,6 +90,11 @@ async fn a_canary_by_weight_passes_its_built_in_checks_and_is_promoted() {
         ),
         (r#"flagger_canary_status{namespace="default"}"#, "1"),
         (
+            // To 25 %, to 50 %, to the primary: looks that wait for pods, or finish, judge nothing.
+            r#"flagger_canary_duration_seconds_count{name="payment-api"}"#,
+            "3",
+        ),
+        (
             r#"count(flagger_canary_metric_analysis{metric="request-success-rate"} == 100)"#,
             "1",
         ),

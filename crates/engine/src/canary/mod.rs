@@ -263,6 +263,7 @@ fn look(tick: &mut Tick<'_, '_, '_>) -> Step {
     if failed > threshold || (failed == threshold && !wrong(Mutant::CanaryThresholdOffByOne)) {
         return tick.roll_back();
     }
+    tick.plan.judged = true;
     judge(tick, shares)?;
     advance(tick, shares)
 }

@@ -1,5 +1,7 @@
 //! What is recorded: the phase with its condition, the counters, the revision.
 
+use std::sync::Arc;
+
 use crossfade_api::flagger::{CanaryCondition, CanaryPhase, CanaryStatus, hash};
 use jiff::Timestamp;
 
@@ -145,10 +147,16 @@ impl Tick<'_, '_, '_> {
 
     /// The hash of the target's revision now; empty where there is no target.
     pub(super) fn target_hash(&self) -> String {
-        self.target
-            .as_ref()
-            .map(|target| hash::revision(&self.revision_input(target)))
-            .unwrap_or_default()
+        let Some(target) = &self.target else {
+            return String::new();
+        };
+        let hash = || hash::revision(&self.revision_input(target));
+        match self.world.target.found() {
+            Some(observed) if Arc::ptr_eq(observed, target) => {
+                self.world.revision.get_or_init(hash).clone()
+            }
+            _ => hash(),
+        }
     }
 }
 

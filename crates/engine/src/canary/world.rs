@@ -1,7 +1,7 @@
 //! Everything a decision about one Canary is taken on.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossfade_api::flagger::CrossNamespaceRef;
 use crossfade_api::{Canary, MetricTemplate};
@@ -39,6 +39,8 @@ pub struct World {
     pub older_rival: Option<String>,
     /// When the Canary was looked at last, where that is remembered. It lives in memory: a controller that starts looks at once.
     pub last_tick: Option<Timestamp>,
+    /// The hash of the target's revision, once it was asked for: a pass decides several times on the same target.
+    pub revision: OnceLock<String>,
 }
 
 /// The three Services of a Canary, by their [names](crate::canary::service_names).

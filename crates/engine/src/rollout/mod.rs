@@ -109,7 +109,10 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     if let Some(why) = world.unreadable() {
         return Err(Halt::Failed(why.to_owned()));
     }
-    let workload = world.workload.as_ref();
+    if workload::give_back(&mut facts, plan)? {
+        return Ok(None);
+    }
+    let workload = world.workload.as_ref().filter(|workload| !workload.left);
     if let Some(why) = workload.and_then(|workload| workload.fault.as_ref()) {
         return Ok(invalid::tell_unresolved(&facts, plan, why));
     }
@@ -140,7 +143,7 @@ fn pass(world: &World, plan: &mut Plan<'_>, now: Timestamp) -> Result<Option<Rol
     if replicas_changed(&facts) && !facts.is_changed() {
         return follow_replicas(&mut facts, plan);
     }
-    workload::scale_down(&facts, plan);
+    workload::scale_down(&mut facts, plan)?;
     match facts.blue_green() {
         Some(strategy) => bluegreen::pass(&mut facts, plan, strategy),
         None => canary::pass(&mut facts, plan),

@@ -132,7 +132,7 @@ pub(super) fn find_new(facts: &Facts<'_>) -> Option<SetId> {
 /// The stored status was computed for the present template, so what it names is the ReplicaSet of that.
 fn template_is_known(facts: &Facts<'_>) -> bool {
     let conditions = &facts.status.conditions;
-    let workload = facts.world.workload.as_ref();
+    let workload = facts.world.workload.as_ref().filter(|one| !one.left);
     let observed = &facts.status.workload_observed_generation;
     facts.is_observed()
         && workload.is_none_or(|workload| *observed == workload.generation.to_string())

@@ -195,3 +195,79 @@ fn replica_sets_and_pod_templates_may_be_referred_to() {
     cluster.settle();
     assert_eq!(cluster.phase(), "Healthy");
 }
+
+/// What a Rollout is without its reference: with a template of its own.
+fn on_its_own() -> Value {
+    json!({"spec": {
+        "workloadRef": null,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": template("web:1"),
+    }})
+}
+
+#[test]
+fn a_deployment_gets_its_pods_back_when_the_reference_goes_if_its_writer_asks_for_that() {
+    let restores = |value: &str| json!({"metadata": {"annotations": {"crossfade.dev/workload-restore": value}}});
+    for (value, left) in [("true", 4), ("false", 0)] {
+        let mut cluster = referring(4, &deployment("progressively"));
+        cluster.patch(&restores(value));
+        add(&mut cluster, 4, 1);
+        cluster.settle();
+        assert_eq!(size(&cluster), Some(0), "{value}");
+        assert_eq!(cluster.phase(), "Healthy");
+        cluster.patch(&on_its_own()).settle();
+        assert_eq!(size(&cluster), Some(left), "{value}");
+        assert_eq!(cluster.phase(), "Healthy", "and the Rollout keeps its own");
+        assert_eq!(cluster.size("web:1"), 4);
+        let annotations = cluster.rollout.metadata.annotations.clone();
+        let noted = annotations.unwrap_or_default();
+        assert_eq!(
+            noted.get("crossfade.dev/workload-replicas"),
+            None,
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn a_deployment_that_gave_half_of_its_pods_gets_these_back_and_one_that_has_more_keeps_them() {
+    for (now, then) in [(2, 5), (7, 7)] {
+        let mut cluster = referring(5, &deployment("progressively"));
+        cluster.patch(
+            &json!({"metadata": {"annotations": {"crossfade.dev/workload-restore": "true"}}}),
+        );
+        add(&mut cluster, 5, 1);
+        cluster.pods_become_ready = false;
+        cluster.settle();
+        cluster.make_available("web:1", 3).settle();
+        assert_eq!(size(&cluster), Some(2));
+        let there = cluster.workloads.get_mut("Deployment/d");
+        there.expect("it is there")["spec"]["replicas"] = json!(now);
+        // Without a template of its own it is invalid, and gives back all the same.
+        cluster
+            .patch(&json!({"spec": {"workloadRef": null}}))
+            .settle();
+        assert_eq!(size(&cluster), Some(then));
+        assert!(!invalid(&cluster).is_empty());
+    }
+}
+
+#[test]
+fn a_deployment_that_is_gone_is_waited_for_by_nobody() {
+    let mut cluster = referring(2, &deployment("onsuccess"));
+    cluster
+        .patch(&json!({"metadata": {"annotations": {"crossfade.dev/workload-restore": "true"}}}));
+    add(&mut cluster, 2, 1);
+    cluster.settle();
+    assert_eq!(size(&cluster), Some(0));
+    cluster.workloads.clear();
+    cluster.patch(&on_its_own()).settle();
+    assert_eq!(cluster.phase(), "Healthy");
+    let annotations = cluster.rollout.metadata.annotations.clone();
+    assert_eq!(
+        annotations
+            .unwrap_or_default()
+            .get("crossfade.dev/workload-replicas"),
+        None
+    );
+}

@@ -9,8 +9,8 @@ use super::{ApplyMode, Client};
 use crate::store::{Kind, Scope, meta_text, overlaid, split_api_version, text};
 use crate::wire::{Applied, ApplyRequest, ApplyResult, Reason, Status};
 
-/// Who says what stands in manifests.
-const MANAGER: &str = "crossfade";
+/// Who says what stands in manifests: whose fields those are that are applied.
+pub const MANAGER: &str = "crossfade";
 
 /// A document and where it belongs.
 struct Placed {

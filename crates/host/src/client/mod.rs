@@ -29,6 +29,7 @@ use tokio::net::{TcpStream, UnixStream};
 use paths::{collection_path, object_path, query, segment, selectors};
 
 pub use address::Address;
+pub use applying::MANAGER;
 pub use carrier::{Body, Carried, Carrier, CarrierError};
 pub use error::{Error, Result};
 pub use streams::{Chunks, Watch};

@@ -4,7 +4,7 @@
 //! effect here, so decisions are taken as if none was named.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossfade_api::flagger::{CanaryStatus, Severity, TargetKind, hash};
@@ -133,6 +133,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         templates,
         older_rival,
         last_tick: context.looks.last(&views::target(&object).uid),
+        revision: OnceLock::new(),
         canary: Arc::new(canary),
     })
 }

@@ -213,7 +213,7 @@ impl Host {
 
         let mut tasks = JoinSet::new();
         let told = Arc::clone(&context);
-        let metrics_api = metrics_api.telling(Arc::new(move || told.canary_page()));
+        let metrics_api = metrics_api.telling(Arc::new(move || metering::canary_page(&told)));
         let api = metrics_api.clone();
         part(&mut tasks, "the metric store's API", async move {
             crate::telemetry::api::serve(listener, api).await;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossfade_api::{Canary, Resource as _, Rollout};
+use crossfade_metrics::exposition::Page;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -60,6 +61,20 @@ pub(super) async fn feed(context: Arc<Context>, samples: Arc<Samples>, own: Sock
     }
 }
 
+/// What dashboards want to know of Canaries, in Prometheus' format; nothing where there are none.
+pub(super) fn canary_page(context: &Context) -> String {
+    let mut page = Page::default();
+    let provider = &context.canary_settings.provider;
+    (context.canary_metrics).render(canaries(context).iter(), provider, &mut page);
+    page.into_text()
+}
+
+fn canaries(context: &Context) -> Vec<Canary> {
+    let canaries = context.objects.list(Kind::Canary, None);
+    let canary = |object: &Stored| Canary::from_json(Value::clone(object)).0;
+    canaries.iter().map(canary).collect()
+}
+
 /// The releases of this machine.
 struct Releases {
     rollouts: Vec<Arc<Rollout>>,
@@ -69,14 +84,12 @@ struct Releases {
 impl Releases {
     fn of(context: &Context) -> Self {
         let rollouts = context.objects.list(Kind::Rollout, None);
-        let canaries = context.objects.list(Kind::Canary, None);
-        let canary = |object: &Stored| Canary::from_json(Value::clone(object)).0;
         Self {
             rollouts: rollouts
                 .iter()
                 .map(|object| context.prepared.of(object).0)
                 .collect(),
-            canaries: canaries.iter().map(canary).collect(),
+            canaries: canaries(context),
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         let kind = match kind {
             workload::Kind::Deployment => Kind::Deployment,
             workload::Kind::ReplicaSet => Kind::ReplicaSet,
-            workload::Kind::PodTemplate => return Found::Missing,
+            workload::Kind::PodTemplate => Kind::PodTemplate,
         };
         let object = objects.get(kind, namespace, name);
         object.map_or(Found::Missing, |object| {

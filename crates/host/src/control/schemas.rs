@@ -4,6 +4,7 @@
 //! a stricter schema must not lock the objects of an older one.
 
 use crossfade_api::crd::{duplicate_entries, fill_stored_defaults};
+use crossfade_api::flagger::PROMETHEUS;
 use crossfade_api::flagger::{self, refused};
 use crossfade_api::{FieldError, schema};
 use serde_json::Value;
@@ -69,8 +70,8 @@ fn without_effect(object: &Value) -> Option<String> {
         ("AlertProvider", Some(kind), _) if kind != "slack" => Some(format!(
             "spec.type: {kind} is not delivered to yet; use slack"
         )),
-        ("MetricTemplate", _, Some(kind)) if kind != "prometheus" => Some(format!(
-            "spec.provider.type: {kind} cannot be asked yet; use prometheus"
+        ("MetricTemplate", _, Some(kind)) if kind != PROMETHEUS => Some(format!(
+            "spec.provider.type: {kind} cannot be asked yet; use {PROMETHEUS}"
         )),
         _ => None,
     }

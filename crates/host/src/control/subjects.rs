@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossfade_api::rollout_status::RolloutStatus;
-use crossfade_api::{Canary, Resource as _};
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis::AnalysisRunSubject;
 use crossfade_engine::canary::{self, CanarySubject, is_look};
@@ -15,12 +14,10 @@ use crossfade_engine::pass::{Ended, Need, Pass, Standing};
 use crossfade_engine::rollout::RolloutSubject;
 use crossfade_http::Http;
 use crossfade_metrics::canary_counts::CanaryMetrics;
-use crossfade_metrics::exposition::Page;
 use crossfade_notify::hooks::Hooks;
 use crossfade_notify::turns::Turns;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::canaries::Looks;
@@ -233,19 +230,6 @@ impl Context {
         self.settle(subject, pass.ended())
     }
 
-    /// What dashboards want to know of Canaries, in Prometheus' format; nothing where there are none.
-    pub(super) fn canary_page(&self) -> String {
-        let canaries = self.objects.list(Kind::Canary, None);
-        let canaries: Vec<Canary> = canaries
-            .iter()
-            .map(|object| Canary::from_json(Value::clone(object)).0)
-            .collect();
-        let mut page = Page::default();
-        let provider = &self.canary_settings.provider;
-        (self.canary_metrics).render(canaries.iter(), provider, &mut page);
-        page.into_text()
-    }
-
     async fn canary(
         &self,
         subject: &Subject,
@@ -290,7 +274,9 @@ impl Context {
         let mut ended = pass.ended();
         if looks {
             self.looks.took(&target.uid, now);
-            self.canary_metrics.looked(&canary, began.elapsed());
+            if ended.judged {
+                self.canary_metrics.judged(&canary, began.elapsed());
+            }
         } else if let Some(last) = (self.ended.lock())
             .unwrap_or_else(PoisonError::into_inner)
             .get(subject)

@@ -112,7 +112,7 @@ impl Context {
                 self.wake_rollouts(Some(&namespace));
                 self.queue.add(Subject::Deployment(namespace, name));
             }
-            Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute => {
+            Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute | Kind::PodTemplate => {
                 self.wake_rollouts(Some(&namespace));
             }
             Kind::ClusterAnalysisTemplate => {

@@ -16,6 +16,7 @@ pub enum Kind {
     Experiment,
     ReplicaSet,
     Deployment,
+    PodTemplate,
     Pod,
     Service,
     ConfigMap,
@@ -175,6 +176,14 @@ static DEPLOYMENT: Facts = facts(
 )
 .with_status()
 .with_scale();
+static POD_TEMPLATE: Facts = facts(
+    "PodTemplate",
+    "",
+    &["v1"],
+    "podtemplates",
+    "podtemplate",
+    &[],
+);
 static POD: Facts = facts("Pod", "", &["v1"], "pods", "pod", &["po"]).with_status();
 static SERVICE: Facts =
     facts("Service", "", &["v1"], "services", "service", &["svc"]).with_status();
@@ -252,7 +261,7 @@ static ALERT_PROVIDER: Facts = facts(
 
 impl Kind {
     /// Every kind, in the order in which listings show them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Rollout,
         Self::AnalysisTemplate,
         Self::ClusterAnalysisTemplate,
@@ -260,6 +269,7 @@ impl Kind {
         Self::Experiment,
         Self::ReplicaSet,
         Self::Deployment,
+        Self::PodTemplate,
         Self::Pod,
         Self::Service,
         Self::ConfigMap,
@@ -286,6 +296,7 @@ impl Kind {
             Self::Experiment => &EXPERIMENT,
             Self::ReplicaSet => &REPLICA_SET,
             Self::Deployment => &DEPLOYMENT,
+            Self::PodTemplate => &POD_TEMPLATE,
             Self::Pod => &POD,
             Self::Service => &SERVICE,
             Self::ConfigMap => &CONFIG_MAP,

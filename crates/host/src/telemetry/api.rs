@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +25,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::form::{list, quoted, write_answer, write_labels};
 use super::labels::Labels;
-use super::promql::{self, Answer, Limits, QueryError, format_value};
-use super::samples::{Sample, Store};
+use super::promql::{self, Limits, QueryError};
+use super::samples::Store;
 
 /// Longest form in a request's body, in bytes.
 const MAX_FORM_BYTES: usize = 1 << 20;
@@ -429,76 +429,6 @@ fn build_info() -> String {
     )
 }
 
-fn write_answer(answer: &Answer) -> String {
-    let (kind, result) = match answer {
-        Answer::Scalar(sample) => ("scalar", write_sample(*sample)),
-        Answer::Text(at, text) => ("string", format!("[{},{}]", write_time(*at), quoted(text))),
-        Answer::Vector(points) => (
-            "vector",
-            list(points.iter().map(|point| {
-                format!(
-                    r#"{{"metric":{},"value":{}}}"#,
-                    write_labels(&point.labels),
-                    write_sample(point.sample)
-                )
-            })),
-        ),
-        Answer::Matrix(series) => (
-            "matrix",
-            list(series.iter().map(|series| {
-                let values = list(series.samples.iter().map(|sample| write_sample(*sample)));
-                format!(
-                    r#"{{"metric":{},"values":{values}}}"#,
-                    write_labels(&series.labels)
-                )
-            })),
-        ),
-    };
-    format!(r#"{{"resultType":"{kind}","result":{result}}}"#)
-}
-
-fn write_labels(labels: &Labels) -> String {
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|(name, value)| format!("{}:{}", quoted(name), quoted(value)))
-        .collect();
-    format!("{{{}}}", pairs.join(","))
-}
-
-fn write_sample(sample: Sample) -> String {
-    format!(
-        r#"[{},"{}"]"#,
-        write_time(sample.at),
-        format_value(sample.value)
-    )
-}
-
-/// Seconds, with three decimals unless they are whole.
-fn write_time(millis: i64) -> String {
-    let sign = if millis < 0 { "-" } else { "" };
-    let (seconds, fraction) = (millis.unsigned_abs() / 1000, millis.unsigned_abs() % 1000);
-    if fraction == 0 {
-        format!("{sign}{seconds}")
-    } else {
-        format!("{sign}{seconds}.{fraction:03}")
-    }
-}
-
-fn list(items: impl Iterator<Item = String>) -> String {
-    let mut text = String::from("[");
-    for (at, item) in items.enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{comma}{item}");
-    }
-    text.push(']');
-    text
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 fn json(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     respond(status, "application/json", body)
 }
@@ -520,6 +450,7 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Ful
 mod tests {
     use super::*;
     use crate::telemetry::labels::METRIC_NAME;
+    use crate::telemetry::samples::Sample;
     use serde_json::{Value, json};
 
     fn api() -> Api {

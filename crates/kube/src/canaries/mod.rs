@@ -8,7 +8,7 @@ mod perform;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossfade_api::flagger::{CanaryStatus, TargetKind, hash};
@@ -140,14 +140,17 @@ async fn look_after(
             }
         }
     }
-    if looks {
-        context.looks.looked(uid, now);
-        context.canary_metrics.looked(canary, began.elapsed());
-    }
     if refused.is_none() {
         *refused = stuck::refused(pass.evidence());
     }
-    let look_again = context.settle(subject, pass.ended())?;
+    let ended = pass.ended();
+    if looks {
+        context.looks.looked(uid, now);
+    }
+    if ended.judged {
+        context.canary_metrics.judged(canary, began.elapsed());
+    }
+    let look_again = context.settle(subject, ended)?;
     // What the pass has taken is part of the time until the next one: looks come at each interval, however slow hooks and metrics are.
     Ok(look_again.map(|delay| delay.saturating_sub(began.elapsed())))
 }
@@ -389,6 +392,7 @@ pub(crate) async fn observe(
         templates,
         older_rival: older_rival(context, canary),
         last_tick: context.looks.last(uid),
+        revision: OnceLock::new(),
         target,
     };
     if is_look(&world, now) {
@@ -432,14 +436,13 @@ fn older_rival(context: &Context, canary: &Canary) -> Option<String> {
         let created = canary.metadata.creation_timestamp.as_ref();
         (created.map(|time| time.0), canary.name().to_owned())
     };
-    let same = |other: &Canary| {
-        let (own, theirs) = (&canary.spec.target_ref, &other.spec.target_ref);
-        own.kind == theirs.kind && own.name == theirs.name
-    };
-    let all = context.caches.canaries.of_namespace(canary.namespace());
-    let rivals = all.iter().map(|(_, entry)| &entry.view.canary);
-    let older = rivals.filter(|other| same(other) && age(other) < age(canary));
-    older.map(|other| age(other)).min().map(|(_, name)| name)
+    let caches = &context.caches;
+    let rivals = caches
+        .canaries
+        .owned(canary.namespace(), &read::target_of(canary));
+    let ages = rivals.iter().map(|entry| age(&entry.view.canary));
+    let oldest = ages.min()?;
+    (oldest < age(canary)).then_some(oldest.1)
 }
 
 /// The key of the label that tells the pods of a Canary's target from others.

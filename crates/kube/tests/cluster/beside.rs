@@ -1,4 +1,4 @@
-//! A Prometheus and webhooks beside the cluster, for as long as a test runs: what they answer, and what they were asked.
+//! A Prometheus, a server of values and webhooks beside the cluster, for as long as a test runs: what they answer, and what they were asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// A Prometheus and webhooks (`/hook/…/<name>`). Every answer is good until it is told otherwise.
+/// A Prometheus, webhooks (`/hook/…/<name>`), and values (`/value/…/<name>`). Every answer is good until it is told otherwise.
 pub(crate) struct Beside {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -24,7 +24,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What a kind of metric answers: `success`, `duration` or `custom`.
+    /// What a kind of metric answers, `success`, `duration` or `custom`; or a value, by its name.
     metrics: BTreeMap<String, String>,
     /// The status that a hook answers with.
     hooks: BTreeMap<String, u16>,
@@ -53,7 +53,8 @@ impl Beside {
         Self { address, shared }
     }
 
-    /// From now on a kind of metric answers this: a number, `NaN`, `nodata`, `down`, or nothing at all: `silent`.
+    /// From now on a kind of metric or a value is answered like this: a number, `down`; a kind also with `NaN`, `nodata`, or not at all: `silent`; a
+    /// value also with any text.
     pub(crate) fn metric(&self, kind: &str, answer: &str) {
         let mut state = self.shared.state();
         state.metrics.insert(kind.to_owned(), answer.to_owned());
@@ -126,6 +127,8 @@ async fn answer(mut connection: TcpStream, shared: Arc<Shared>) {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let said = if path.starts_with("/hook/") {
         Some(hook(&shared, path, &body))
+    } else if path.starts_with("/value/") {
+        Some(value(&shared, path))
     } else if let Some(kind) = path.strip_prefix("/odd/") {
         odd(kind.split('/').next().unwrap_or_default())
     } else if path == "/fine" {
@@ -177,6 +180,18 @@ fn hook(shared: &Shared, path: &str, body: &str) -> (u16, Vec<u8>) {
     let status = state.hooks.get(&name).copied().unwrap_or(200);
     state.calls.push((name, body));
     (status, Vec::new())
+}
+
+/// Answers with a value, or with a text as it stands.
+fn value(shared: &Shared, path: &str) -> (u16, Vec<u8>) {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let state = shared.state();
+    let told = state.metrics.get(name).map_or("0.99", String::as_str);
+    match told.parse::<f64>() {
+        Ok(value) => (200, json!({"value": value}).to_string().into_bytes()),
+        Err(_) if told == "down" => (500, b"down".to_vec()),
+        Err(_) => (200, told.as_bytes().to_vec()),
+    }
 }
 
 /// Answers a query; `None` for no answer at all.

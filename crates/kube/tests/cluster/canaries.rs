@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::beside::Beside;
 use crate::canary_stage::{
-    INGRESS, canary, deployment, selects, until_phase, until_told, wants, weight,
+    INGRESS, behind_istio, canary, deployment, selects, until_phase, until_told, wants, weight,
 };
-use crate::routers::{definition, objects, until_weights};
+use crate::routers::until_weights;
+use crate::settings::{metrics, telling};
 use crate::stage::{Canary, Stage};
 
 #[tokio::test]
@@ -60,6 +61,38 @@ async fn a_canary_without_a_router_is_promoted_after_its_looks() -> Result<(), T
         .filter(|(_, _, code)| *code >= 400)
         .collect();
     assert_eq!(refused, [], "no write is refused");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_looks_that_judge_a_release_are_timed() -> Result<(), Trouble> {
+    let (stage, controller) = telling().await?;
+    let looks = async || {
+        let page = metrics(controller.metrics().unwrap()).await;
+        let labels = format!(
+            "{{name=\"shop\",namespace=\"{}\"}} ",
+            stage.namespace.name()
+        );
+        let name = "flagger_canary_duration_seconds_count";
+        let mut lines = page.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(&labels)?.parse().ok())
+    };
+    let beside = Beside::new().await;
+    let manifest = canary(&beside, "kubernetes", "    iterations: 2\n");
+    stage.namespace.apply(&deployment("shop:1")).await?;
+    stage.namespace.apply(&manifest).await?;
+    until_phase(&stage, "shop", "Initialized").await?;
+    assert_eq!(looks().await, None, "those that make it ready are not");
+
+    stage.namespace.apply(&deployment("shop:2")).await?;
+    until_phase(&stage, "shop", "Succeeded").await?;
+    let told = stage.told("Canary").await;
+    let steps = told
+        .iter()
+        .filter(|told| told.contains(" canary iteration "));
+    // One more switches, and one copies what was judged; those that only wait, and those that finish, are not timed.
+    assert_eq!(looks().await, Some(steps.count() + 2), "{told:#?}");
+    controller.stop().await;
     Ok(())
 }
 
@@ -236,21 +269,9 @@ fn of_a_user(beside: &Beside, overlay: Option<&str>) -> Value {
 }
 
 async fn released(overlay: Option<&str>) -> Result<(Stage, Beside), Trouble> {
-    let stage = Stage::new().await?;
-    let beside = Beside::new().await;
+    let (stage, beside, routes) = behind_istio().await?;
     // A gate that takes back says so by a yes.
     beside.close("rollback");
-    let group = "networking.istio.io";
-    let rules = definition(group, "v1beta1", "DestinationRule", "destinationrules");
-    stage.define(rules).await?;
-    let routes = objects(
-        &stage,
-        group,
-        "v1beta1",
-        "VirtualService",
-        "virtualservices",
-    )
-    .await?;
     let target = |image: &str| {
         deployment(image)
             .replace("name: shop,", "name: payment-api,")

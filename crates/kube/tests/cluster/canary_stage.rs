@@ -6,9 +6,22 @@ use crossfade_test_cluster::Trouble;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
+use kube::Api;
+use kube::api::DynamicObject;
 
 use crate::beside::Beside;
+use crate::routers::{definition, objects};
 use crate::stage::{Canary, Stage};
+
+/// A cluster that knows Istio's kinds, a server beside it, and the VirtualServices there.
+pub(crate) async fn behind_istio() -> Result<(Stage, Beside, Api<DynamicObject>), Trouble> {
+    let stage = Stage::new().await?;
+    let (group, version) = ("networking.istio.io", "v1beta1");
+    let rules = definition(group, version, "DestinationRule", "destinationrules");
+    stage.define(rules).await?;
+    let routes = objects(&stage, group, version, "VirtualService", "virtualservices").await?;
+    Ok((stage, Beside::new().await, routes))
+}
 
 pub(crate) fn deployment(image: &str) -> String {
     format!(

@@ -7,8 +7,8 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Service;
 
 use crate::beside::Beside;
-use crate::canary_stage::{canary, selects, until_phase};
-use crate::routers::{definition, objects, until_weights};
+use crate::canary_stage::{behind_istio, canary, selects, until_phase};
+use crate::routers::until_weights;
 use crate::stage::Stage;
 
 /// A node selector that no node satisfies.
@@ -100,20 +100,8 @@ spec:
 
 #[tokio::test]
 async fn a_plain_service_is_released_behind_istio() -> Result<(), Trouble> {
-    let stage = Stage::new().await?;
+    let (stage, beside, routes) = behind_istio().await?;
     let namespace = &stage.namespace;
-    let beside = Beside::new().await;
-    let group = "networking.istio.io";
-    let rules = definition(group, "v1beta1", "DestinationRule", "destinationrules");
-    stage.define(rules).await?;
-    let routes = objects(
-        &stage,
-        group,
-        "v1beta1",
-        "VirtualService",
-        "virtualservices",
-    )
-    .await?;
     let manifest = canary(&beside, "istio", "    stepWeight: 50\n    maxWeight: 50\n");
     let manifest = manifest.replace(
         "{apiVersion: apps/v1, kind: Deployment, name: shop}",

@@ -23,6 +23,7 @@ mod moments;
 mod notebook;
 mod proxy;
 mod recorded_canaries;
+mod recorded_rollouts;
 mod routers;
 mod settings;
 mod stage;

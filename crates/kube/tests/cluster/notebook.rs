@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossfade_api::names::annotation;
 use futures_util::StreamExt as _;
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -14,18 +15,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What is written down: group, version, kind.
-const KINDS: [(&str, &str, &str); 9] = [
-    ("flagger.app", "v1beta1", "Canary"),
-    ("apps", "v1", "Deployment"),
-    ("", "v1", "Service"),
-    ("", "v1", "ConfigMap"),
-    ("autoscaling", "v2", "HorizontalPodAutoscaler"),
-    ("networking.k8s.io", "v1", "Ingress"),
-    ("networking.istio.io", "v1beta1", "VirtualService"),
-    ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
-    ("", "v1", "Event"),
-];
+/// A kind that is written down: group, version, kind.
+pub(crate) type Written = (&'static str, &'static str, &'static str);
+
+/// The version of an object, which counts all changes of a cluster, and how many lines there were.
+type Place = (u64, usize);
 
 type Pages = Arc<Mutex<BTreeMap<String, Page>>>;
 
@@ -40,9 +34,9 @@ struct Page {
     begun: Instant,
     /// Texts that mean the same here as others there.
     means: Vec<(String, String)>,
-    known: BTreeSet<String>,
-    /// By the version of the object, which counts all changes of a cluster, and by how many lines there were.
-    lines: BTreeMap<(u64, usize), Value>,
+    /// By uid: where the first and the last line of each object are, Events apart.
+    known: BTreeMap<String, (Place, Place)>,
+    lines: BTreeMap<Place, Value>,
     changed: watch::Sender<()>,
 }
 
@@ -51,11 +45,11 @@ fn lock(pages: &Pages) -> MutexGuard<'_, BTreeMap<String, Page>> {
 }
 
 impl Notebook {
-    /// Begins to watch a whole cluster, which knows all the kinds; namespaces are written down once they have a page.
-    pub(crate) fn start(client: &Client) -> Self {
+    /// Begins to watch a whole cluster, which knows all these kinds; namespaces are written down once they have a page.
+    pub(crate) fn start(client: &Client, kinds: &[Written]) -> Self {
         let pages = Pages::default();
         let mut watches = JoinSet::new();
-        for (group, version, kind) in KINDS {
+        for &(group, version, kind) in kinds {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             let pages = Arc::clone(&pages);
@@ -87,7 +81,7 @@ impl Notebook {
         let page = Page {
             begun: Instant::now(),
             means,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             lines: BTreeMap::new(),
             changed: watch::Sender::new(()),
         };
@@ -111,12 +105,24 @@ impl Notebook {
             .unwrap_or_default()
     }
 
-    /// Waits until the lines are as `check` wants them; false if they are not in time.
+    /// The first line and the last one of each object but Events, in order: enough to know how everything stands.
+    pub(crate) fn now(&self, namespace: &str) -> Vec<Value> {
+        let pages = lock(&self.pages);
+        let Some(page) = pages.get(namespace) else {
+            return Vec::new();
+        };
+        let places = page.known.values().flat_map(|(first, last)| [first, last]);
+        let places: BTreeSet<&Place> = places.collect();
+        let lines = places.into_iter().filter_map(|place| page.lines.get(place));
+        lines.cloned().collect()
+    }
+
+    /// Waits until what is written of a namespace is as `check` wants it; false if it is not in time.
     pub(crate) async fn until(
         &self,
         namespace: &str,
         patience: Duration,
-        check: impl Fn(Vec<Value>) -> bool,
+        check: impl Fn() -> bool,
     ) -> bool {
         let changed = lock(&self.pages)
             .get(namespace)
@@ -125,7 +131,7 @@ impl Notebook {
             return false;
         };
         let seen = async {
-            while !check(self.lines(namespace)) {
+            while !check() {
                 // What changes within a moment is looked at together.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 if changed.changed().await.is_err() {
@@ -138,29 +144,34 @@ impl Notebook {
 }
 
 impl Page {
-    fn add(&mut self, version: u64, mut line: Value) {
+    fn add(&mut self, version: u64, mut line: Value) -> Place {
         line["t"] = json!(self.begun.elapsed().as_secs_f64());
         let mut text = line.to_string();
         for (here, there) in &self.means {
             text = text.replace(here, there);
         }
         let line = serde_json::from_str(&text).unwrap();
-        self.lines.insert((version, self.lines.len()), line);
+        let place = (version, self.lines.len());
+        self.lines.insert(place, line);
         self.changed.send_replace(());
+        place
     }
 
     fn write(&mut self, kind: &str, object: &DynamicObject, gone: bool) {
         let version = object.resource_version().unwrap_or_default();
         let version = version.parse().unwrap_or(0);
-        let added = self.known.insert(object.uid().unwrap_or_default());
-        let what = match (gone, added) {
+        let uid = object.uid().unwrap_or_default();
+        let what = match (gone, self.known.contains_key(&uid)) {
             (true, _) => "DELETED",
-            (false, true) => "ADDED",
-            (false, false) => "MODIFIED",
+            (false, false) => "ADDED",
+            (false, true) => "MODIFIED",
         };
         let object = serde_json::to_value(object).unwrap();
         if let Some(line) = line(kind, what, &object) {
-            self.add(version, line);
+            let place = self.add(version, line);
+            if kind != "Event" {
+                self.known.entry(uid).or_insert((place, place)).1 = place;
+            }
         }
     }
 }
@@ -181,16 +192,57 @@ fn line(kind: &str, what: &str, object: &Value) -> Option<Value> {
             })
         });
     }
-    let mut line = json!({"kind": kind, "name": metadata["name"], "type": what});
+    let status = &object["status"];
+    let image = &spec["template"]["spec"]["containers"][0]["image"];
+    let mut annotations = metadata["annotations"].clone();
+    if let Some(annotations) = annotations.as_object_mut() {
+        // Our own notes, which the reference does not know.
+        annotations.remove(annotation::TEMPLATE_DIGEST);
+        annotations.remove(annotation::ATTEMPT);
+    }
+    let mut line = json!({
+        "kind": kind,
+        "name": metadata["name"],
+        "type": what,
+        "annotations": annotations,
+    });
     let more = match kind {
-        "Canary" => json!({"status": object["status"]}),
-        "Deployment" => json!({
+        "Canary" => json!({"status": status}),
+        "Rollout" => json!({"generation": metadata["generation"], "status": status}),
+        "ReplicaSet" => json!({
+            "labels": metadata["labels"],
             "replicas": spec["replicas"],
-            "image": spec["template"]["spec"]["containers"][0]["image"],
+            "status": {
+                "replicas": status["replicas"],
+                "readyReplicas": status["readyReplicas"],
+                "availableReplicas": status["availableReplicas"],
+            },
+            "image": image,
         }),
+        "AnalysisRun" | "Experiment" if what == "ADDED" => {
+            let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+            let owners = owners.map(|owner| {
+                json!({
+                    "kind": owner["kind"],
+                    "name": owner["name"],
+                    "controller": owner["controller"],
+                    "blockOwnerDeletion": owner["blockOwnerDeletion"],
+                })
+            });
+            json!({
+                "status": status,
+                "spec": spec,
+                "labels": metadata["labels"],
+                "owners": owners.collect::<Vec<_>>(),
+            })
+        }
+        "AnalysisRun" | "Experiment" => {
+            json!({"status": status, "spec": {"terminate": spec["terminate"]}})
+        }
+        "Deployment" => json!({"replicas": spec["replicas"], "image": image}),
         "Service" => json!({"selector": spec["selector"], "ports": spec["ports"]}),
         "ConfigMap" => json!({"data": object["data"]}),
-        _ => json!({"annotations": metadata["annotations"], "spec": spec}),
+        _ => json!({"spec": spec}),
     };
     for (member, value) in more.as_object()? {
         line[member] = value.clone();

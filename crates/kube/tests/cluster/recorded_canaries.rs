@@ -23,9 +23,22 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::beside::Beside;
-use crate::notebook::Notebook;
+use crate::notebook::{Notebook, Written};
 use crate::routers::definition;
 use crate::stage::{Canary, Stage};
+
+/// What is written down.
+const KINDS: [Written; 9] = [
+    ("flagger.app", "v1beta1", "Canary"),
+    ("apps", "v1", "Deployment"),
+    ("", "v1", "Service"),
+    ("", "v1", "ConfigMap"),
+    ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+    ("networking.k8s.io", "v1", "Ingress"),
+    ("networking.istio.io", "v1beta1", "VirtualService"),
+    ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+    ("", "v1", "Event"),
+];
 
 /// Where the metrics and hooks of the recordings were.
 const BESIDE: &str = "127.0.0.1:19090";
@@ -121,14 +134,15 @@ impl<'s> Story<'s> {
         let end = theirs.last().cloned().unwrap_or_default();
         self.catch_up(&end).await;
         // What people are told is written one by one, after what it tells of.
-        let is_the_same = |lines: Vec<Value>| self.differences(lines).is_empty();
+        let is_the_same = || self.differences().is_empty();
         let all_told = self.notebook.until(self.space(), LAST_WORDS, is_the_same);
         all_told.await;
-        Ok(self.differences(self.notebook.lines(self.space())))
+        Ok(self.differences())
     }
 
     /// What differs so far, and has no name.
-    fn differences(&self, mut lines: Vec<Value>) -> Vec<String> {
+    fn differences(&self) -> Vec<String> {
+        let mut lines = self.notebook.lines(self.space());
         let calls = self.beside.calls().into_iter();
         lines.extend(calls.map(|(name, body)| {
             let line = json!({"kind": "Webhook", "name": name, "body": body});
@@ -156,7 +170,10 @@ impl<'s> Story<'s> {
 
     /// Waits until everything stands as it stood there.
     async fn catch_up(&self, there: &Seen) -> bool {
-        let stands = |lines: Vec<Value>| Recording::of(lines, &[]).seen().last() == Some(there);
+        let stands = || {
+            let lines = self.notebook.lines(self.space());
+            Recording::of(lines, &[]).seen().last() == Some(there)
+        };
         let patience = PATIENCE.unsigned_abs();
         self.notebook.until(self.space(), patience, stands).await
     }
@@ -236,7 +253,7 @@ async fn every_recorded_canary_shows_the_same_on_a_real_api_server() -> Result<(
             .await?;
     }
     let cluster = first.namespace.cluster();
-    let notebook = Notebook::start(&cluster.client(Actor::Admin).await?);
+    let notebook = Notebook::start(&cluster.client(Actor::Admin).await?, &KINDS);
     let mut told = recordings();
     assert_eq!(told.len(), 33);
     let mut unlike = String::new();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crossfade_kube::{RequestLimit, Settings};
+use crossfade_kube::{Controller, RequestLimit, Settings};
 use crossfade_test_cluster::kubelet::Pace;
 use crossfade_test_cluster::{Actor, Cluster, Namespace, Trouble};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -33,13 +33,25 @@ spec:
 }
 
 /// What `/metrics` answers.
-async fn metrics(address: SocketAddr) -> String {
+pub(crate) async fn metrics(address: SocketAddr) -> String {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// A namespace with a controller that tells what it counts.
+pub(crate) async fn telling() -> Result<(Stage, Controller), Trouble> {
+    let stage = Stage::without_controller().await?;
+    stage.namespace.grant(Actor::Crossfade, "crossfade").await?;
+    let settings = Settings {
+        metrics: Some(door()),
+        ..Settings::default()
+    };
+    let controller = stage.controller(settings).await?;
+    Ok((stage, controller))
 }
 
 fn door() -> SocketAddr {
@@ -116,13 +128,7 @@ async fn each_shard_looks_after_its_part_and_all_together_after_all() -> Result<
 
 #[tokio::test]
 async fn prometheus_is_told_by_the_names_that_dashboards_know() -> Result<(), Trouble> {
-    let stage = Stage::without_controller().await?;
-    stage.namespace.grant(Actor::Crossfade, "crossfade").await?;
-    let settings = Settings {
-        metrics: Some(door()),
-        ..Settings::default()
-    };
-    let controller = stage.controller(settings).await?;
+    let (stage, controller) = telling().await?;
     let address = server("{\"rate\": 0.01}").await;
     let template = format!(
         "apiVersion: argoproj.io/v1alpha1

@@ -245,3 +245,55 @@ async fn api_24_a_kind_without_a_template_is_told() -> Result<(), Trouble> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_deployment_gets_its_pods_back_when_the_reference_goes() -> Result<(), Trouble> {
+    let stage = Stage::new().await?;
+    let namespace = &stage.namespace;
+    namespace
+        .apply(&workload("Deployment", "shop:1", 3))
+        .await?;
+    let restored = rollout("apps/v1", "Deployment", ", scaleDown: progressively").replace(
+        "metadata: {name: shop}",
+        "metadata: {name: shop, annotations: {crossfade.dev/workload-restore: 'true'}}",
+    );
+    namespace.apply(&restored).await?;
+    let wants = |pods: i32| {
+        move |deployment: &Deployment| deployment.spec.as_ref().unwrap().replicas == Some(pods)
+    };
+    namespace.until("shop", "no pods", wants(0)).await?;
+    let taken = stage.until_healthy("shop").await?;
+    let annotations = taken.metadata.annotations.unwrap_or_default();
+    assert_eq!(annotations["crossfade.dev/workload-replicas"], "shop=3");
+
+    let own = json!({"spec": {
+        "workloadRef": null,
+        "selector": {"matchLabels": {"app": "shop"}},
+        "template": {
+            "metadata": {"labels": {"app": "shop"}, "annotations": {"kubelet.crossfade.dev/ready-after": "200ms"}},
+            "spec": {"containers": [{"name": "main", "image": "shop:1"}]},
+        },
+    }});
+    stage.change("shop", own).await;
+    namespace.until("shop", "three pods", wants(3)).await?;
+    let forgotten = |rollout: &Rollout| {
+        let annotations = rollout.metadata.annotations.as_ref();
+        annotations.is_none_or(|all| !all.contains_key("crossfade.dev/workload-replicas"))
+    };
+    stage
+        .until("shop", "nothing to give back", forgotten)
+        .await?;
+    stage.until_healthy("shop").await?;
+    assert_eq!(
+        own_sizes(&stage).await,
+        [("shop:1".to_owned(), 5)],
+        "it keeps its own"
+    );
+    let refused: Vec<_> = stage
+        .writes()
+        .into_iter()
+        .filter(|(_, _, code)| *code == 403)
+        .collect();
+    assert_eq!(refused, []);
+    Ok(())
+}

@@ -34,7 +34,7 @@ pub use record::{
     check_gate_name,
 };
 pub(crate) use remote::chain;
-pub use remote::{Remote, RemoteError};
+pub use remote::{ClusterService, Remote, RemoteError};
 pub use rules::{Opening, Refused, Verdict};
 pub use store::{Store, StoreError};
 pub use tasks::{TaskSettings, TaskType};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crossfade_host::client;
 use reqwest::{Client, Method, Url};
 use serde_json::{Map, Value, json};
 
@@ -11,6 +12,9 @@ use super::rules::Opening;
 
 /// How long a server may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long one may take that the API server asks.
+const RELAYED: Duration = Duration::from_secs(15);
 
 /// Why a server was asked in vain.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +37,37 @@ pub enum RemoteError {
 
 /// A gate server.
 #[derive(Debug)]
-pub struct Remote {
-    client: Client,
-    base: Url,
-    token: Option<String>,
+pub struct Remote(Line);
+
+/// How a server is spoken with.
+#[derive(Debug)]
+enum Line {
+    /// At its address.
+    Direct {
+        client: Client,
+        base: Url,
+        token: Option<String>,
+    },
+    /// By the API server of its cluster, below this path.
+    Relayed {
+        client: client::Client,
+        root: String,
+    },
+}
+
+/// A Service of a cluster, as the API server relays requests to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Number or name of its port.
+    pub port: String,
+    /// It is spoken with by TLS.
+    pub tls: bool,
+    /// What comes before the server's own paths; empty or beginning with a slash.
+    pub path: String,
 }
 
 impl Remote {
@@ -54,11 +85,29 @@ impl Remote {
             .timeout(PATIENCE)
             .build()
             .map_err(|why| why.to_string())?;
-        Ok(Self {
+        Ok(Self(Line::Direct {
             client,
             base,
             token: token.map(str::to_owned),
-        })
+        }))
+    }
+
+    /// The server behind a Service, by way of the API server, which takes no token along. Names must be names.
+    pub fn relayed(client: client::Client, service: &ClusterService) -> Self {
+        let ClusterService {
+            namespace,
+            name,
+            port,
+            tls,
+            path,
+        } = service;
+        let scheme = if *tls { "https:" } else { "" };
+        let path = path.trim_end_matches('/');
+        let root =
+            format!("/api/v1/namespaces/{namespace}/services/{scheme}{name}:{port}/proxy{path}");
+        // A Service without a pod is asked again and again by the client; nobody wants to wait for that.
+        let client = client.answered_within(RELAYED);
+        Self(Line::Relayed { client, root })
     }
 
     async fn ask(
@@ -67,8 +116,18 @@ impl Remote {
         query: &[(&str, &str)],
         body: Option<Value>,
     ) -> Result<Value, RemoteError> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        let (client, base, token) = match &self.0 {
+            Line::Direct {
+                client,
+                base,
+                token,
+            } => (client, base, token),
+            Line::Relayed { client, root } => {
+                return relay(client, &format!("{root}{path}"), query, body).await;
+            }
+        };
+        let mut url = base.clone();
+        url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -77,11 +136,10 @@ impl Remote {
         } else {
             Method::GET
         };
-        let mut request = self
-            .client
+        let mut request = client
             .request(method, url)
             .header("accept", "application/json");
-        if let Some(token) = &self.token {
+        if let Some(token) = token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
@@ -194,6 +252,33 @@ impl Remote {
         };
         read(self.ask(path, &[], Some(Value::Object(body))).await?)
     }
+}
+
+async fn relay(
+    client: &client::Client,
+    path: &str,
+    query: &[(&str, &str)],
+    body: Option<Value>,
+) -> Result<Value, RemoteError> {
+    let mut address = path.to_owned();
+    if !query.is_empty() {
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        address = format!("{address}?{}", pairs.extend_pairs(query).finish());
+    }
+    let method = if body.is_some() {
+        Method::POST
+    } else {
+        Method::GET
+    };
+    let answer = client.at(method, &address, &[], body.as_ref()).await;
+    answer.map_err(|error| match error {
+        client::Error::Status(status) => RemoteError::Answer {
+            status: status.code,
+            text: status.message,
+        },
+        client::Error::Answer { source, .. } => RemoteError::Garbled(source.to_string()),
+        error => RemoteError::Unreachable(chain(&error)),
+    })
 }
 
 fn body(gate: &GateId, by: &str, reason: &str, version: Option<u64>) -> Map<String, Value> {

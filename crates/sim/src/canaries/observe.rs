@@ -1,7 +1,7 @@
 //! What a decision about a Canary is taken on here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossfade_api::flagger::hash;
 use crossfade_api::{Canary, MetricTemplate, Resource as _};
@@ -59,6 +59,7 @@ impl Namespace {
             templates,
             older_rival: self.older_rival(&canary),
             last_tick: self.ticks.get(name).copied(),
+            revision: OnceLock::new(),
             canary,
         })
     }

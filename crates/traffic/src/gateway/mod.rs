@@ -149,7 +149,10 @@ impl Router for Gateway {
             return Some(true);
         }
         let (_, routes) = self.routes(subject, observed).ok()?;
-        let attached = |route: &Route| observed.objects.get(&route.object).is_some_and(is_attached);
+        let attached = |route: &Route| {
+            let there = observed.objects.get(&route.object);
+            there.is_some_and(|there| is_attached(there))
+        };
         Some(routes.iter().all(attached))
     }
 }

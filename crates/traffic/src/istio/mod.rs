@@ -123,7 +123,7 @@ impl Router for Istio {
             host = observed
                 .objects
                 .get(&object)
-                .and_then(destination_rule::host);
+                .and_then(|rule| destination_rule::host(rule));
             match destination_rule::plan(rule, &object, subject, observed, split) {
                 Ok(destination_rule::Answer::Ready(change)) => {
                     plan.changes.extend(change.map(|change| *change));

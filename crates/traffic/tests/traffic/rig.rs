@@ -1,6 +1,7 @@
 //! A small world: objects in memory, changed as a plan says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crossfade_api::split::{Destination, HeaderRoute, MirrorRoute, Split};
 use crossfade_api::steps::{HeaderMatch, RouteMatch, StringMatch};
@@ -71,7 +72,7 @@ impl World {
         };
         let mut object = object;
         object["metadata"]["resourceVersion"] = json!("1");
-        self.observed.objects.insert(reference, object);
+        self.observed.objects.insert(reference, Arc::new(object));
     }
 
     pub(crate) fn router(&self) -> Box<dyn Router> {
@@ -135,11 +136,8 @@ impl World {
                     self.put(*object);
                 }
                 Write::Patch(operations) => {
-                    let object = self
-                        .observed
-                        .objects
-                        .get_mut(&change.object)
-                        .expect("it is there");
+                    let object = self.observed.objects.get_mut(&change.object);
+                    let object = Arc::make_mut(object.expect("it is there"));
                     let version = &object["metadata"]["resourceVersion"];
                     assert_eq!(operations[0]["path"], "/metadata/resourceVersion");
                     assert_eq!(operations[0]["value"], *version, "the precondition");
@@ -162,7 +160,7 @@ impl World {
         let mut objects = self.observed.objects.iter();
         objects
             .find(|(object, _)| object.kind.kind == kind && object.name == name)
-            .map(|(_, value)| value)
+            .map(|(_, value)| value.as_ref())
     }
 
     pub(crate) fn pods(&mut self, hash: &str, available: i32) {

@@ -6,19 +6,16 @@ use crossfade_api::flagger::{CanaryPhase, CanaryWebhook, HookType};
 use crossfade_api::{Canary, Resource as _};
 use crossfade_host::store::Kind;
 use crossfade_server::gates::{
-    DEFAULT_GATE, GateId, Opening, ROLLBACK_GATE, Record, Remote, RemoteError, Scope,
+    ClusterService, DEFAULT_GATE, GateId, Opening, ROLLBACK_GATE, Record, Remote, RemoteError,
+    Scope,
 };
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::Place;
-use super::change::gate_document;
-use super::way::{Way, user};
+use super::way::{Way, known_to, user};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit;
-use crate::output::{document, object_name};
-use crate::terminal;
 
 /// A gate that a hook asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,27 +67,6 @@ impl Reached {
     }
 }
 
-/// Says what became of a Canary: to people a sentence, to programs the gate, too.
-pub(crate) fn tell(
-    context: &Context,
-    canary: &Canary,
-    gate: Option<&Reached>,
-    message: &str,
-) -> Result<()> {
-    let output = &context.global.output;
-    if output.is_for_people() {
-        return terminal::line(message);
-    }
-    let facts = json!({
-        "canary": canary.name(),
-        "namespace": context.namespace(),
-        "message": message,
-        "gate": gate.map(|gate| gate_document(&gate.asked.gate, &gate.record)),
-    });
-    let name = object_name(Kind::Canary, canary.name());
-    output.print(&document("CanaryAnswer", &facts)?, &[name])
-}
-
 /// The hooks that a Canary asks in its present phase before it goes on.
 pub(crate) fn hooks_of_phase(canary: &Canary) -> Vec<&CanaryWebhook> {
     let kind = match canary.status.phase {
@@ -126,7 +102,8 @@ impl Asked {
         })
     }
 
-    /// The way to where it is kept: the place that is given, else beside the Canaries, else the server that the hook asks.
+    /// The way to where it is kept: the place that is given, else beside the Canaries, else the server that the hook asks; in a cluster the API
+    /// server relays.
     pub(crate) async fn reach(self, place: &Place, context: &Context) -> Result<Reached> {
         let way = Way::find(place, context).await?;
         let record = way.gates(&self.gate, true).await?.remove(&self.gate.gate);
@@ -137,33 +114,69 @@ impl Asked {
                 way,
             });
         }
-        let Self { hook, gate, server } = &self;
-        let (name, shown) = (&gate.gate, shown(server));
-        if context.cluster().is_some() {
-            let text = format!(
-                "gate '{name}' of '{}', which hook '{hook}' asks at {shown}, is not kept beside the Canaries",
-                gate.canary.name
-            );
-            return Err(CliError::new(exit::REFUSED, text)
-                .hint("say where it is kept, for example --gates http://localhost:8080 beside \"kubectl port-forward\""));
-        }
-        // Whoever wrote the hook chose the server: it is shown no token of ours.
-        let remote = Remote::new(
-            &address(context, &gate.canary.namespace, server).await?,
-            None,
-        );
-        let remote = remote.map_err(|why| {
-            CliError::new(exit::REFUSED, format!("hook '{hook}' asks no gate: {why}"))
-        })?;
-        let record = match remote.status(gate).await {
-            Ok(record) => record.unwrap_or_default(),
-            Err(why) => return Err(self.foreign(&why)),
-        };
+        let (way, record) = self.asks_server(context).await?;
         Ok(Reached {
-            record,
+            record: record.unwrap_or_default(),
             asked: self,
-            way: Way::Server(remote, user()),
+            way,
         })
+    }
+
+    /// The way to the server that the hook asks, and what that knows of the gate.
+    async fn asks_server(&self, context: &Context) -> Result<(Way, Option<Record>)> {
+        let Self { hook, gate, server } = self;
+        let (remote, who) = if context.cluster().is_some() {
+            let client = context.client()?;
+            let service = service(&gate.canary.namespace, server).ok_or_else(|| {
+                let text = format!(
+                    "gate '{}' of '{}', which hook '{hook}' asks at {}, is not kept beside the Canaries",
+                    gate.gate,
+                    gate.canary.name,
+                    shown(server)
+                );
+                CliError::new(exit::REFUSED, text)
+                    .hint("say where it is kept, for example --gates http://localhost:8080")
+            })?;
+            let who = known_to(&client).await;
+            (Remote::relayed(client, &service), who)
+        } else {
+            // Whoever wrote the hook chose the server: it is shown no token of ours.
+            let address = address(context, &gate.canary.namespace, server).await?;
+            let remote = Remote::new(&address, None).map_err(|why| {
+                CliError::new(exit::REFUSED, format!("hook '{hook}' asks no gate: {why}"))
+            })?;
+            (remote, user())
+        };
+        match remote.status(gate).await {
+            Ok(record) => Ok((Way::Server(remote, who), record)),
+            Err(why) if context.cluster().is_some() => Err(self.unrelayed(&why)),
+            Err(why) => Err(self.foreign(&why)),
+        }
+    }
+
+    /// Why the API server brought no answer.
+    fn unrelayed(&self, why: &RemoteError) -> CliError {
+        let Self { hook, gate, server } = self;
+        let code = match why {
+            RemoteError::Unreachable(_) => exit::UNREACHABLE,
+            RemoteError::Answer {
+                status: 401 | 403, ..
+            } => exit::NOT_PERMITTED,
+            RemoteError::Answer { .. } | RemoteError::Garbled(_) => exit::REFUSED,
+        };
+        let text = format!(
+            "gate '{}' of '{}' is not kept beside the Canaries, and of {}, which hook '{hook}' asks, the API server brings no answer: {why}",
+            gate.gate,
+            gate.canary.name,
+            shown(server)
+        );
+        let error = CliError::new(code, text);
+        match service(&gate.canary.namespace, server) {
+            Some(ClusterService { namespace, name, port, .. }) => error.hint(format!(
+                "kubectl -n {namespace} port-forward service/{name} 8080:{port}, and beside it --gates http://localhost:8080"
+            )),
+            None => error,
+        }
     }
 
     fn foreign(&self, why: &RemoteError) -> CliError {
@@ -205,6 +218,49 @@ pub(crate) fn shown(address: &str) -> String {
     format!("{scheme}://{}{port}{path}", host.unwrap_or_default())
 }
 
+/// The Service of a cluster that an address names, seen from this namespace; none for an address elsewhere.
+fn service(namespace: &str, server: &str) -> Option<ClusterService> {
+    let (scheme, rest) = server.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, port),
+        None => (authority, if scheme == "https" { "443" } else { "80" }),
+    };
+    let mut labels = host.trim_end_matches('.').split('.');
+    let name = labels.next()?;
+    let namespace = labels.next().unwrap_or(namespace);
+    let is_name = |text: &str| {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !text.is_empty() && text.bytes().all(fits)
+    };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_here = labels.next().is_none_or(|third| third == "svc")
+        && name != "localhost"
+        && [name, namespace].into_iter().all(is_name)
+        && port.parse::<u16>().is_ok()
+        && !is_number(namespace);
+    is_here.then(|| ClusterService {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        port: port.to_owned(),
+        tls: scheme == "https",
+        path: path.to_owned(),
+    })
+}
+
+/// The way to one gate, or any of its Canary, that is not kept beside the Canaries, if the server that a hook asks knows it.
+pub(super) async fn elsewhere(context: &Context, gate: &GateId, one: bool) -> Option<Way> {
+    let client = context.client().ok()?;
+    let GateId { canary, .. } = gate;
+    let object = client.get(Kind::Canary, &canary.namespace, &canary.name);
+    let canary = Canary::from_json(object.await.ok()?).0;
+    let hooks = canary.spec.analysis()?.webhooks.iter();
+    let mut asked = hooks.filter_map(|hook| Asked::by(&canary, hook));
+    let asked = asked.find(|asked| !one || asked.gate == *gate)?;
+    let (way, record) = asked.asks_server(context).await.ok()?;
+    record.is_some().then_some(way)
+}
+
 /// Where a server is found from here: names of the host's Services lead to their listeners.
 async fn address(context: &Context, namespace: &str, server: &str) -> Result<String> {
     let (scheme, rest) = server.split_once("://").unwrap_or(("http", server));
@@ -226,6 +282,8 @@ async fn address(context: &Context, namespace: &str, server: &str) -> Result<Str
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -233,6 +291,38 @@ mod tests {
         let address = "https://me:secret@gates.test:8443/gate/check?token=secret";
         assert_eq!(shown(address), "https://gates.test:8443/gate/check");
         assert_eq!(shown("http://gates"), "http://gates");
+    }
+
+    #[test]
+    fn a_service_is_known_by_its_names_and_servers_elsewhere_are_none() {
+        for (server, known) in [
+            ("http://gates", Some(("shop", "gates", "80", ""))),
+            (
+                "http://gates.test:8080/x",
+                Some(("test", "gates", "8080", "/x")),
+            ),
+            ("https://gates.test.svc", Some(("test", "gates", "443", ""))),
+            (
+                "http://gates.test.svc.cluster.local",
+                Some(("test", "gates", "80", "")),
+            ),
+            ("http://gates.example.com", None),
+            ("http://localhost:8080", None),
+            ("http://10.0.0.1", None),
+            ("http://user:pass@gates", None),
+            ("gates", None),
+        ] {
+            let found = service("shop", server);
+            let found = found.as_ref().map(|one| {
+                (
+                    one.namespace.as_str(),
+                    one.name.as_str(),
+                    one.port.as_str(),
+                    one.path.as_str(),
+                )
+            });
+            assert_eq!(found, known, "{server}");
+        }
     }
 
     #[test]

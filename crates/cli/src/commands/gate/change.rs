@@ -141,7 +141,7 @@ impl Open {
             reason: self.reason.clone(),
             expect_version: self.expect_version,
         };
-        let record = Way::find(&self.place, context)
+        let record = Way::to(&self.place, context, &gate, true)
             .await?
             .open(&gate, opening)
             .await?;
@@ -154,7 +154,7 @@ impl Close {
     pub(super) async fn run(&self, context: &Context) -> Result<()> {
         check_reason(&self.reason)?;
         let gate = self.which.id(context)?;
-        let way = Way::find(&self.place, context).await?;
+        let way = Way::to(&self.place, context, &gate, true).await?;
         let record = way.close(&gate, &self.reason, self.expect_version).await?;
         tell(context, &gate, &record)
     }

@@ -46,7 +46,7 @@ impl Which {
             return Err(CliError::usage("the name of the Canary is empty"));
         }
         let gate = GateId::new(context.namespace(), &self.canary, name);
-        let way = Way::find(place, context).await?;
+        let way = Way::to(place, context, &gate, self.gate.is_some()).await?;
         let gates = way.gates(&gate, self.gate.is_some()).await?;
         Ok((gate, gates))
     }

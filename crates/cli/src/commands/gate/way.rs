@@ -9,6 +9,7 @@ use http::Method;
 use serde_json::json;
 
 use super::Place;
+use super::asked::elsewhere;
 use crate::commands::gates::{StoreName, sqlite};
 use crate::context::Context;
 use crate::error::{CliError, Result};
@@ -66,6 +67,21 @@ impl Way {
                 })
             }
         }
+    }
+
+    /// The way to one gate, or to all gates of its Canary: as [`Way::find`], but where none of that Canary is kept beside it, to the server
+    /// that its hooks ask, if that knows the gate.
+    pub(super) async fn to(
+        place: &Place,
+        context: &Context,
+        gate: &GateId,
+        one: bool,
+    ) -> Result<Self> {
+        let way = Self::find(place, context).await?;
+        if place.is_given() || !way.gates(gate, false).await?.is_empty() {
+            return Ok(way);
+        }
+        Ok(elsewhere(context, gate, one).await.unwrap_or(way))
     }
 
     /// The server that Canaries are asked of.
@@ -162,7 +178,7 @@ pub(super) fn user() -> Who {
 }
 
 /// Who runs this command, as the cluster says.
-async fn known_to(client: &Client) -> Who {
+pub(super) async fn known_to(client: &Client) -> Who {
     let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let root = "/apis/authentication.k8s.io/v1";
     let answer = client.at(Method::POST, root, &["selfsubjectreviews"], Some(&asked));

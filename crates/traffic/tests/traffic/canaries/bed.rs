@@ -82,6 +82,7 @@ fn carry(
         .notes
         .extend(notes.into_iter().map(|note| note.message));
     for (object, now) in &mut world.observed.objects {
+        let now = Arc::make_mut(now);
         complete(now);
         let was = before.get(object).map(|was| &was["spec"]);
         if was.is_some_and(|was| *was != now["spec"]) {
@@ -214,7 +215,7 @@ impl Bed {
         let mut objects = world.observed.objects.iter_mut();
         let found = objects.find(|(object, _)| object.kind.kind == kind && object.name == name);
         let (_, object) = found.expect("it is there");
-        change(object);
+        change(Arc::make_mut(object));
     }
 
     pub(super) fn status(&self) -> Value {

@@ -30,8 +30,8 @@ const APART: Duration = Duration::from_secs(4);
 const SPARE: u32 = 12;
 /// How long nothing may happen.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// How long after the last release nothing counts yet.
-const SETTLE: Duration = Duration::from_secs(25);
+/// They rest when nothing was asked of the API server for so long: Events are told at a pace that leaves it to others.
+const QUIET: Duration = Duration::from_secs(25);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -143,7 +143,7 @@ async fn measure(ground: &Ground, arguments: &Arguments) -> Outcome<Report> {
 
     say("waiting for the releases to end");
     until(&board, &names, "Succeeded").await?;
-    tokio::time::sleep(SETTLE).await;
+    until_quiet(ground).await?;
     say("looking at Canaries that rest");
     let stretch = Stretch::begin(ground, &controller)?;
     tokio::time::sleep(INTERVAL * arguments.looks).await;
@@ -181,6 +181,27 @@ async fn measure(ground: &Ground, arguments: &Arguments) -> Outcome<Report> {
 async fn until(board: &Board, names: &[String], phase: &str) -> Outcome<()> {
     let is = |seen: &Seen| seen.phase() == phase;
     board.until_all(names, phase, PATIENCE, is).await
+}
+
+/// Waits until nothing more is told of what has happened.
+async fn until_quiet(ground: &Ground) -> Outcome<()> {
+    let asked = || {
+        let requests = ground.fleet.all_requests(Actor::Crossfade)?;
+        Outcome::Ok(split(&requests).1.0.len())
+    };
+    let began = Instant::now();
+    let mut before = asked()?;
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = asked()?;
+        if now == before {
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE * 2 {
+            return Err("requests did not end although all Canaries rest".into());
+        }
+        before = now;
+    }
 }
 
 /// A Deployment of one pod behind an ingress, and a Canary of it that grows by 1 % at each look.
