@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Action, CanaryId, DEFAULT_GATE, Entry, GateId, Gates, Record, Who, moment};
+use super::record::{
+    Action, CanaryId, DEFAULT_GATE, Entry, GateId, Gates, LastCheck, Record, Who, moment,
+};
 use super::rules::{self, Asked, Opening, Refused, Verdict, Write};
 use super::store::{Change, Store, StoreError};
 
@@ -94,7 +96,8 @@ impl Keeper {
         let waits = !gate.is_rollback();
         let change = move |gates: &mut Gates| {
             let mut record = gates.remove(&name).unwrap_or_default();
-            let checked = rules::check(&mut record, &asked, waits, &who, now);
+            let elsewhere = last_check(gates);
+            let checked = rules::check(&mut record, &asked, elsewhere, waits, &who, now);
             let write = checked.write;
             gates.insert(name.clone(), record);
             Change {
@@ -210,7 +213,7 @@ impl Keeper {
         let (name, now) = (gate.gate.clone(), self.now());
         let actor = who.clone();
         let change = move |gates: &mut Gates| {
-            let seen = last_revision(gates);
+            let seen = last_check(gates).map_or_else(String::new, |last| last.checksum.clone());
             let mut record = gates.remove(&name).unwrap_or_default();
             let mut entries: Vec<Entry> = rules::expire(&mut record, now).into_iter().collect();
             let done = rule(&mut record, &seen, &actor, now);
@@ -398,14 +401,51 @@ impl Keeper {
     }
 }
 
-/// The revision that a check of any gate of the Canary was about last.
-fn last_revision(gates: &Gates) -> String {
-    let checks = gates
+/// The last check that named a revision, at whichever of these gates.
+fn last_check(gates: &Gates) -> Option<&LastCheck> {
+    gates
         .values()
-        .filter_map(|record| record.last_check.as_ref());
-    checks
+        .filter_map(|record| record.last_check.as_ref())
         .filter(|check| !check.checksum.is_empty())
         .max_by_key(|check| check.time)
-        .map(|check| check.checksum.clone())
-        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Scope;
+    use super::*;
+
+    // Given a clock that stands still, as fast machines see it,
+    // when gates of one Canary are asked about several revisions in turn,
+    // then an order that names no revision is for the one that was asked about last.
+    #[tokio::test]
+    async fn of_checks_in_one_moment_the_last_says_which_revision_is_meant() {
+        let keeper = Keeper::with_clock(Store::memory(), Arc::new(|| Timestamp::UNIX_EPOCH));
+        let gate = |name: &str| GateId {
+            canary: CanaryId {
+                namespace: "test".to_owned(),
+                name: "podinfo".to_owned(),
+            },
+            gate: name.to_owned(),
+        };
+        for (name, revision) in [
+            ("rollback", "A"),
+            ("default", "B"),
+            ("rollback", "A"),
+            ("default", "B"),
+        ] {
+            let asked = Asked {
+                revision: revision.to_owned(),
+                ..Asked::default()
+            };
+            let checked = keeper.check(&gate(name), asked, &Who::default()).await;
+            assert_eq!(checked.expect("the store answers"), Verdict::Refused);
+            let opening = Opening {
+                scope: Scope::Revision,
+                ..Opening::default()
+            };
+            let opened = keeper.open(&gate("other"), opening, &Who::default()).await;
+            assert_eq!(opened.expect("it opens").checksum, revision);
+        }
+    }
 }

@@ -13,6 +13,8 @@ const REPEATED: SignedDuration = SignedDuration::from_mins(10);
 const CALLS: usize = 50;
 /// Checks that change nothing are remembered this often at most.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(1);
+/// Moments are kept as exactly as this.
+const MOMENT: SignedDuration = SignedDuration::from_millis(1);
 
 /// A check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +60,11 @@ pub(super) struct Checked {
     pub(super) write: Write,
 }
 
-/// Answers a check; `waits` says whether a refusal makes somebody wait.
+/// Answers a check; `elsewhere` is the last one at the Canary's other gates, `waits` says whether a refusal makes somebody wait.
 pub(super) fn check(
     record: &mut Record,
     asked: &Asked,
+    elsewhere: Option<&LastCheck>,
     waits: bool,
     who: &Who,
     now: Timestamp,
@@ -81,7 +84,7 @@ pub(super) fn check(
             return answer(Verdict::Expired, None, Write::No);
         }
         let entry = expire(record, now);
-        remember(record, asked, false, waits, now);
+        remember(record, asked, elsewhere, false, waits, now);
         return answer(Verdict::Expired, entry, Write::May);
     }
     let fits = record.scope == Scope::Any
@@ -90,14 +93,14 @@ pub(super) fn check(
         let write = if asked.dry {
             Write::No
         } else {
-            remember(record, asked, false, waits, now)
+            remember(record, asked, elsewhere, false, waits, now)
         };
         return answer(Verdict::Refused, None, write);
     }
     if asked.dry {
         return answer(Verdict::Granted, None, Write::No);
     }
-    let mut write = remember(record, asked, true, waits, now);
+    let mut write = remember(record, asked, elsewhere, true, waits, now);
     let spends = record.uses_left.is_some();
     if let Some(left) = record.uses_left.as_mut() {
         *left = left.saturating_sub(1);
@@ -135,6 +138,7 @@ pub(super) fn check(
 fn remember(
     record: &mut Record,
     asked: &Asked,
+    elsewhere: Option<&LastCheck>,
     granted: bool,
     waits: bool,
     now: Timestamp,
@@ -142,7 +146,11 @@ fn remember(
     let is_old = record.last_check.as_ref().is_none_or(|last| {
         now.duration_since(last.time) >= REMEMBERED
             || last.granted != granted
-            || (!asked.revision.is_empty() && last.checksum != asked.revision)
+            || (!asked.revision.is_empty()
+                && (last.checksum != asked.revision
+                    || elsewhere.is_some_and(|other| {
+                        other.time > last.time && other.checksum != asked.revision
+                    })))
     });
     let began_to_wait = waits && !granted && record.waiting_since.is_none();
     if began_to_wait {
@@ -159,8 +167,10 @@ fn remember(
         Some(known) if asked.revision.is_empty() => known.checksum,
         _ => asked.revision.clone(),
     };
+    // Of checks within one millisecond it must stay known which was the last: it says which revision is meant by an order that names none.
+    let earliest = elsewhere.and_then(|other| other.time.checked_add(MOMENT).ok());
     record.last_check = Some(LastCheck {
-        time: now,
+        time: earliest.map_or(now, |earliest| earliest.max(now)),
         granted,
         checksum: revision,
         call_id: asked.call.clone(),
@@ -411,7 +421,7 @@ mod tests {
             call: call.to_owned(),
             ..Asked::default()
         };
-        check(record, &asked, true, &anna(), now).verdict
+        check(record, &asked, None, true, &anna(), now).verdict
     }
 
     #[test]
@@ -470,7 +480,7 @@ mod tests {
         let mut kept = 0;
         for second in 0..120 {
             let now = start() + SignedDuration::from_secs(second);
-            let checked = check(&mut record, &Asked::default(), true, &anna(), now);
+            let checked = check(&mut record, &Asked::default(), None, true, &anna(), now);
             assert_eq!(checked.verdict, Verdict::Refused);
             kept += i32::from(checked.write > Write::No);
         }
