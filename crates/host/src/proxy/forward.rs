@@ -34,6 +34,7 @@ use super::{
     mirror,
     pods::{Lease, Pod, lock},
     shared::{Open, Shared},
+    spare::Spare,
     stats::{OTHER, method_label},
     table::{Listener, Route},
     upstream::{self, Connection, Reuse, SendFailure},
@@ -125,7 +126,7 @@ pub(super) async fn serve(
         kept_at: None,
         repeatable: is_idempotent(&head.method),
         lost: false,
-        expects: head.headers.contains_key(header::EXPECT) && !body.is_end_stream(),
+        expects: !body.is_end_stream() && head.headers.contains_key(header::EXPECT),
         body: Intake::new(&caller, route, &head, body),
         upgrade,
         head: Some(head),
@@ -279,11 +280,13 @@ impl Attempt<'_> {
     fn made_for(
         &mut self,
         connection: &Connection,
-    ) -> Result<(Request<RequestBody>, Option<Parts>), Fault> {
+    ) -> Result<(Request<RequestBody>, Option<Spare>), Fault> {
         let Some(mut head) = self.head.take() else {
             return Err(Fault::Final(Trouble::ConnectionLost));
         };
-        let spare = self.may_repeat(connection.reused()).then(|| head.clone());
+        let spare = self
+            .may_repeat(connection.reused())
+            .then(|| Spare::of(&head));
         let protocol = match connection {
             Connection::H1(_) | Connection::Tunnel(_) => Protocol::Http1,
             Connection::H2 { .. } => Protocol::H2c,
@@ -312,7 +315,7 @@ impl Attempt<'_> {
     }
 
     /// Whether the request may be tried again, and if not, whose fault it was.
-    fn judge(&mut self, failure: SendFailure, spare: Option<Parts>, reused: bool) -> Fault {
+    fn judge(&mut self, failure: SendFailure, spare: Option<Spare>, reused: bool) -> Fault {
         if self.body.broken() {
             return Fault::Final(Trouble::BadBody);
         }
@@ -321,7 +324,7 @@ impl Attempt<'_> {
         let head = failure
             .unsent
             .map(|request| request.into_parts().0)
-            .or(spare);
+            .or_else(|| spare?.restore());
         if head.is_some() && !self.body.taken() && (nothing_left || may_repeat) {
             self.head = head;
             self.lost |= !reused && !nothing_left;

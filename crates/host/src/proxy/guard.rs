@@ -408,10 +408,16 @@ impl Scanner {
             }
             State::Head => {
                 self.head.lines += 1;
-                if let Some(value) = field(line, b"content-length:") {
-                    self.head.length = Some(number(value, 10).unwrap_or(u64::MAX));
-                } else if field(line, b"transfer-encoding:").is_some() {
-                    self.head.chunked = true;
+                match line.first() {
+                    Some(b'c' | b'C') => {
+                        if let Some(value) = field(line, b"content-length:") {
+                            self.head.length = Some(number(value, 10).unwrap_or(u64::MAX));
+                        }
+                    }
+                    Some(b't' | b'T') => {
+                        self.head.chunked |= field(line, b"transfer-encoding:").is_some();
+                    }
+                    _ => {}
                 }
             }
             State::ChunkSize => {

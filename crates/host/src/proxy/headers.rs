@@ -46,7 +46,7 @@ pub(super) fn take_in(head: &mut Parts, client: &Client) -> Result<Option<Header
     if head.method == Method::CONNECT {
         return Err(Trouble::MethodRefused);
     }
-    let host = host(head, client)?;
+    let (host, is_named) = host(head, client)?;
     let upgrade = if has_hop_by_hop(&head.headers) {
         take_off(head)?
     } else {
@@ -72,7 +72,9 @@ pub(super) fn take_in(head: &mut Parts, client: &Client) -> Result<Option<Header
     head.headers
         .entry(X_FORWARDED_HOST)
         .or_insert_with(|| host.clone());
-    head.headers.insert(header::HOST, host);
+    if !is_named {
+        head.headers.insert(header::HOST, host);
+    }
     Ok(upgrade)
 }
 
@@ -155,30 +157,35 @@ pub(super) fn give_out(status: StatusCode, headers: &mut HeaderMap) {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
+    if !has_hop_by_hop(headers) {
+        return;
+    }
     if headers.contains_key(header::TRANSFER_ENCODING) {
         // RFC 9112, 6.3: the coding wins, and a length beside it must not travel on.
         headers.remove(header::CONTENT_LENGTH);
     }
-    if has_hop_by_hop(headers) {
-        remove_hop_by_hop(headers);
-    }
+    remove_hop_by_hop(headers);
 }
 
-/// The request's host; it must be named once at most, and by HTTP/1.1 clients at least once (RFC 9112, 3.2).
-fn host(head: &Parts, client: &Client) -> Result<HeaderValue, Trouble> {
+/// The request's host, and whether its field says just that; it must be named once at most, and by HTTP/1.1 clients at least once
+/// (RFC 9112, 3.2).
+fn host(head: &Parts, client: &Client) -> Result<(HeaderValue, bool), Trouble> {
     let named = single(&head.headers, &header::HOST)?;
     if let Some(authority) = head.uri.authority() {
-        return HeaderValue::from_str(authority.as_str()).map_err(|_| Trouble::BadRequest);
+        let host = HeaderValue::from_str(authority.as_str());
+        return host
+            .map(|host| (host, false))
+            .map_err(|_| Trouble::BadRequest);
     }
     match named {
-        Some(host) if host.is_empty() => Ok(client.to.clone()),
-        Some(host) if is_name(host.as_bytes()) => Ok(host.clone()),
+        Some(host) if host.is_empty() => Ok((client.to.clone(), false)),
+        Some(host) if is_name(host.as_bytes()) => Ok((host.clone(), true)),
         Some(host) => match Authority::try_from(host.as_bytes()) {
-            Ok(authority) if !authority.as_str().contains('@') => Ok(host.clone()),
+            Ok(authority) if !authority.as_str().contains('@') => Ok((host.clone(), true)),
             _ => Err(Trouble::BadRequest),
         },
         None if head.version == Version::HTTP_11 => Err(Trouble::BadRequest),
-        None => Ok(client.to.clone()),
+        None => Ok((client.to.clone(), false)),
     }
 }
 
@@ -232,7 +239,22 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
 }
 
 fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+    headers
+        .keys()
+        .any(|name| looks_hop_by_hop(name) && HOP_BY_HOP.contains(name))
+}
+
+/// Whether a field may be one of [`HOP_BY_HOP`], by its first letter and length: nearly none is, and all of them are asked.
+fn looks_hop_by_hop(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        (name.as_bytes().first(), name.len()),
+        (Some(b'c' | b'k'), 10)
+            | (Some(b'p'), 16 | 18 | 19)
+            | (Some(b't'), 2 | 17)
+            | (Some(b'u'), 7)
+            | (Some(b'h'), 14)
+    )
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -284,6 +306,11 @@ mod tests {
 
     fn head(request: http::request::Builder) -> Parts {
         request.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn every_field_of_one_connection_looks_like_one() {
+        assert!(HOP_BY_HOP.iter().all(looks_hop_by_hop));
     }
 
     #[test]

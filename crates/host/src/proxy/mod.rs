@@ -18,6 +18,7 @@ mod headers;
 mod mirror;
 mod pods;
 mod shared;
+mod spare;
 mod state;
 mod stats;
 mod table;

@@ -11,7 +11,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
 };
 
 use tokio::sync::Notify;
@@ -32,10 +31,11 @@ const IDLE_KEPT: usize = 512;
 /// for most) would waste connections, longer would find many already closed.
 const IDLE_MS: u64 = 30_000;
 
-/// Milliseconds since some moment before the first request. Never zero.
+/// Milliseconds since some moment before the first request, as exactly as the kernel knows without looking at its clock (a few of
+/// them): each request asks several times. Never zero.
 pub(super) fn now_ms() -> u64 {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000 + 1
 }
 
 /// What tells pods apart.

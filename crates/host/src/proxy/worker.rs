@@ -208,7 +208,8 @@ impl Door {
             open,
         });
         let asking = Arc::clone(&caller);
-        let service = service_fn(move |request| serve(Arc::clone(&asking), request));
+        // In a box: the library moves what a service returns several times, and all of an answer in the making is large.
+        let service = service_fn(move |request| Box::pin(serve(Arc::clone(&asking), request)));
         let io = TokioIo::new(Watched::new(stream, first, Arc::clone(&watch)));
         if is_http2 {
             watch.stop();
