@@ -4,8 +4,8 @@
 //! nothing: it obeys the last [`ProxyConfig`] that it was given over its control socket ([`ProxyClient`]), counts what
 //! happens ([`Stats`]), and after a restart goes on with the configuration that it kept on disk.
 //!
-//! Each core has a worker (`worker`) with its own listening sockets and its own connections to pods (`upstream`);
-//! requests never change threads. The life of a request is in `forward`, the choice of a pod in `table` and `pods`.
+//! Each core has a worker (`worker`) that stays on it, with its own listening sockets and its own connections to pods
+//! (`upstream`); requests never change threads. The life of a request is in `forward`, the choice of a pod in `table` and `pods`.
 
 mod account;
 mod body;
@@ -153,8 +153,9 @@ impl Proxy {
             .workers
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZeroUsize::get);
+        let cores = worker::cores(count);
         let workers = (0..count)
-            .map(|number| Worker::start(number, stop.clone()))
+            .map(|number| Worker::start(number, cores.get(number).copied(), stop.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         let (keep, kept) = watch::channel(None);
         let handles = workers.iter().map(|worker| worker.handle.clone()).collect();
