@@ -17,7 +17,7 @@ use crate::rollout::stored;
 use crate::rollout::world::{Pod, ReplicaSet, Service};
 
 /// What stands somewhere in an object, as [`Value::pointer`], which copies each step of its way.
-fn at<'o>(object: &'o Value, pointer: &str) -> Option<&'o Value> {
+pub(crate) fn at<'o>(object: &'o Value, pointer: &str) -> Option<&'o Value> {
     if pointer.contains('~') {
         return object.pointer(pointer);
     }

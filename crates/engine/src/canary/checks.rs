@@ -62,7 +62,7 @@ impl Tick<'_, '_, '_> {
         if !self.rollout_hooks_pass()? {
             return Ok(Verdict::Bad);
         }
-        let metrics = self.analysis.metrics.clone();
+        let metrics = &self.analysis.metrics;
         let mut spent = SignedDuration::ZERO;
         for (place, metric) in metrics.iter().enumerate() {
             let built_in = match metric.name.as_str() {
@@ -318,8 +318,8 @@ impl Tick<'_, '_, '_> {
 
     /// Asks whether the metric providers answer at all; the first that does not is told.
     pub(super) fn find_providers(&mut self) -> Step {
-        let metrics = self.analysis.metrics.clone();
-        for metric in &metrics {
+        let metrics = &self.analysis.metrics;
+        for metric in metrics {
             let is_built_in = matches!(
                 metric.name.as_str(),
                 "request-success-rate" | "request-duration"

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::tick::Tick;
-use crate::views::{instant, number, text};
+use crate::views::{at, instant, number};
 
 /// Why a workload is not ready.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,12 +100,7 @@ impl Tick<'_, '_, '_> {
     }
 
     fn deployment(&self, deployment: &Value, look: &Look<'_>) -> Option<NotReady> {
-        let generation = |pointer| {
-            deployment
-                .pointer(pointer)
-                .and_then(Value::as_i64)
-                .unwrap_or(0)
-        };
+        let generation = |pointer| at(deployment, pointer).and_then(Value::as_i64).unwrap_or(0);
         if generation("/metadata/generation") > generation("/status/observedGeneration") {
             return Some(NotReady::waits(
                 "waiting for rollout to finish: observed deployment generation less than desired generation"
@@ -113,11 +108,11 @@ impl Tick<'_, '_, '_> {
             ));
         }
         let condition = |kind: &str| {
-            let conditions = deployment.pointer("/status/conditions")?.as_array()?;
-            conditions.iter().find(|one| text(one, "/type") == kind)
+            let conditions = at(deployment, "/status/conditions")?.as_array()?;
+            conditions.iter().find(|one| one["type"] == kind)
         };
         let progressing = condition("Progressing");
-        if progressing.is_some_and(|one| text(one, "/reason") == "ProgressDeadlineExceeded") {
+        if progressing.is_some_and(|one| one["reason"] == "ProgressDeadlineExceeded") {
             return Some(NotReady {
                 text: format!(
                     "deployment \"{}\" exceeded its progress deadline",
@@ -126,15 +121,13 @@ impl Tick<'_, '_, '_> {
                 may_come: false,
             });
         }
-        let wanted = deployment
-            .pointer("/spec/replicas")
+        let wanted = at(deployment, "/spec/replicas")
             .and_then(Value::as_i64)
             .and_then(|number| i32::try_from(number).ok())
             .unwrap_or(1);
-        let count = |member: &str| number(deployment, &format!("/status/{member}"));
-        let updated = count("updatedReplicas");
-        let all = count("replicas");
-        let available = count("availableReplicas");
+        let updated = number(deployment, "/status/updatedReplicas");
+        let all = number(deployment, "/status/replicas");
+        let available = number(deployment, "/status/availableReplicas");
         let threshold = look.threshold;
         let text = if updated < wanted {
             format!("{updated} out of {wanted} new replicas have been updated")
@@ -161,17 +154,16 @@ impl Tick<'_, '_, '_> {
     }
 
     fn daemon_set(&self, set: &Value, look: &Look<'_>) -> Option<NotReady> {
-        let generation = |pointer| set.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+        let generation = |pointer| at(set, pointer).and_then(Value::as_i64).unwrap_or(0);
         if generation("/metadata/generation") > generation("/status/observedGeneration") {
             return Some(NotReady::waits(
                 "waiting for rollout to finish: observed daemonset generation less than desired generation"
                     .to_owned(),
             ));
         }
-        let count = |member: &str| number(set, &format!("/status/{member}"));
-        let desired = count("desiredNumberScheduled");
-        let updated = count("updatedNumberScheduled");
-        let available = count("numberAvailable");
+        let desired = number(set, "/status/desiredNumberScheduled");
+        let updated = number(set, "/status/updatedNumberScheduled");
+        let available = number(set, "/status/numberAvailable");
         let threshold = look.threshold;
         let text = if updated < desired {
             format!("{updated} out of {desired} new pods have been updated")

@@ -38,6 +38,8 @@ impl ContainerPort {
 
 /// What a Service looks like.
 struct Wanted {
+    /// Its place in [`Known::selectors`](super::world::Known).
+    place: usize,
     name: String,
     selects: String,
     metadata: Metadata,
@@ -55,12 +57,14 @@ impl<'w> Tick<'w, '_, '_> {
             self.warn_of_clashes(service);
         }
         let wanted = Wanted {
+            place: 2,
             name: format!("{apex}-canary"),
             selects: self.label.value.clone(),
             metadata: service.canary.clone().unwrap_or_default(),
         };
         self.reconcile_service(&self.world.services.canary, &wanted, service)?;
         let wanted = Wanted {
+            place: 1,
             name: format!("{apex}-primary"),
             selects: self.primary_label(),
             metadata: service.primary.clone().unwrap_or_default(),
@@ -95,6 +99,7 @@ impl<'w> Tick<'w, '_, '_> {
     fn reconcile_apex_as(&mut self, selects: String) -> Step {
         let service = self.service();
         let wanted = Wanted {
+            place: 0,
             name: self.spec.apex().to_owned(),
             selects,
             metadata: service.apex.clone().unwrap_or_default(),
@@ -131,10 +136,24 @@ impl<'w> Tick<'w, '_, '_> {
                 );
                 Err(self.ends(&text))
             }
-            Found::Found(there) => match self.repaired(there, wanted, service) {
-                Cow::Borrowed(_) => Ok(()),
-                Cow::Owned(object) => self.change(there, &object, PREFIX).map(drop),
-            },
+            Found::Found(there) => {
+                let world = self.world;
+                let known = world.known.selectors.get(wanted.place);
+                if known.is_some_and(|known| known.get() == Some(&wanted.selects)) {
+                    return Ok(());
+                }
+                let told = self.plan.events.len();
+                match self.repaired(there, wanted, service) {
+                    Cow::Borrowed(_) => {
+                        // What has to be told is told by each decision.
+                        if let Some(known) = known.filter(|_| self.plan.events.len() == told) {
+                            let _ = known.set(wanted.selects.clone());
+                        }
+                        Ok(())
+                    }
+                    Cow::Owned(object) => self.change(there, &object, PREFIX).map(drop),
+                }
+            }
         }
     }
 

@@ -153,7 +153,7 @@ impl Tick<'_, '_, '_> {
         let hash = || hash::revision(&self.revision_input(target));
         match self.world.target.found() {
             Some(observed) if Arc::ptr_eq(observed, target) => {
-                self.world.revision.get_or_init(hash).clone()
+                self.world.known.revision.get_or_init(hash).clone()
             }
             _ => hash(),
         }

@@ -39,8 +39,17 @@ pub struct World {
     pub older_rival: Option<String>,
     /// When the Canary was looked at last, where that is remembered. It lives in memory: a controller that starts looks at once.
     pub last_tick: Option<Timestamp>,
-    /// The hash of the target's revision, once it was asked for: a pass decides several times on the same target.
-    pub revision: OnceLock<String>,
+    /// What was found out of the rest.
+    pub known: Known,
+}
+
+/// What the decisions of a pass have found out of their world: they are several, and the world is the same for all.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The hash of the target's revision.
+    pub(super) revision: OnceLock<String>,
+    /// What the Services select that are as they should be, in the order of their [names](crate::canary::service_names).
+    pub(super) selectors: [OnceLock<String>; 3],
 }
 
 /// The three Services of a Canary, by their [names](crate::canary::service_names).

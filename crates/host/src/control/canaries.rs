@@ -4,14 +4,14 @@
 //! effect here, so decisions are taken as if none was named.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossfade_api::flagger::{CanaryStatus, Severity, TargetKind, hash};
 use crossfade_api::{AlertProvider, Canary, MetricTemplate, Resource as _, merge_patch};
 use crossfade_engine::action::{Action, Done, Failure, FailureKind, Outcome, Target};
 use crossfade_engine::canary::action::{Alert, CanaryAction, CanaryDone, HookCall, ObjectKey};
-use crossfade_engine::canary::world::{Config, ConfigKey, Services, Settings, World};
+use crossfade_engine::canary::world::{Config, ConfigKey, Known, Services, Settings, World};
 use crossfade_engine::canary::{Named, named_configs, named_templates, service_names};
 use crossfade_engine::decision::Found;
 use crossfade_metrics::canary_checks::find;
@@ -133,7 +133,7 @@ pub(super) fn observe(context: &Context, namespace: &str, name: &str) -> Option<
         templates,
         older_rival,
         last_tick: context.looks.last(&views::target(&object).uid),
-        revision: OnceLock::new(),
+        known: Known::default(),
         canary: Arc::new(canary),
     })
 }

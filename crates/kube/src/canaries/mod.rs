@@ -8,13 +8,13 @@ mod perform;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossfade_api::flagger::{CanaryStatus, TargetKind, hash};
 use crossfade_api::{Canary, MetricTemplate, Resource as _, merge_patch};
 use crossfade_engine::action::{Action, Target};
-use crossfade_engine::canary::world::{Services, World};
+use crossfade_engine::canary::world::{Known, Services, World};
 use crossfade_engine::canary::{CanarySubject, is_look, named_configs, named_templates};
 use crossfade_engine::canary::{pod_label, service_names};
 use crossfade_engine::decision::Found;
@@ -392,7 +392,7 @@ pub(crate) async fn observe(
         templates,
         older_rival: older_rival(context, canary),
         last_tick: context.looks.last(uid),
-        revision: OnceLock::new(),
+        known: Known::default(),
         target,
     };
     if is_look(&world, now) {

@@ -1,11 +1,11 @@
 //! What a decision about a Canary is taken on here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crossfade_api::flagger::hash;
 use crossfade_api::{Canary, MetricTemplate, Resource as _};
-use crossfade_engine::canary::world::{Config, ConfigKey, Services, World};
+use crossfade_engine::canary::world::{Config, ConfigKey, Known, Services, World};
 use crossfade_engine::canary::{Named, named_configs, named_templates, service_names};
 use crossfade_engine::decision::Found;
 use crossfade_engine::views;
@@ -59,7 +59,7 @@ impl Namespace {
             templates,
             older_rival: self.older_rival(&canary),
             last_tick: self.ticks.get(name).copied(),
-            revision: OnceLock::new(),
+            known: Known::default(),
             canary,
         })
     }
