@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crossfade_api::Resource as _;
 use crossfade_api::names::annotation;
+use crossfade_api::{ObjectMeta, Resource as _};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -96,42 +96,26 @@ impl Objects {
             let metadata = &run.metadata;
             let mut annotations = metadata.annotations.clone().unwrap_or_default();
             annotations.remove(annotation::ATTEMPT);
-            let owners = metadata.owner_references.iter().flatten().map(|owner| {
-                json!({
-                    "kind": owner.kind,
-                    "name": owner.name,
-                    "controller": owner.controller,
-                    "blockOwnerDeletion": owner.block_owner_deletion,
-                })
-            });
             here.0.insert(
                 format!("AnalysisRun/{name}"),
                 json!({
                     "status": run.status,
                     "annotations": annotations,
                     "labels": metadata.labels,
-                    "owners": owners.collect::<Vec<_>>(),
+                    "owners": owners(metadata),
                     "spec": run.spec,
                 }),
             );
         }
         for (name, experiment) in &cluster.experiments {
             let metadata = &experiment.metadata;
-            let owners = metadata.owner_references.iter().flatten().map(|owner| {
-                json!({
-                    "kind": owner.kind,
-                    "name": owner.name,
-                    "controller": owner.controller,
-                    "blockOwnerDeletion": owner.block_owner_deletion,
-                })
-            });
             here.0.insert(
                 format!("Experiment/{name}"),
                 json!({
                     "status": experiment.status,
                     "annotations": metadata.annotations,
                     "labels": metadata.labels,
-                    "owners": owners.collect::<Vec<_>>(),
+                    "owners": owners(metadata),
                     "spec": experiment.spec,
                 }),
             );
@@ -238,4 +222,19 @@ fn compare(path: &str, ours: Option<&Value>, theirs: Option<&Value>, found: &mut
             found.push(format!("{path} is {}, not {}", text(ours), text(theirs)));
         }
     }
+}
+
+/// Who owns an object, without the uids that differ from one run to the next.
+fn owners(metadata: &ObjectMeta) -> Vec<Value> {
+    let owners = metadata.owner_references.iter().flatten();
+    owners
+        .map(|owner| {
+            json!({
+                "kind": owner.kind,
+                "name": owner.name,
+                "controller": owner.controller,
+                "blockOwnerDeletion": owner.block_owner_deletion,
+            })
+        })
+        .collect()
 }
