@@ -6,12 +6,14 @@
 
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Method, Proxy};
 pub use reqwest::{Response, Url};
+use rustls::ClientConfig;
+use rustls_platform_verifier::ConfigVerifierExt as _;
 
 /// Says where a host name leads on this machine, if it is one of its own.
 pub type Names = Arc<dyn Fn(&str, u16) -> Option<SocketAddr> + Send + Sync>;
@@ -55,6 +57,15 @@ const KEPT_FOR: Duration = Duration::from_secs(15);
 /// How many connections to one server are kept.
 const KEPT: usize = 10;
 
+/// How servers' certificates are checked: by the system's authorities. They are read once, for whoever asks.
+static CHECKED: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
+    // Whoever comes first installs it; all of us want the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut config = ClientConfig::with_platform_verifier().map_err(|why| why.to_string())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+});
+
 /// A client that checks certificates, one that keeps its connections, too, and one that does not check.
 #[derive(Clone)]
 struct Clients {
@@ -65,17 +76,21 @@ struct Clients {
 
 impl Clients {
     fn new(proxies: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Self, String> {
+        let unfit = |why: &str| format!("cannot set up HTTP: {why}");
+        let checked = CHECKED.as_ref().map_err(|why| unfit(why))?;
         let client = |insecure: bool, kept: usize| {
             let builder = Client::builder()
                 .user_agent(concat!("crossfade/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(Duration::from_secs(30))
                 .pool_max_idle_per_host(kept)
-                .pool_idle_timeout(KEPT_FOR)
-                .tls_danger_accept_invalid_certs(insecure);
-            proxies(builder)
-                .build()
-                .map_err(|why| format!("cannot set up HTTP: {}", cause(&why)))
+                .pool_idle_timeout(KEPT_FOR);
+            let builder = if insecure {
+                builder.tls_danger_accept_invalid_certs(true)
+            } else {
+                builder.tls_backend_preconfigured(checked.clone())
+            };
+            proxies(builder).build().map_err(|why| unfit(&cause(&why)))
         };
         Ok(Self {
             checked: client(false, 0)?,
@@ -91,8 +106,6 @@ impl Http {
     /// # Errors
     /// When the system has no HTTP to offer, in words.
     pub fn new(names: Option<Names>) -> Result<Self, String> {
-        // Whoever comes first installs it; all of us want the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self {
             by_proxy: Clients::new(|builder| builder)?,
             direct: Clients::new(ClientBuilder::no_proxy)?,

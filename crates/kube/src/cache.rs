@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crossfade_engine::views;
+use kube::Resource as _;
 use serde_json::Value;
 
 use crate::object::Object;
@@ -105,10 +106,23 @@ pub(crate) fn version(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }
 
-fn key_of(object: &Value) -> Key {
-    (
-        views::text(object, "/metadata/namespace").to_owned(),
-        views::text(object, "/metadata/name").to_owned(),
+fn key_of(object: &Object) -> Key {
+    let metadata = object.meta();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    (text(&metadata.namespace), text(&metadata.name))
+}
+
+fn uid_of(object: &Object) -> &str {
+    object.meta().uid.as_deref().unwrap_or_default()
+}
+
+fn version_of(object: &Object) -> u64 {
+    version(
+        object
+            .meta()
+            .resource_version
+            .as_deref()
+            .unwrap_or_default(),
     )
 }
 
@@ -250,7 +264,7 @@ impl<T: View> Cache<T> {
 
     /// An object of a list that has begun; `None` if a newer version of it is known.
     pub(crate) fn listed(&self, scope: &str, object: Object) -> Option<Change<T>> {
-        let key = key_of(object.json());
+        let key = key_of(&object);
         let mut begun = 0;
         if let Some(scope) = self.write().scopes.get_mut(scope) {
             scope.listed.insert(key);
@@ -272,9 +286,8 @@ impl<T: View> Cache<T> {
     /// An object as it was answered to a write of ours; `None` if that is known already. Only one that is known can be so: what a watch has shown
     /// to be gone does not come back.
     pub(crate) fn answered(&self, object: Object) -> Option<Change<T>> {
-        let key = key_of(object.json());
-        let uid = views::text(object.json(), "/metadata/uid");
-        let number = version(views::text(object.json(), "/metadata/resourceVersion"));
+        let key = key_of(&object);
+        let (uid, number) = (uid_of(&object), version_of(&object));
         let is_newer = |known: &Entry<T>| known.uid == uid && known.version < number;
         if !self
             .read()
@@ -295,10 +308,8 @@ impl<T: View> Cache<T> {
         answered: Option<u64>,
         is_known: impl Fn(&Entry<T>, u64) -> bool,
     ) -> Option<Change<T>> {
-        let key = key_of(object.json());
-        let uid = views::text(object.json(), "/metadata/uid").to_owned();
-        let number = version(views::text(object.json(), "/metadata/resourceVersion"));
-        let deleting = views::is_deleting(object.json());
+        let key = key_of(&object);
+        let (uid, number) = (uid_of(&object).to_owned(), version_of(&object));
         let same = |known: &&Arc<Entry<T>>| known.uid == uid;
         let before = self.read().objects.get(&key).filter(same).cloned();
         if before
@@ -307,10 +318,9 @@ impl<T: View> Cache<T> {
         {
             return None;
         }
-        let view = T::of(
-            object.into_json(),
-            before.as_ref().map(|before| &before.view),
-        );
+        let json = object.into_json();
+        let deleting = views::is_deleting(&json);
+        let view = T::of(json, before.as_ref().map(|before| &before.view));
         let mut state = self.write();
         // The watch of the scope and answers to writes may come together.
         let known = state.objects.get(&key);
@@ -340,7 +350,7 @@ impl<T: View> Cache<T> {
 
     /// An object is gone.
     pub(crate) fn remove(&self, object: &Object) -> Change<T> {
-        let key = key_of(object.json());
+        let key = key_of(object);
         Change {
             before: self.write().remove(&key),
             after: None,

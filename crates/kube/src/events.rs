@@ -320,9 +320,8 @@ impl Teller {
             "lastTimestamp": now,
             "count": 1,
         });
-        requests
-            .create(&Kind::Event, &target.namespace, object)
-            .await?;
+        let told = requests.make(&Kind::Event, &target.namespace, object);
+        told.await?;
         if self
             .known
             .insert(identity, Told { name, count: 1 })

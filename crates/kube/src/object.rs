@@ -6,8 +6,9 @@
 use kube::Resource;
 use kube::api::ObjectMeta;
 use kube::core::{ApiResource, DynamicResourceScope};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
@@ -29,7 +30,20 @@ pub(crate) fn target(metadata: &ObjectMeta) -> Target {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Object {
     metadata: ObjectMeta,
-    json: Value,
+    json: Json,
+}
+
+/// The whole of an object. What a watch shows is read only where it is news: most of it is what we have written ourselves.
+#[derive(Clone, Debug)]
+enum Json {
+    Read(Value),
+    Unread(Box<RawValue>),
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self::Read(Value::Null)
+    }
 }
 
 impl Object {
@@ -43,41 +57,85 @@ impl Object {
             resource_version: member("/metadata/resourceVersion").map(str::to_owned),
             ..ObjectMeta::default()
         };
-        Self { metadata, json }
+        Self {
+            metadata,
+            json: Json::Read(json),
+        }
     }
 
     /// The same, saying of what kind it is: what is listed does not.
-    pub(crate) fn said(mut self, resource: &ApiResource) -> Self {
-        if let Value::Object(members) = &mut self.json {
+    pub(crate) fn said(self, resource: &ApiResource) -> Self {
+        let metadata = self.metadata.clone();
+        let mut json = self.into_json();
+        if let Value::Object(members) = &mut json {
             let (version, kind) = (&resource.api_version, &resource.kind);
             members
                 .entry("apiVersion")
                 .or_insert_with(|| version.clone().into());
             members.entry("kind").or_insert_with(|| kind.clone().into());
         }
-        self
-    }
-
-    /// Its JSON.
-    pub(crate) fn json(&self) -> &Value {
-        &self.json
+        Self {
+            metadata,
+            json: Json::Read(json),
+        }
     }
 
     /// Its JSON.
     pub(crate) fn into_json(self) -> Value {
-        self.json
+        match self.json {
+            Json::Read(json) => json,
+            Json::Unread(text) => read(&text),
+        }
     }
+}
+
+/// Reads an object without what only the API server is interested in. It was seen to be one already.
+fn read(text: &RawValue) -> Value {
+    let mut reader = serde_json::Deserializer::from_str(text.get());
+    reader.deserialize_map(Members).unwrap_or_default()
 }
 
 impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.json.serialize(serializer)
+        match &self.json {
+            Json::Read(json) => json.serialize(serializer),
+            Json::Unread(text) => text.serialize(serializer),
+        }
     }
+}
+
+/// What finding an object again takes.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Identity {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    metadata: Identity,
 }
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members).map(Self::new)
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let head: Head = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+        let identity = head.metadata;
+        let metadata = ObjectMeta {
+            name: identity.name,
+            namespace: identity.namespace,
+            uid: identity.uid,
+            resource_version: identity.resource_version,
+            ..ObjectMeta::default()
+        };
+        Ok(Self {
+            metadata,
+            json: Json::Unread(text),
+        })
     }
 }
 
@@ -181,7 +239,7 @@ mod tests {
             "metadata": {"name": "web", "uid": "1"},
             "spec": {"metadata": {"managedFields": 1}},
         });
-        assert_eq!(*object.json(), expected);
         assert_eq!(object.meta().name.as_deref(), Some("web"));
+        assert_eq!(object.into_json(), expected);
     }
 }

@@ -232,6 +232,17 @@ impl Requests {
         namespace: &str,
         object: Value,
     ) -> Result<Value, Refusal> {
+        let created = self.make(kind, namespace, object).await?;
+        Ok(created.into_json())
+    }
+
+    /// Creates an object whose present state nobody asks for.
+    pub(crate) async fn make(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        object: Value,
+    ) -> Result<Object, Refusal> {
         let parameters = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
@@ -239,8 +250,7 @@ impl Requests {
         let object = Object::new(object);
         let to = self.writable(kind, namespace).await?;
         let created = to.api.create(&parameters, &object);
-        let created = self.ask(kind, "Create", created).await?;
-        Ok(created.into_json())
+        self.ask(kind, "Create", created).await
     }
 
     /// Merges a patch into an object of this uid and version.

@@ -67,7 +67,11 @@ impl Stage {
     }
 
     async fn canary(&self) {
-        self.namespace.apply(CANARY).await.expect("applied");
+        // A kind that was just defined comes and goes for a moment while the API server takes it in.
+        until("a Canary is taken", async || {
+            self.namespace.apply(CANARY).await.is_ok()
+        })
+        .await;
     }
 
     /// The kubeconfig; another address of the API server stands in for its own where one is given.

@@ -312,8 +312,12 @@ fn reconcile_routes(tick: &mut Tick<'_, '_, '_>) -> Step {
         return Ok(());
     }
     let provider = tick.provider().to_owned();
-    tick.must(CanaryAction::ReconcileRoutes { provider }, "")
-        .map(drop)
+    let reconciled = tick.must(CanaryAction::ReconcileRoutes { provider }, "");
+    if matches!(reconciled, Err(Stop::Halt(Halt::Pending))) {
+        // Nearly every look asks next what is in force.
+        let _ = read_shares(tick);
+    }
+    reconciled.map(drop)
 }
 
 fn read_shares(tick: &mut Tick<'_, '_, '_>) -> Step<Shares> {

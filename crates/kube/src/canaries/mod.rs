@@ -43,6 +43,8 @@ use read::{config_kind, whole};
 
 /// How soon to look again where the caches do not show all that was written.
 const SOON: Duration = Duration::from_millis(100);
+/// Looks fall on multiples of this time, in milliseconds: a process that wakes up for several Canaries at once spends less on each.
+const BEAT_MS: i64 = 250;
 /// How often a status is tried to be stored that somebody else's change of the Canary keeps from it.
 const ATTEMPTS: usize = 5;
 
@@ -144,15 +146,24 @@ async fn look_after(
         *refused = stuck::refused(pass.evidence());
     }
     let ended = pass.ended();
+    let counted_from = if looks { on_beat(now) } else { now };
     if looks {
-        context.looks.looked(uid, now);
+        context.looks.looked(uid, counted_from);
     }
     if ended.judged {
         context.canary_metrics.judged(canary, began.elapsed());
     }
     let look_again = context.settle(subject, ended)?;
     // What the pass has taken is part of the time until the next one: looks come at each interval, however slow hooks and metrics are.
-    Ok(look_again.map(|delay| delay.saturating_sub(began.elapsed())))
+    let passed = Duration::try_from(Timestamp::now().duration_since(counted_from));
+    let passed = passed.unwrap_or_default();
+    Ok(look_again.map(|delay| delay.saturating_sub(passed)))
+}
+
+/// The beat that this time belongs to.
+fn on_beat(now: Timestamp) -> Timestamp {
+    let ms = now.as_millisecond();
+    Timestamp::from_millisecond(ms - ms.rem_euclid(BEAT_MS)).unwrap_or(now)
 }
 
 async fn perform_one(

@@ -143,7 +143,7 @@ impl Life {
         loop {
             let pod = self.pod();
             if pod.metadata.deletion_timestamp.is_some() {
-                return self.end(&pod).await;
+                return self.end(&pod, &mut []).await;
             }
             let behaviour = Behaviour::of(&pod, self.pace);
             let (in_stage, running) = (self.since.elapsed(), self.running_since.elapsed());
@@ -205,7 +205,7 @@ impl Life {
         loop {
             let pod = self.pod();
             if pod.metadata.deletion_timestamp.is_some() {
-                self.end(&pod).await?;
+                self.end(&pod, &mut []).await?;
                 return Err(Gone);
             }
             let rest = until.saturating_duration_since(Instant::now());
@@ -225,7 +225,7 @@ impl Life {
             }
             let pod = self.pod();
             if pod.metadata.deletion_timestamp.is_some() {
-                self.end(&pod).await?;
+                self.end(&pod, children).await?;
                 return Err(Gone);
             }
         }
@@ -236,18 +236,22 @@ impl Life {
         loop {
             let pod = self.pod();
             if pod.metadata.deletion_timestamp.is_some() {
-                return self.end(&pod).await;
+                return self.end(&pod, &mut []).await;
             }
             self.pause(None).await?;
         }
     }
 
-    /// Ends the pod: gracefully if it runs, at once if it does not.
-    async fn end(&mut self, pod: &Pod) -> Result<(), Gone> {
+    /// Ends the pod with the commands that it runs: gracefully if it runs, at once if it does not.
+    async fn end(&mut self, pod: &Pod, children: &mut [Child]) -> Result<(), Gone> {
         let runs = matches!(self.stage, Stage::Started { .. } | Stage::Ready { .. });
         if runs {
             let behaviour = self.behaviour();
             let code = ending::end(pod, &behaviour).await;
+            for child in children {
+                // One that has ended by itself has ended as well.
+                let _ = child.kill().await;
+            }
             let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
             let (Stage::Started { restarts } | Stage::Ready { restarts }) = self.stage else {
                 return Err(Gone);
