@@ -9,7 +9,7 @@ use kube::core::{ApiResource, DynamicResourceScope};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -84,15 +84,22 @@ impl Object {
     pub(crate) fn into_json(self) -> Value {
         match self.json {
             Json::Read(json) => json,
-            Json::Unread(text) => read(&text),
+            Json::Unread(text) => read(&text).unwrap_or_else(|why| {
+                let metadata = json!(self.metadata);
+                tracing::warn!(%metadata, "an object cannot be read, and counts as empty: {why}");
+                json!({"metadata": metadata})
+            }),
         }
     }
 }
 
-/// Reads an object without what only the API server is interested in. It was seen to be one already.
-fn read(text: &RawValue) -> Value {
+/// Reads an object without what only the API server is interested in.
+///
+/// # Errors
+/// It is nested more deeply than anybody may nest, or holds a number that is none here.
+fn read(text: &RawValue) -> serde_json::Result<Value> {
     let mut reader = serde_json::Deserializer::from_str(text.get());
-    reader.deserialize_map(Members).unwrap_or_default()
+    reader.deserialize_map(Members)
 }
 
 impl Serialize for Object {
@@ -234,12 +241,21 @@ mod tests {
     fn what_only_the_api_server_is_interested_in_is_not_read() {
         let text = r#"{"kind": "Rollout", "metadata": {"name": "web", "managedFields": [{"manager": "kubectl"}], "uid": "1"}, "spec": {"metadata": {"managedFields": 1}}}"#;
         let object: Object = serde_json::from_str(text).expect("it is an object");
-        let expected = serde_json::json!({
+        let expected = json!({
             "kind": "Rollout",
             "metadata": {"name": "web", "uid": "1"},
             "spec": {"metadata": {"managedFields": 1}},
         });
         assert_eq!(object.meta().name.as_deref(), Some("web"));
+        assert_eq!(object.into_json(), expected);
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_still_the_one_it_is() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        let text = format!(r#"{{"metadata": {{"name": "web", "uid": "1"}}, "spec": {deep}}}"#);
+        let object: Object = serde_json::from_str(&text).expect("it is an object");
+        let expected = json!({"metadata": {"name": "web", "uid": "1"}});
         assert_eq!(object.into_json(), expected);
     }
 }
