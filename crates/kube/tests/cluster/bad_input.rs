@@ -378,16 +378,7 @@ async fn an_ingress_of_somebody_else_by_the_name_of_the_canarys_is_told_and_left
     let theirs = ingresses.create(&parameters, &theirs).await.unwrap();
     stage.start().await?;
     stage.namespace.apply(&routed("shop", "shop:2")).await?;
-    let begun = std::time::Instant::now();
-    loop {
-        let told = stage.told("Rollout").await;
-        if told.iter().any(|text| text.contains("shop-web-canary")) {
-            break;
-        }
-        let waited = begun.elapsed();
-        assert!(waited < std::time::Duration::from_mins(2), "{told:#?}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    stage.until_told("Rollout", "shop-web-canary").await;
     let now = ingresses.get("shop-web-canary").await.unwrap();
     assert_eq!(
         now.metadata.resource_version,

@@ -90,14 +90,13 @@ async fn experiment_01_and_02_templates_run_for_their_time_and_go() -> Result<()
             "it had its delay"
         );
     }
-    let told = stage.told("Experiment").await;
     for text in [
         "Scaled up ReplicaSet ab-new from 0 to 2",
         "Scaled down ReplicaSet ab-new from 2 to 0",
         "Experiment transitioned from Pending -> Running",
         "Experiment transitioned from Running -> Successful",
     ] {
-        assert!(told.iter().any(|told| told == text), "{text} in {told:?}");
+        stage.until_told("Experiment", text).await;
     }
     Ok(())
 }
@@ -395,9 +394,8 @@ async fn experiment_24_one_that_fails_takes_the_release_back() -> Result<(), Tro
         told.contains("Experiment analysis phase is error/failed: "),
         "{told}"
     );
-    let told = stage.told("Rollout").await;
     let of_run = "AnalysisRun 'check' transitioned from ";
-    assert!(told.iter().any(|told| told.starts_with(of_run)), "{told:?}");
+    stage.until_told("Rollout", of_run).await;
     Ok(())
 }
 

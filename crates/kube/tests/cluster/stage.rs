@@ -284,16 +284,6 @@ impl Stage {
             .unwrap_or_default()
     }
 
-    /// Reasons of the Events that were written so far.
-    pub(crate) async fn reasons(&self) -> Vec<String> {
-        let events = self.namespace.api::<Event>();
-        let events = events.list(&ListParams::default()).await.unwrap();
-        let of_rollouts = events
-            .into_iter()
-            .filter(|event| event.involved_object.kind.as_deref() == Some("Rollout"));
-        of_rollouts.filter_map(|event| event.reason).collect()
-    }
-
     /// Texts of the Events about objects of a kind.
     pub(crate) async fn told(&self, kind: &str) -> Vec<String> {
         let events = self.namespace.api::<Event>();
@@ -306,6 +296,20 @@ impl Stage {
 
     /// Waits until an Event about an object of a kind says something.
     pub(crate) async fn until_told(&self, kind: &str, text: &str) {
+        let says = |event: &Event| {
+            let message = event.message.as_deref();
+            message.is_some_and(|message| message.contains(text))
+        };
+        self.until_event(kind, text, says).await;
+    }
+
+    /// Waits until an Event about an object of a kind has a reason.
+    pub(crate) async fn until_reason(&self, kind: &str, reason: &str) {
+        let has = |event: &Event| event.reason.as_deref() == Some(reason);
+        self.until_event(kind, reason, has).await;
+    }
+
+    async fn until_event(&self, kind: &str, what: &str, is: impl Fn(&Event) -> bool) {
         let events = watcher::watcher(self.namespace.api::<Event>(), watcher::Config::default());
         let mut events = events.default_backoff().boxed();
         let told = async {
@@ -315,8 +319,7 @@ impl Stage {
                 else {
                     continue;
                 };
-                let message = event.message.unwrap_or_default();
-                if event.involved_object.kind.as_deref() == Some(kind) && message.contains(text) {
+                if event.involved_object.kind.as_deref() == Some(kind) && is(&event) {
                     return;
                 }
             }
@@ -324,7 +327,7 @@ impl Stage {
         let came = tokio::time::timeout(Duration::from_mins(2), told).await;
         assert!(
             came.is_ok(),
-            "{text} is never told, but {:#?}",
+            "{what} is never told, but {:#?}",
             self.told(kind).await
         );
     }
