@@ -418,7 +418,10 @@ async fn look_at(context: &Context, taken: Taken<Subject>) {
 
 async fn look_after(context: &Context, subject: &Subject) -> Result<Option<Duration>, String> {
     match subject {
-        Subject::Rollout(key) => rollouts::pass(context, key).await,
+        Subject::Rollout(key) => {
+            let pass = rollouts::pass(context, key);
+            context.requests.in_turn(pass).await
+        }
         Subject::AnalysisRun(key) => runs::pass(context, key).await,
         Subject::Experiment(key) => experiments::pass(context, key).await,
         Subject::Canary(key) => canaries::pass(context, key).await,

@@ -4,6 +4,7 @@
 //! leaves the version out. Nothing is asked again here: a refusal is an answer, and whoever asked decides what to do.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use kube::api::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::kind::Kind;
 use crate::lease::Leadership;
@@ -29,7 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes that are under way at once, apart from those in a hurry. More would only wait for each other at the API server, and what is in a hurry
 /// with them.
-const WRITES_AT_ONCE: usize = 12;
+const WRITES_AT_ONCE: usize = 4;
+/// Who takes longer keeps nobody else from writing: an API server that waits for others has room for more.
+const LONG: Duration = Duration::from_millis(250);
 
 /// How often a deletion is tried that others keep from happening by changing the object.
 const DELETIONS: usize = 5;
@@ -99,19 +102,17 @@ pub(crate) fn version_of(object: &Value) -> String {
 }
 
 tokio::task_local! {
-    /// What is done now is in a hurry.
-    static URGENT: ();
+    /// What is done now has its place among the writes, or is in too much of a hurry to wait for one.
+    static PLACED: ();
 }
 
 /// Does something whose writes wait for nobody else's: a release is taken back.
 pub(crate) async fn urgently<T>(work: impl Future<Output = T>) -> T {
-    URGENT.scope((), work).await
+    PLACED.scope((), work).await
 }
 
-/// Objects that may be written for as long as this is held.
-struct Writable {
-    api: Api<Object>,
-    _place: Option<OwnedSemaphorePermit>,
+fn is_placed() -> bool {
+    PLACED.try_with(|()| ()).is_ok()
 }
 
 /// Where requests go.
@@ -161,6 +162,20 @@ impl Requests {
         }
     }
 
+    /// Does something once there is a place for its writes, so that what it decides on does not grow old while it waits for one.
+    pub(crate) async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        if is_placed() {
+            return work.await;
+        }
+        let place = self.places.acquire().await;
+        let mut work = pin!(PLACED.scope((), work));
+        if let Ok(done) = tokio::time::timeout(LONG, &mut work).await {
+            return done;
+        }
+        drop(place);
+        work.await
+    }
+
     /// True while nobody else can lead.
     pub(crate) fn may_write(&self) -> bool {
         self.leadership.holds()
@@ -174,19 +189,28 @@ impl Requests {
         self.api(kind, namespace)
     }
 
-    /// Objects to be written, when it is our turn, by one who leads then.
-    async fn writable(&self, kind: &Kind, namespace: &str) -> Result<Writable, Refusal> {
-        let waits = *kind != Kind::Lease && URGENT.try_with(|()| ()).is_err();
-        let place = if waits {
-            Arc::clone(&self.places).acquire_owned().await.ok()
-        } else {
-            None
+    /// Writes an object when it is our turn, as one who leads then.
+    async fn write<T, W>(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        verb: &'static str,
+        writing: impl FnOnce(Api<Object>) -> W,
+    ) -> Result<T, Refusal>
+    where
+        W: Future<Output = kube::Result<T>>,
+    {
+        let writing = async {
+            let api = self.readable(kind, namespace).await;
+            if !kind.is_free() && !self.may_write() {
+                return Err(Refusal::NotLeading);
+            }
+            self.ask(kind, verb, writing(api)).await
         };
-        let api = self.readable(kind, namespace).await;
-        if kind.is_free() || self.may_write() {
-            Ok(Writable { api, _place: place })
+        if *kind == Kind::Lease {
+            writing.await
         } else {
-            Err(Refusal::NotLeading)
+            self.in_turn(writing).await
         }
     }
 
@@ -248,9 +272,8 @@ impl Requests {
             ..PostParams::default()
         };
         let object = Object::new(object);
-        let to = self.writable(kind, namespace).await?;
-        let created = to.api.create(&parameters, &object);
-        self.ask(kind, "Create", created).await
+        let create = async |api: Api<Object>| api.create(&parameters, &object).await;
+        self.write(kind, namespace, "Create", create).await
     }
 
     /// Merges a patch into an object of this uid and version.
@@ -294,10 +317,9 @@ impl Requests {
         target: &Target,
         patch: &Patch<P>,
     ) -> Result<Value, Refusal> {
-        let to = self.writable(kind, &target.namespace).await?;
         let parameters = parameters();
-        let patched = to.api.patch(&target.name, &parameters, patch);
-        let patched = self.ask(kind, "Patch", patched).await?;
+        let write = async |api: Api<Object>| api.patch(&target.name, &parameters, patch).await;
+        let patched = self.write(kind, &target.namespace, "Patch", write).await?;
         Ok(patched.into_json())
     }
 
@@ -311,11 +333,10 @@ impl Requests {
         if !kind.has_status_subresource() {
             return self.merge(kind, target, patch).await;
         }
-        let to = self.writable(kind, &target.namespace).await?;
-        let patch = Patch::Merge(on(target, patch));
+        let (name, patch) = (&target.name, Patch::Merge(on(target, patch)));
         let parameters = parameters();
-        let patched = to.api.patch_status(&target.name, &parameters, &patch);
-        let patched = self.ask(kind, "Patch", patched).await?;
+        let write = async |api: Api<Object>| api.patch_status(name, &parameters, &patch).await;
+        let patched = self.write(kind, &target.namespace, "Patch", write).await?;
         Ok(patched.into_json())
     }
 
@@ -338,11 +359,8 @@ impl Requests {
                 }),
                 ..DeleteParams::default()
             };
-            // Asked for each time: what was read in between took time.
-            let to = self.writable(kind, &target.namespace).await?;
-            let deleted = to.api.delete(&target.name, &parameters);
-            let deleted = self.ask(kind, "Delete", deleted).await;
-            drop(to);
+            let delete = async |api: Api<Object>| api.delete(&target.name, &parameters).await;
+            let deleted = self.write(kind, &target.namespace, "Delete", delete).await;
             match deleted {
                 Ok(_) | Err(Refusal::NotFound(_)) => return Ok(()),
                 Err(Refusal::Conflict(text)) => refused = Some(Refusal::Conflict(text)),
@@ -363,7 +381,6 @@ impl Requests {
 
     /// Evicts a pod, so that disruption budgets are honoured.
     pub(crate) async fn evict(&self, target: &Target) -> Result<(), Refusal> {
-        let to = self.writable(&Kind::Pod, &target.namespace).await?;
         let eviction = json!({
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -371,11 +388,13 @@ impl Requests {
             "deleteOptions": {"preconditions": {"uid": target.uid}},
         });
         let parameters = PostParams::default();
-        let asked = to
-            .api
-            .create_subresource("eviction", &target.name, &parameters, &eviction);
-        let asked: Result<Value, _> = self.ask(&Kind::Pod, "Create", asked).await;
-        match asked {
+        let name = &target.name;
+        let evict = async |api: Api<Object>| {
+            let asked = api.create_subresource("eviction", name, &parameters, &eviction);
+            asked.await.map(|_: Value| ())
+        };
+        let asked = self.write(&Kind::Pod, &target.namespace, "Create", evict);
+        match asked.await {
             Ok(_) | Err(Refusal::NotFound(_)) => Ok(()),
             Err(refusal) => Err(refusal),
         }

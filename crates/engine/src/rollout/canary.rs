@@ -47,6 +47,9 @@ pub(super) fn pass(
     };
     let experiment = experiments::follow(facts, plan, &mut asks)?;
     let runs = runs::canary(facts, plan, &mut asks)?;
+    if asks.is_aborted(facts.status) && !facts.status.abort && !plan.has_failed() {
+        routing::leave(facts, plan)?;
+    }
     gates::ask(Moment::Bake, Answer::Go, facts, plan, &mut asks);
     if !asks.adds_a_pause() && !scaling::canary(facts, plan, &asks, &routing)? && !asks.holds() {
         steps::begin_pause(facts, plan, &mut asks);

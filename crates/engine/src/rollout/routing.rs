@@ -383,6 +383,24 @@ pub(super) fn apply(
     Ok(routing)
 }
 
+/// Takes the canary's share away in the very pass that finds it bad. All else that belongs to an abort waits until the abort is recorded.
+pub(super) fn leave(facts: &Facts<'_>, plan: &mut Plan<'_>) -> Result<(), Halt> {
+    let weights = facts.status.canary.weights.as_ref();
+    let has_share = weights.is_some_and(|weights| weights.canary.weight > 0);
+    let Some(canary) = facts.canary().filter(|_| has_share) else {
+        return Ok(());
+    };
+    // An earlier version's share is left to what follows.
+    let Some((weight, false)) = allowed(facts, plan, true, canary) else {
+        return Ok(());
+    };
+    let goal = goal(facts, true);
+    let wanted = Wanted::new(facts, canary, weight, goal.canary_hash, &goal.routes);
+    // A router that refuses is asked again, and told of, when the abort is recorded.
+    carry(facts, plan, &wanted, false)?;
+    Ok(())
+}
+
 /// The weight that may be set now, and whether the canary's share stays with the version that has it; `None` to leave the
 /// routers as they are.
 fn allowed(

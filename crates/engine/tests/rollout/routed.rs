@@ -328,6 +328,29 @@ fn an_abort_returns_traffic_at_once_and_keeps_the_canary_for_a_while() {
 }
 
 #[test]
+fn a_bad_analysis_takes_the_traffic_before_anything_else_is_written() {
+    let mut cluster = settled(4, &json!({"steps": [{"setWeight": 50}, {"pause": {}}]}));
+    analysed(&mut cluster);
+    cluster.set_image("web:2").settle();
+    assert_eq!(state(&cluster), (2, 4, Some(50)));
+    let run = cluster.run_names()[0].to_owned();
+    cluster.end_run(&run, AnalysisPhase::Failed, "too slow");
+    cluster.pass();
+    let (_, in_force) = &cluster.routers[0];
+    let in_force = in_force.as_ref().map(|split| split.canary.weight.0);
+    assert_eq!(in_force, Some(0));
+    assert!(cluster.status().abort);
+    assert_eq!(
+        (cluster.weight(), cluster.selected("web-canary").as_str()),
+        (Some(50), "web:2"),
+        "all else follows the record"
+    );
+    cluster.settle();
+    assert_eq!(state(&cluster), (2, 4, Some(0)));
+    assert_eq!(cluster.selected("web-canary"), "web:1");
+}
+
+#[test]
 fn an_abort_delay_of_zero_keeps_the_canary_for_good() {
     let mut cluster = settled(
         4,
