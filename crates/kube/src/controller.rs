@@ -22,7 +22,7 @@ use crate::lease::{Candidate, Leadership};
 use crate::measuring::Measuring;
 use crate::perform;
 use crate::queue::{Queue, Taken};
-use crate::requests::{Requests, urgently};
+use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::traces::traces;
 use crate::watch::watch;
@@ -398,7 +398,7 @@ async fn look_at(context: &Context, taken: Taken<Subject>) {
     let looking = Box::pin(look_after(context, &subject));
     let looking = guarded(context.traces.pass(&subject, taken.waited, looking));
     let outcome = if taken.first {
-        urgently(looking).await
+        context.requests.urgently(looking).await
     } else {
         looking.await
     };

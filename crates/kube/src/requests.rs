@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossfade_engine::action::{Failure, FailureKind, Target};
 use crossfade_engine::views;
@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WRITES_AT_ONCE: usize = 4;
 /// Who takes longer keeps nobody else from writing: an API server that waits for others has room for more.
 const LONG: Duration = Duration::from_millis(250);
+/// So long others keep still after a write in a hurry has begun: the API server is all for it, and for the one that follows from it.
+const STILL: Duration = Duration::from_millis(100);
 
 /// How often a deletion is tried that others keep from happening by changing the object.
 const DELETIONS: usize = 5;
@@ -106,11 +108,6 @@ tokio::task_local! {
     static PLACED: ();
 }
 
-/// Does something whose writes wait for nobody else's: a release is taken back.
-pub(crate) async fn urgently<T>(work: impl Future<Output = T>) -> T {
-    PLACED.scope((), work).await
-}
-
 fn is_placed() -> bool {
     PLACED.try_with(|()| ()).is_ok()
 }
@@ -122,6 +119,8 @@ pub(crate) struct Requests {
     leadership: Leadership,
     limit: Option<Arc<Limit>>,
     places: Arc<Semaphore>,
+    /// When a write in a hurry has begun last.
+    hurried: Arc<Mutex<Option<Instant>>>,
     counts: Arc<Mutex<BTreeMap<Counted, u64>>>,
 }
 
@@ -137,6 +136,7 @@ impl Requests {
             leadership,
             limit: limit.map(Arc::new),
             places: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            hurried: Arc::default(),
             counts: Arc::default(),
         }
     }
@@ -162,12 +162,28 @@ impl Requests {
         }
     }
 
+    /// Does something whose writes wait for nobody else's: a release is taken back.
+    pub(crate) async fn urgently<T>(&self, work: impl Future<Output = T>) -> T {
+        *self.hurried.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        PLACED.scope((), work).await
+    }
+
+    /// For how long those who are in no hurry still keep still.
+    fn still_for(&self) -> Option<Duration> {
+        let hurried = self.hurried.lock().unwrap_or_else(PoisonError::into_inner);
+        STILL.checked_sub((*hurried)?.elapsed())
+    }
+
     /// Does something once there is a place for its writes, so that what it decides on does not grow old while it waits for one.
     pub(crate) async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
         if is_placed() {
             return work.await;
         }
         let place = self.places.acquire().await;
+        let begun = Instant::now();
+        while let Some(left) = self.still_for().filter(|_| begun.elapsed() < LONG) {
+            tokio::time::sleep(left).await;
+        }
         let mut work = pin!(PLACED.scope((), work));
         if let Ok(done) = tokio::time::timeout(LONG, &mut work).await {
             return done;

@@ -30,6 +30,9 @@ use crate::stuck::Passed;
 use crate::writes::Writes;
 use crate::{routes, stuck, traces, workloads};
 
+/// Within this time the ReplicaSet controller says that it has seen a new ReplicaSet; usually it takes milliseconds.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+
 /// Looks after a Rollout once; tells when to look again, or why that failed.
 pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration>, String> {
     let Some(entry) = context.caches.rollouts.get(&key.0, &key.1) else {
@@ -88,6 +91,9 @@ async fn look_after(
     course.refused = looked.denied;
     context.names(subject, looked.names);
     let world = world?;
+    if let Some(left) = is_being_taken_note_of(&world, Timestamp::now()) {
+        return Ok(Some(left));
+    }
     let seen_as = course.target.clone();
     let mut is_new = rollout.status == RolloutStatus::default() && standing == Standing::Sound;
     let mut performing = Performing::new(context, subject, rollout);
@@ -139,6 +145,19 @@ async fn look_after(
         course.refused = stuck::refused(pass.evidence());
     }
     context.settle(subject, pass.ended())
+}
+
+/// How long a ReplicaSet may be left alone whose controller has said nothing about it yet: what it says first, at any moment, would make
+/// another change of it a conflict. Without that controller there are no pods to decide on, and nothing is lost by the wait.
+fn is_being_taken_note_of(world: &World, now: Timestamp) -> Option<Duration> {
+    let uid = world.rollout.metadata.uid.as_deref().unwrap_or_default();
+    let new = world.replica_sets.iter();
+    let new = new.filter(|set| is_own(set, uid) && !set.observed && set.current == 0);
+    let left = new.filter_map(|set| {
+        let age = Duration::try_from(now.duration_since(set.created)).unwrap_or_default();
+        FIRST_WORD.checked_sub(age).filter(|left| !left.is_zero())
+    });
+    left.max()
 }
 
 /// Stores a status, as the difference to the one that was observed.

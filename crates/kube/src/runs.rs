@@ -20,7 +20,7 @@ use crate::kind::Kind;
 use crate::measuring::{self, NoValues};
 use crate::object::target;
 use crate::perform::other;
-use crate::requests::{Refusal, urgently, version_of};
+use crate::requests::{Refusal, version_of};
 use crate::rollouts::unwritten;
 use crate::stuck::{self, Passed};
 use crate::traces;
@@ -91,7 +91,7 @@ async fn look_after(
                 let writes = Writes::new(context, subject);
                 let storing = writes.record(&Kind::AnalysisRun, &target, patch);
                 let stored = if bad {
-                    urgently(storing).await
+                    context.requests.urgently(storing).await
                 } else {
                     storing.await
                 };
