@@ -214,14 +214,18 @@ fn attempt(facts: &Facts<'_>) -> Option<String> {
     attempt.rollout_started_at.map(time::text)
 }
 
-/// A run of this very try has failed, and the status has never named it. On a retry nothing of before counts, whatever clocks say.
+/// A run of this very try has ended, and the status has never named it. On a retry nothing of before counts, whatever clocks say, and one that
+/// was asked to end has ended well without having measured.
 fn is_unheard(facts: &Facts<'_>, run: &AnalysisRun) -> bool {
     let noted = run.metadata.annotations.as_ref();
     let noted = noted.and_then(|notes| notes.get(annotation::ATTEMPT));
-    matches!(
-        run.status.phase,
-        AnalysisPhase::Failed | AnalysisPhase::Error
-    ) && noted.is_some()
+    let has_judged = match run.status.phase {
+        AnalysisPhase::Failed | AnalysisPhase::Error => true,
+        AnalysisPhase::Successful => !run.spec.terminate,
+        _ => false,
+    };
+    has_judged
+        && noted.is_some()
         && noted == attempt(facts).as_ref()
         && facts.status.aborted_at.is_none()
         && !runs::is_current(facts, run)

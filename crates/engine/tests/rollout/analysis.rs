@@ -313,6 +313,46 @@ fn a_run_of_the_same_name_that_does_the_same_is_taken_over() {
 }
 
 #[test]
+fn a_run_that_ended_before_its_name_was_recorded_is_not_repeated() {
+    let steps = json!({"steps": [{"setWeight": 25}, {"analysis": analysis()}, {"pause": {}}]});
+    let lost = |cluster: &mut Cluster| {
+        cluster.patch_status(&json!({"canary": {"currentStepAnalysisRunStatus": null}}));
+    };
+    for (phase, index) in [
+        (AnalysisPhase::Successful, 2),
+        (AnalysisPhase::Failed, 0),
+        (AnalysisPhase::Error, 0),
+    ] {
+        let mut cluster = settled(&steps);
+        cluster.set_image("web:2").settle();
+        let name = run(&cluster, "-1");
+        cluster.end_run(&name, phase, "");
+        lost(&mut cluster);
+        cluster.settle();
+        assert_eq!(cluster.run_names(), [&name], "{phase:?}");
+        assert_eq!(cluster.index(), index, "{phase:?}");
+    }
+    // One that was asked to end says nothing, and one of the try before nothing about this one.
+    let mut cluster = settled(&steps);
+    cluster.set_image("web:2").settle();
+    let name = run(&cluster, "-1");
+    cluster.end_run(&name, AnalysisPhase::Successful, "");
+    cluster.runs[0].spec.terminate = true;
+    lost(&mut cluster);
+    cluster.settle();
+    assert_eq!(cluster.run_names(), [name.clone(), format!("{name}.1")]);
+    let second = format!("{name}.1");
+    cluster
+        .end_run(&second, AnalysisPhase::Successful, "")
+        .settle();
+    assert_eq!(cluster.index(), 2);
+    cluster.abort().settle();
+    cluster.retry().settle();
+    assert_eq!(cluster.index(), 1);
+    assert_eq!(cluster.runs.len(), 3);
+}
+
+#[test]
 fn api_34_the_newest_runs_of_each_class_are_kept() {
     let mut cluster = settled(&json!({"steps": [{"setWeight": 25}]}));
     let hash = cluster.hash("web:1");
