@@ -30,8 +30,9 @@ use crate::stuck::Passed;
 use crate::writes::Writes;
 use crate::{routes, stuck, traces, workloads};
 
-/// Within this time the ReplicaSet controller says that it has seen a new ReplicaSet; usually it takes milliseconds.
-const FIRST_WORD: Duration = Duration::from_secs(5);
+/// Within this time the ReplicaSet controller says that it has seen a new ReplicaSet: usually in milliseconds, and in many seconds where a whole
+/// fleet is released at once.
+const FIRST_WORD: Duration = Duration::from_secs(30);
 
 /// Looks after a Rollout once; tells when to look again, or why that failed.
 pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration>, String> {
