@@ -419,7 +419,7 @@ async fn look_at(context: &Context, taken: Taken<Subject>) {
 async fn look_after(context: &Context, subject: &Subject) -> Result<Option<Duration>, String> {
     match subject {
         Subject::Rollout(key) => {
-            let pass = rollouts::pass(context, key);
+            let pass = Box::pin(rollouts::pass(context, key));
             context.requests.in_turn(pass).await
         }
         Subject::AnalysisRun(key) => runs::pass(context, key).await,

@@ -216,13 +216,14 @@ impl Requests {
     where
         W: Future<Output = kube::Result<T>>,
     {
-        let writing = async {
+        // Boxed: whoever waits for it keeps room for it otherwise, several times over.
+        let writing = Box::pin(async {
             let api = self.readable(kind, namespace).await;
             if !kind.is_free() && !self.may_write() {
                 return Err(Refusal::NotLeading);
             }
             self.ask(kind, verb, writing(api)).await
-        };
+        });
         if *kind == Kind::Lease {
             writing.await
         } else {
