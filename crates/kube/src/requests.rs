@@ -412,7 +412,7 @@ impl Requests {
         };
         let asked = self.write(&Kind::Pod, &target.namespace, "Create", evict);
         match asked.await {
-            Ok(_) | Err(Refusal::NotFound(_)) => Ok(()),
+            Ok(()) | Err(Refusal::NotFound(_)) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }
