@@ -330,8 +330,10 @@ impl Rig {
         }
         self.start_with(&["--ephemeral"]).await;
         assert_eq!(self.stop_host().await, 0);
-        let left: Vec<u32> = before.into_iter().filter(|pid| is_alive(*pid)).collect();
-        assert!(left.is_empty(), "{left:?} are left");
+        // A shim ends after its pod, and on a busy machine a moment after the host.
+        let what = format!("none of {before:?} is left");
+        let ended = async || (!before.iter().any(|pid| is_alive(*pid))).then_some(());
+        self.until(&what, ended).await;
     }
 }
 
