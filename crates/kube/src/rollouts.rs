@@ -92,7 +92,10 @@ async fn look_after(
     course.refused = looked.denied;
     context.names(subject, looked.names);
     let world = world?;
-    if let Some(left) = is_being_taken_note_of(&world, Timestamp::now()) {
+    // A way back waits for nobody.
+    if !rollout.status.abort
+        && let Some(left) = is_being_taken_note_of(&world, Timestamp::now())
+    {
         return Ok(Some(left));
     }
     let seen_as = course.target.clone();
