@@ -309,13 +309,14 @@ async fn a_namespace_that_is_deleted_in_the_middle_of_a_canary_goes_for_good() -
         .await
         .unwrap()
         .unwrap();
-    // Nobody fought for what had to go.
+    // Nobody fought for what had to go: from five milliseconds on each delay is twice the last, so that the two minutes that a
+    // namespace may take have room for fifteen.
     let made: Vec<_> = stage
         .writes()
         .into_iter()
         .filter(|(verb, _, code)| verb == "create" && *code == 403)
         .collect();
-    assert!(made.len() < 10, "{made:?}");
+    assert!(made.len() <= 15, "{made:?}");
     Ok(())
 }
 
