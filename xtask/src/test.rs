@@ -17,7 +17,7 @@ use crate::run::{self, Outcome, cargo};
 use crate::setup;
 
 /// Programs that run at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 5;
 
 /// Tests that mostly wait for a world: pods, timers, an API server. They take longest, and begin first.
 const LONGEST: [Part; 7] = [
