@@ -32,7 +32,8 @@ metadata: {name: shop}
 spec: {}
 ";
 
-/// A VirtualService to an API server that knows nothing of what is in it.
+/// A VirtualService to an API server that knows nothing of what is in it. The tests of other programs run on the same one at the same time, and some of them
+/// need the other version.
 const ISTIO: &str = "apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: virtualservices.networking.istio.io}
@@ -44,7 +45,14 @@ spec:
   - name: v1alpha3
     served: true
     storage: true
-    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}
+    schema: &anything {openAPIV3Schema: {type: object, properties: {
+      spec: {type: object, x-kubernetes-preserve-unknown-fields: true},
+      status: {type: object, x-kubernetes-preserve-unknown-fields: true},
+    }}}
+  - name: v1beta1
+    served: true
+    storage: false
+    schema: *anything
 ";
 
 const VIRTUAL_SERVICE: &str = "apiVersion: networking.istio.io/v1alpha3

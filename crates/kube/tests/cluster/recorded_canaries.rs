@@ -149,8 +149,9 @@ impl<'s> Story<'s> {
             }
         }
         wait(self.recording.length() + late).await;
-        let end = theirs.last().cloned().unwrap_or_default();
-        self.catch_up(&end, PATIENCE).await;
+        if let Some(end) = theirs.last().filter(|end| missed != Some(*end)) {
+            self.catch_up(end, PATIENCE).await;
+        }
         // What people are told is written one by one, after what it tells of.
         let is_the_same = || self.differences().is_empty();
         let all_told = self.notebook.until(self.space(), LAST_WORDS, is_the_same);
