@@ -200,7 +200,7 @@ fn definition<R: Resource>(schema: &Value, is_rollout: bool) -> Value {
 
 /// The schema of a kind as the API server gets it: metadata is its own business.
 fn whole(kind: Kind) -> Value {
-    let mut schema = kind.schema().clone();
+    let mut schema = kind.schema();
     schema["properties"]["metadata"] = json!({"type": "object"});
     schema::for_each_schema(&mut schema, &mut |schema| {
         schema.remove("x-kept-as-json");

@@ -2,31 +2,90 @@
 //!
 //! They are not decoded into Kubernetes types: a newer Kubernetes type would change what is hashed, and an
 //! older one would lose fields. What the other rooms need is read and changed through methods. Cloning is
-//! cheap; changing a shared template copies it first.
+//! cheap; changing a shared template copies it first. One that nobody looks at for now can be folded: as text it takes a
+//! tenth of the memory.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The pods of a version: `metadata` (labels, annotations) and `spec`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PodTemplate(Arc<Value>);
+#[derive(Clone, Default)]
+pub struct PodTemplate(Arc<Kept>);
+
+#[derive(Clone, Default)]
+struct Kept {
+    /// The template as text, once it was folded.
+    text: Option<Arc<str>>,
+    /// Made of the text when somebody looks, and kept from then on.
+    json: OnceLock<Value>,
+}
 
 impl From<Value> for PodTemplate {
     fn from(template: Value) -> Self {
-        Self(Arc::new(template))
+        Self(Arc::new(Kept {
+            text: None,
+            json: template.into(),
+        }))
+    }
+}
+
+impl fmt::Debug for PodTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PodTemplate").field(self.as_json()).finish()
+    }
+}
+
+impl PartialEq for PodTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_json() == other.as_json()
+    }
+}
+
+impl Serialize for PodTemplate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_json().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PodTemplate {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
     }
 }
 
 impl PodTemplate {
     /// The template as JSON; `null` when it is absent.
     pub fn as_json(&self) -> &Value {
-        &self.0
+        let Kept { text, json } = &*self.0;
+        json.get_or_init(|| {
+            let read = |text: &Arc<str>| serde_json::from_str(text).ok();
+            text.as_ref().and_then(read).unwrap_or_default()
+        })
+    }
+
+    /// The same template, kept as text until somebody looks at it.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let text = self.0.text.clone();
+        let text = text.unwrap_or_else(|| self.as_json().to_string().into());
+        Self(Arc::new(Kept {
+            text: Some(text),
+            json: OnceLock::new(),
+        }))
+    }
+
+    /// The template as JSON, to be changed.
+    fn json_mut(&mut self) -> &mut Value {
+        self.as_json();
+        let kept = Arc::make_mut(&mut self.0);
+        kept.text = None;
+        kept.json.get_mut().expect("it was looked at just now")
     }
 
     /// True when neither labels nor annotations are given: the test for "no template" beside a `workloadRef`.
@@ -46,7 +105,7 @@ impl PodTemplate {
 
     fn metadata(&self, member: &str) -> BTreeMap<&str, &str> {
         let entries = self
-            .0
+            .as_json()
             .get("metadata")
             .and_then(|metadata| metadata.get(member))
             .and_then(Value::as_object);
@@ -59,12 +118,13 @@ impl PodTemplate {
 
     /// One label of the pods.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.0.get("metadata")?.get("labels")?.get(key)?.as_str()
+        let metadata = self.as_json().get("metadata")?;
+        metadata.get("labels")?.get(key)?.as_str()
     }
 
     /// The pod spec; `None` when it is absent.
     pub fn spec(&self) -> Option<&Map<String, Value>> {
-        self.0.get("spec")?.as_object()
+        self.as_json().get("spec")?.as_object()
     }
 
     /// The containers in order, init containers left out.
@@ -112,7 +172,7 @@ impl PodTemplate {
 
     /// Replaces the affinity of the pods; `None` removes it.
     pub fn set_affinity(&mut self, affinity: Option<Value>) {
-        let spec = member(object(Arc::make_mut(&mut self.0)), "spec");
+        let spec = member(object(self.json_mut()), "spec");
         match affinity {
             Some(affinity) => spec.insert("affinity".to_owned(), affinity),
             None => spec.remove("affinity"),
@@ -120,7 +180,7 @@ impl PodTemplate {
     }
 
     fn metadata_mut(&mut self) -> &mut Map<String, Value> {
-        member(object(Arc::make_mut(&mut self.0)), "metadata")
+        member(object(self.json_mut()), "metadata")
     }
 
     fn remove(&mut self, map: &str, key: &str) {
@@ -186,5 +246,29 @@ impl JsonSchema for JobSpec {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         crate::schema::kept_as_json::<k8s_openapi::api::batch::v1::JobSpec>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_folded_template_is_read_and_changed_like_any_other() {
+        let json = json!({"metadata": {"labels": {"app": "shop"}}, "spec": {"containers": [{"name": "web"}]}});
+        let template = PodTemplate::from(json.clone());
+        let folded = template.folded().folded();
+        assert!(folded.0.json.get().is_none(), "nobody has looked");
+        assert_eq!(folded.label("app"), Some("shop"));
+        assert_eq!(folded, template);
+
+        let mut changed = folded.folded();
+        changed.set_label("app", "till");
+        assert_eq!(changed.folded().label("app"), Some("till"));
+        assert_eq!(folded.as_json(), &json, "the other stays");
+
+        assert_eq!(PodTemplate::default().folded(), PodTemplate::default());
     }
 }

@@ -125,47 +125,39 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The schema of a whole object.
-    pub(crate) fn schema(self) -> &'static Value {
-        static SCHEMAS: OnceLock<[Value; 7]> = OnceLock::new();
-        let schemas = SCHEMAS.get_or_init(|| {
-            let mut metadata = of::<ObjectMeta>();
-            without_descriptions(&mut metadata);
-            let whole = |spec: Value, status: Option<Value>| {
-                let mut schema = json!({
-                    "type": "object",
-                    "required": ["spec"],
-                    "properties": {
-                        "apiVersion": {"type": "string"},
-                        "kind": {"type": "string"},
-                        "metadata": metadata,
-                        "spec": spec,
-                    },
-                });
-                if let Some(status) = status {
-                    schema["properties"]["status"] = status;
-                }
-                schema
-            };
-            [
-                whole(of::<RolloutSpec>(), Some(of::<RolloutStatus>())),
-                whole(of::<AnalysisTemplateSpec>(), None),
-                whole(of::<AnalysisRunSpec>(), Some(of::<AnalysisRunStatus>())),
-                whole(of::<ExperimentSpec>(), Some(of::<ExperimentStatus>())),
-                whole(of::<CanarySpec>(), Some(of::<CanaryStatus>())),
-                whole(of::<MetricTemplateSpec>(), None),
-                whole(of::<AlertProviderSpec>(), None),
-            ]
+    /// The schema of a whole object. It is large, and made anew each time.
+    pub(crate) fn schema(self) -> Value {
+        let (spec, status) = match self {
+            Self::Rollout => (of::<RolloutSpec>(), Some(of::<RolloutStatus>())),
+            Self::Template => (of::<AnalysisTemplateSpec>(), None),
+            Self::Run => (of::<AnalysisRunSpec>(), Some(of::<AnalysisRunStatus>())),
+            Self::Experiment => (of::<ExperimentSpec>(), Some(of::<ExperimentStatus>())),
+            Self::Canary => (of::<CanarySpec>(), Some(of::<CanaryStatus>())),
+            Self::MetricTemplate => (of::<MetricTemplateSpec>(), None),
+            Self::AlertProvider => (of::<AlertProviderSpec>(), None),
+        };
+        let mut metadata = of::<ObjectMeta>();
+        without_descriptions(&mut metadata);
+        let mut schema = json!({
+            "type": "object",
+            "required": ["spec"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": metadata,
+                "spec": spec,
+            },
         });
-        match self {
-            Self::Rollout => &schemas[0],
-            Self::Template => &schemas[1],
-            Self::Run => &schemas[2],
-            Self::Experiment => &schemas[3],
-            Self::Canary => &schemas[4],
-            Self::MetricTemplate => &schemas[5],
-            Self::AlertProvider => &schemas[6],
+        if let Some(status) = status {
+            schema["properties"]["status"] = status;
         }
+        schema
+    }
+
+    /// The shape of a whole object, made at its first use.
+    fn shape(self) -> &'static Shape {
+        static SHAPES: [OnceLock<Shape>; 7] = [const { OnceLock::new() }; 7];
+        SHAPES[self as usize].get_or_init(|| Shape::of(&self.schema()))
     }
 }
 
@@ -203,38 +195,38 @@ impl fmt::Display for UnknownField {
 pub fn findings(object: &Value) -> Findings {
     let member = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let known = match (member("apiVersion"), member("kind")) {
-        (API_VERSION, "Rollout") => Kind::Rollout.schema(),
-        (API_VERSION, "AnalysisTemplate" | "ClusterAnalysisTemplate") => Kind::Template.schema(),
-        (API_VERSION, "AnalysisRun") => Kind::Run.schema(),
-        (API_VERSION, "Experiment") => Kind::Experiment.schema(),
-        (flagger::API_VERSION, "Canary") => Kind::Canary.schema(),
-        (flagger::API_VERSION, "MetricTemplate") => Kind::MetricTemplate.schema(),
-        (flagger::API_VERSION, "AlertProvider") => Kind::AlertProvider.schema(),
+        (API_VERSION, "Rollout") => Kind::Rollout.shape(),
+        (API_VERSION, "AnalysisTemplate" | "ClusterAnalysisTemplate") => Kind::Template.shape(),
+        (API_VERSION, "AnalysisRun") => Kind::Run.shape(),
+        (API_VERSION, "Experiment") => Kind::Experiment.shape(),
+        (flagger::API_VERSION, "Canary") => Kind::Canary.shape(),
+        (flagger::API_VERSION, "MetricTemplate") => Kind::MetricTemplate.shape(),
+        (flagger::API_VERSION, "AlertProvider") => Kind::AlertProvider.shape(),
         (api_version, kind) => match of_kubernetes(api_version, kind) {
-            Some(schema) => schema,
+            Some(shape) => shape,
             None => return Findings::default(),
         },
     };
     read_along(known, object).1
 }
 
-/// The schemas of the Kubernetes kinds that stand beside Rollouts in manifests; each is made at its first use.
-fn of_kubernetes(api_version: &str, kind: &str) -> Option<&'static Value> {
+/// The shapes of the Kubernetes kinds that stand beside Rollouts in manifests; each is made at its first use.
+fn of_kubernetes(api_version: &str, kind: &str) -> Option<&'static Shape> {
     use k8s_openapi::api::{
         apps::v1 as apps, batch::v1 as batch, core::v1 as core, networking::v1 as networking,
     };
-    macro_rules! schemas {
+    macro_rules! shapes {
         ($($api_version:literal $kind:literal $type:ty),* $(,)?) => {
             match (api_version, kind) {
                 $(($api_version, $kind) => {
-                    static SCHEMA: OnceLock<Value> = OnceLock::new();
-                    Some(SCHEMA.get_or_init(|| of::<$type>()))
+                    static SHAPE: OnceLock<Shape> = OnceLock::new();
+                    Some(SHAPE.get_or_init(|| Shape::of(&of::<$type>())))
                 })*
                 _ => None,
             }
         };
     }
-    schemas! {
+    shapes! {
         "v1" "Service" core::Service,
         "v1" "ConfigMap" core::ConfigMap,
         "v1" "Secret" core::Secret,
@@ -250,12 +242,12 @@ fn of_kubernetes(api_version: &str, kind: &str) -> Option<&'static Value> {
 /// Reads an object along its schema; gives a copy that the types can hold: fields of the wrong type and nulls
 /// are gone, missing required ones have the zero value of their type.
 pub(crate) fn read(kind: Kind, object: &Value) -> (Value, Findings) {
-    read_along(kind.schema(), object)
+    read_along(kind.shape(), object)
 }
 
-pub(crate) fn read_along(schema: &Value, object: &Value) -> (Value, Findings) {
+fn read_along(shape: &Shape, object: &Value) -> (Value, Findings) {
     let mut reader = Reader::default();
-    let copy = reader.value(schema, object, "", Filling::On);
+    let copy = reader.value(shape, object, "", Filling::On);
     (copy.unwrap_or(Value::Null), reader.findings)
 }
 
@@ -276,43 +268,32 @@ impl Reader {
     /// The value as the types can hold it; `None` when it has the wrong type.
     fn value(
         &mut self,
-        schema: &Value,
+        shape: &Shape,
         value: &Value,
         path: &str,
         filling: Filling,
     ) -> Option<Value> {
-        if is_set(schema, INT_OR_STRING) {
-            let fits = value.is_string()
-                || value
-                    .as_i64()
-                    .is_some_and(|number| i32::try_from(number).is_ok());
-            return self.plain(fits, value, path, "must be an integer or a string");
-        }
         let integer = |fits: fn(i64) -> bool| value.as_i64().is_some_and(fits);
-        match schema.get("type").and_then(Value::as_str) {
-            Some("object") => self.object(schema, value, path, filling),
-            Some("array") => self.array(schema, value, path, filling),
-            Some("string") if schema.get("format") == Some(&json!("date-time")) => {
-                let fits = value.as_str().is_some_and(|text| time::parse(text).is_ok());
-                self.plain(
-                    fits,
-                    value,
-                    path,
-                    "must be a time such as 2024-01-31T10:00:00Z",
-                )
-            }
-            Some("string") => self.plain(value.is_string(), value, path, "must be a string"),
-            Some("boolean") => self.plain(value.is_boolean(), value, path, "must be true or false"),
-            Some("integer") if schema.get("format") == Some(&json!("int32")) => self.plain(
-                integer(|number| i32::try_from(number).is_ok()),
-                value,
-                path,
-                "must be a 32-bit integer",
+        let is_int32 = || integer(|number| i32::try_from(number).is_ok());
+        let (fits, wanted) = match shape {
+            Shape::Any => return Some(value.clone()),
+            Shape::Object(members) => return self.object(members, value, path, filling),
+            Shape::List(items) => return self.array(items, value, path, filling),
+            Shape::IntOrString => (
+                value.is_string() || is_int32(),
+                "must be an integer or a string",
             ),
-            Some("integer") => self.plain(integer(|_| true), value, path, "must be an integer"),
-            Some("number") => self.plain(value.is_number(), value, path, "must be a number"),
-            _ => Some(value.clone()),
-        }
+            Shape::Time => (
+                value.as_str().is_some_and(|text| time::parse(text).is_ok()),
+                "must be a time such as 2024-01-31T10:00:00Z",
+            ),
+            Shape::Text => (value.is_string(), "must be a string"),
+            Shape::Flag => (value.is_boolean(), "must be true or false"),
+            Shape::Int32 => (is_int32(), "must be a 32-bit integer"),
+            Shape::Integer => (integer(|_| true), "must be an integer"),
+            Shape::Number => (value.is_number(), "must be a number"),
+        };
+        self.plain(fits, value, path, wanted)
     }
 
     fn plain(&mut self, fits: bool, value: &Value, path: &str, wanted: &str) -> Option<Value> {
@@ -329,7 +310,7 @@ impl Reader {
 
     fn array(
         &mut self,
-        schema: &Value,
+        shape: &Shape,
         value: &Value,
         path: &str,
         filling: Filling,
@@ -337,19 +318,18 @@ impl Reader {
         let Value::Array(items) = value else {
             return self.plain(false, value, path, "must be a list");
         };
-        let item_schema = &schema["items"];
         let items = items.iter().enumerate().map(|(index, item)| {
             let path = format!("{path}[{index}]");
             // What stands for an item keeps the others in their places.
-            self.value(item_schema, item, &path, filling)
-                .unwrap_or_else(|| zero(item_schema))
+            self.value(shape, item, &path, filling)
+                .unwrap_or_else(|| shape.zero())
         });
         Some(Value::Array(items.collect()))
     }
 
     fn object(
         &mut self,
-        schema: &Value,
+        known: &Members,
         value: &Value,
         path: &str,
         filling: Filling,
@@ -357,33 +337,29 @@ impl Reader {
         let Value::Object(members) = value else {
             return self.plain(false, value, path, "must be an object");
         };
-        let filling = if is_set(schema, KEPT_AS_JSON) {
+        let filling = if known.kept_as_json {
             Filling::Off
         } else {
             filling
         };
-        let properties = schema.get("properties").and_then(Value::as_object);
-        let additional = schema.get("additionalProperties");
         let mut copy = Map::new();
         for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
             let path = join(path, name);
-            if let Some(known) = properties
-                .and_then(|properties| properties.get(name))
-                .or(additional)
-            {
-                if let Some(value) = self.value(known, value, &path, filling) {
+            if let Some(shape) = known.get(name).or(known.additional.as_ref()) {
+                if let Some(value) = self.value(shape, value, &path, filling) {
                     copy.insert(name.clone(), value);
                 }
                 continue;
             }
             copy.insert(name.clone(), value.clone());
-            if let Some(properties) = properties.filter(|_| !is_set(schema, PRESERVE)) {
-                let nearest =
-                    nearest(name, properties.keys().map(String::as_str)).map(str::to_owned);
+            if let Some(properties) = known.properties.as_ref().filter(|_| !known.open) {
+                let names = properties.iter().map(|(name, _)| name.as_ref());
+                let nearest = nearest(name, names).map(str::to_owned);
                 self.findings.unknown.push(UnknownField { path, nearest });
             }
         }
-        for name in required(schema) {
+        for name in &known.required {
+            let name = name.as_ref();
             if copy.contains_key(name) {
                 continue;
             }
@@ -393,24 +369,12 @@ impl Reader {
                     .missing
                     .push(FieldError::required(join(path, name), ""));
             }
-            if let Some(schema) = properties
-                .and_then(|properties| properties.get(name))
-                .filter(|_| filling == Filling::On)
-            {
-                copy.insert(name.to_owned(), zero(schema));
+            if let Some(shape) = known.get(name).filter(|_| filling == Filling::On) {
+                copy.insert(name.to_owned(), shape.zero());
             }
         }
         Some(Value::Object(copy))
     }
-}
-
-fn required(schema: &Value) -> impl Iterator<Item = &str> {
-    schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
 }
 
 fn join(path: &str, name: &str) -> String {
@@ -421,31 +385,102 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-fn is_set(schema: &Value, keyword: &str) -> bool {
-    schema.get(keyword) == Some(&Value::Bool(true))
+/// A schema as far as reading needs it. It lasts as long as the program, so it is kept small.
+enum Shape {
+    Any,
+    IntOrString,
+    Time,
+    Text,
+    Flag,
+    Int32,
+    Integer,
+    Number,
+    List(Box<Shape>),
+    Object(Box<Members>),
 }
 
-/// What stands for a value that is not there.
-fn zero(schema: &Value) -> Value {
-    if is_set(schema, INT_OR_STRING) {
-        return json!(0);
-    }
-    match schema.get("type").and_then(Value::as_str) {
-        Some("object") => {
-            let mut object = Map::new();
-            for name in required(schema) {
-                object.insert(name.to_owned(), zero(&schema["properties"][name]));
+type Named = (Box<str>, Shape);
+
+/// What an object is made of.
+struct Members {
+    /// By name, sorted; `None` if any may be there.
+    properties: Option<Box<[Named]>>,
+    /// The shape of those that are not named.
+    additional: Option<Shape>,
+    required: Box<[Box<str>]>,
+    /// Nothing is filled in.
+    kept_as_json: bool,
+    /// Others may be there as well.
+    open: bool,
+}
+
+impl Shape {
+    fn of(schema: &Value) -> Self {
+        let is_set = |keyword: &str| schema.get(keyword) == Some(&Value::Bool(true));
+        let text = |keyword: &str| schema.get(keyword).and_then(Value::as_str);
+        if is_set(INT_OR_STRING) {
+            return Self::IntOrString;
+        }
+        match (text("type"), text("format")) {
+            (Some("object"), _) => {
+                // A map of JSON is sorted by name.
+                let properties = schema.get("properties").and_then(Value::as_object);
+                let required = schema.get("required").and_then(Value::as_array);
+                let required = required.into_iter().flatten().filter_map(Value::as_str);
+                Self::Object(Box::new(Members {
+                    properties: properties.map(|properties| {
+                        let properties = properties.iter();
+                        properties
+                            .map(|(name, schema)| (name.as_str().into(), Self::of(schema)))
+                            .collect()
+                    }),
+                    additional: schema.get("additionalProperties").map(Self::of),
+                    required: required.map(Into::into).collect(),
+                    kept_as_json: is_set(KEPT_AS_JSON),
+                    open: is_set(PRESERVE),
+                }))
             }
-            Value::Object(object)
+            (Some("array"), _) => {
+                let items = schema.get("items").map_or(Self::Any, Self::of);
+                Self::List(Box::new(items))
+            }
+            (Some("string"), Some("date-time")) => Self::Time,
+            (Some("string"), _) => Self::Text,
+            (Some("boolean"), _) => Self::Flag,
+            (Some("integer"), Some("int32")) => Self::Int32,
+            (Some("integer"), _) => Self::Integer,
+            (Some("number"), _) => Self::Number,
+            _ => Self::Any,
         }
-        Some("array") => json!([]),
-        Some("string") if schema.get("format") == Some(&json!("date-time")) => {
-            json!("1970-01-01T00:00:00Z")
+    }
+
+    /// What stands for a value that is not there.
+    fn zero(&self) -> Value {
+        match self {
+            Self::Any => Value::Null,
+            Self::IntOrString | Self::Int32 | Self::Integer | Self::Number => json!(0),
+            Self::Time => json!("1970-01-01T00:00:00Z"),
+            Self::Text => json!(""),
+            Self::Flag => json!(false),
+            Self::List(_) => json!([]),
+            Self::Object(members) => {
+                let zero = |name: &str| members.get(name).map_or(Value::Null, Self::zero);
+                let required = members.required.iter();
+                Value::Object(
+                    required
+                        .map(|name| (name.as_ref().to_owned(), zero(name)))
+                        .collect(),
+                )
+            }
         }
-        Some("string") => json!(""),
-        Some("boolean") => json!(false),
-        Some("integer" | "number") => json!(0),
-        _ => Value::Null,
+    }
+}
+
+impl Members {
+    fn get(&self, name: &str) -> Option<&Shape> {
+        let properties = self.properties.as_ref()?;
+        let place = properties.binary_search_by(|(known, _)| known.as_ref().cmp(name));
+        place.ok().map(|place| &properties[place].1)
     }
 }
 

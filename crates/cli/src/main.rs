@@ -92,8 +92,8 @@ fn run(mode: Mode, arguments: &[OsString]) -> u8 {
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let command = cli::command(mode);
-    let matched = command.clone().try_get_matches_from(arguments);
+    // What describes the command line is large, and a controller or a host runs for months: it is made again for who needs it.
+    let matched = cli::command(mode).try_get_matches_from(arguments);
     let parsed = matched.and_then(|matches| Cli::from_arg_matches(&matches));
     let result = match parsed {
         Ok(Cli { global, command }) => command.run(&Context::new(mode, global)),
@@ -103,7 +103,7 @@ fn run(mode: Mode, arguments: &[OsString]) -> u8 {
                 let _ = found.print();
                 Ok(())
             }
-            _ => Err(usage::error(&found, mode, &command, &words)),
+            _ => Err(usage::error(&found, mode, &cli::command(mode), &words)),
         },
     };
     let Err(error) = result else {
@@ -112,7 +112,7 @@ fn run(mode: Mode, arguments: &[OsString]) -> u8 {
     let text = if usage::wants_json(&words) && !error.silent {
         error.json(mode)
     } else if error.reason == ARGUMENTS && (mode == Mode::Plugin || words.is_empty()) {
-        usage::of_command(&command, &words)
+        usage::of_command(&cli::command(mode), &words)
     } else {
         error.text(mode)
     };

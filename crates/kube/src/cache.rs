@@ -83,7 +83,8 @@ struct Scope {
 
 struct State<T> {
     objects: BTreeMap<Key, Arc<Entry<T>>>,
-    owned: BTreeMap<Key, BTreeSet<String>>,
+    /// Namespace, owner, name.
+    owned: BTreeSet<[String; 3]>,
     /// By namespace; the empty one stands for all.
     scopes: BTreeMap<String, Scope>,
 }
@@ -95,7 +96,7 @@ impl<T> Default for Cache<T> {
     fn default() -> Self {
         Self(RwLock::new(State {
             objects: BTreeMap::new(),
-            owned: BTreeMap::new(),
+            owned: BTreeSet::new(),
             scopes: BTreeMap::new(),
         }))
     }
@@ -165,12 +166,12 @@ impl<T: View> Cache<T> {
     /// The objects of a namespace with this owner; see [`View::found_by`].
     pub(crate) fn owned(&self, namespace: &str, owner: &str) -> Vec<Arc<Entry<T>>> {
         let state = self.read();
-        let names = state.owned.get(&(namespace.to_owned(), owner.to_owned()));
-        let keys = names
-            .into_iter()
-            .flatten()
-            .map(|name| (namespace.to_owned(), name.clone()));
-        keys.filter_map(|key| state.objects.get(&key).cloned())
+        let from = [namespace.to_owned(), owner.to_owned(), String::new()];
+        let found = state.owned.range(from..);
+        found
+            .take_while(|[of, by, _]| of == namespace && by == owner)
+            .filter_map(|[of, _, name]| state.objects.get(&(of.clone(), name.clone())))
+            .cloned()
             .collect()
     }
 
@@ -362,8 +363,8 @@ impl<T: View> Cache<T> {
 impl<T: View> State<T> {
     fn insert(&mut self, key: Key, entry: Arc<Entry<T>>) {
         for uid in entry.view.found_by().into_iter().flatten() {
-            let owner = (key.0.clone(), uid.to_owned());
-            self.owned.entry(owner).or_default().insert(key.1.clone());
+            self.owned
+                .insert([key.0.clone(), uid.to_owned(), key.1.clone()]);
         }
         self.objects.insert(key, entry);
     }
@@ -371,13 +372,8 @@ impl<T: View> State<T> {
     fn remove(&mut self, key: &Key) -> Option<Arc<Entry<T>>> {
         let entry = self.objects.remove(key)?;
         for uid in entry.view.found_by().into_iter().flatten() {
-            let owner = (key.0.clone(), uid.to_owned());
-            if let Some(names) = self.owned.get_mut(&owner) {
-                names.remove(&key.1);
-                if names.is_empty() {
-                    self.owned.remove(&owner);
-                }
-            }
+            self.owned
+                .remove(&[key.0.clone(), uid.to_owned(), key.1.clone()]);
         }
         Some(entry)
     }

@@ -49,6 +49,7 @@ impl View for ReadRollout {
             },
             |before| Arc::clone(&before.prepared),
         );
+        rollout.spec.template = rollout.spec.template.folded();
         Self {
             rollout: Arc::new(rollout),
             prepared,

@@ -9,8 +9,8 @@ use crossfade_api::names::condition;
 use crossfade_api::rollout_status::RolloutStatus;
 use jiff::Timestamp;
 
-/// How long numbers may lag behind.
-const LAG: Duration = Duration::from_secs(2);
+/// How long numbers may lag behind: less than an autoscaler lets pass between two looks.
+const LAG: Duration = Duration::from_secs(5);
 
 /// Since when each Rollout's recorded numbers lag behind, by uid.
 #[derive(Debug, Default)]

@@ -31,8 +31,8 @@ const OBJECTS: usize = 16_384;
 const PER_SECOND: f64 = 5.0;
 /// How many are written at once after a quiet time.
 const AT_ONCE: u32 = 100;
-/// So many texts about one object are told together; older ones are counted.
-const TEXTS: usize = 20;
+/// So many texts about one object are told together; older ones are counted, and would not fit in [`LONGEST`].
+const TEXTS: usize = 12;
 /// Events that are remembered, so that another one of the kind is counted.
 const REMEMBERED: usize = 4096;
 /// So many different texts of one kind about one object are told one by one; what comes after them within [`TOGETHER`] is one event.
@@ -78,30 +78,45 @@ struct Waiting {
 }
 
 /// What has come together about an object, oldest first.
-#[derive(Default)]
 struct Pile {
-    tellings: VecDeque<Telling>,
+    kind: Kind,
+    target: Target,
+    events: VecDeque<(Event, Timestamp)>,
     left_out: usize,
 }
 
 impl Pile {
+    /// The oldest by itself.
+    fn first(&mut self) -> Option<Telling> {
+        let (event, at) = self.events.pop_front()?;
+        Some(Telling {
+            kind: self.kind.clone(),
+            target: self.target.clone(),
+            event,
+            at,
+        })
+    }
+
     /// All of it as one: the last, which tells of those before.
     fn together(mut self) -> Option<Telling> {
-        let mut last = self.tellings.pop_back()?;
-        if self.tellings.is_empty() {
-            return Some(last);
+        let (mut last, at) = self.events.pop_back()?;
+        if !self.events.is_empty() {
+            // The newest first: what does not fit is old.
+            let before = self.events.iter().rev();
+            let before = before.map(|(event, _)| format!("{}: {}", event.reason, event.message));
+            let before = before.collect::<Vec<_>>().join("; ");
+            let _ = write!(last.message, " (before that: {before}");
+            if self.left_out > 0 {
+                let _ = write!(last.message, "; and {} more", self.left_out);
+            }
+            last.message.push(')');
         }
-        // The newest first: what does not fit is old.
-        let before = self.tellings.iter().rev();
-        let before = before.map(|told| format!("{}: {}", told.event.reason, told.event.message));
-        let before = before.collect::<Vec<_>>().join("; ");
-        let message = &mut last.event.message;
-        let _ = write!(message, " (before that: {before}");
-        if self.left_out > 0 {
-            let _ = write!(message, "; and {} more", self.left_out);
-        }
-        message.push(')');
-        Some(last)
+        Some(Telling {
+            kind: self.kind,
+            target: self.target,
+            event: last,
+            at,
+        })
     }
 }
 
@@ -115,19 +130,34 @@ impl Waiting {
             }
             return room;
         }
-        let uid = &telling.target.uid;
-        if !self.of_object.contains_key(uid) {
-            if self.turns.len() >= OBJECTS {
-                return false;
+        let Telling {
+            kind,
+            target,
+            mut event,
+            at,
+        } = telling;
+        // It may wait for minutes, and thousands with it.
+        event.message.shrink_to_fit();
+        if let Some(pile) = self.of_object.get_mut(&target.uid) {
+            if pile.events.len() >= TEXTS {
+                pile.events.pop_front();
+                pile.left_out += 1;
             }
-            self.turns.push_back(uid.clone());
+            pile.target = target;
+            pile.events.push_back((event, at));
+            return true;
         }
-        let pile = self.of_object.entry(uid.clone()).or_default();
-        pile.tellings.push_back(telling);
-        if pile.tellings.len() > TEXTS {
-            pile.tellings.pop_front();
-            pile.left_out += 1;
+        if self.turns.len() >= OBJECTS {
+            return false;
         }
+        self.turns.push_back(target.uid.clone());
+        let pile = Pile {
+            kind,
+            events: VecDeque::from([(event, at)]),
+            left_out: 0,
+            target,
+        };
+        self.of_object.insert(pile.target.uid.clone(), pile);
         true
     }
 
@@ -141,8 +171,8 @@ impl Waiting {
         if together {
             return pile.together();
         }
-        let first = pile.tellings.pop_front();
-        if !pile.tellings.is_empty() {
+        let first = pile.first();
+        if !pile.events.is_empty() {
             self.of_object.insert(uid.clone(), pile);
             self.turns.push_back(uid);
         }
@@ -448,7 +478,7 @@ mod tests {
             assert!(waiting.add(telling("a", false, &number.to_string())));
         }
         let told = waiting.next(true).expect("something waits").event.message;
-        assert!(told.starts_with("22 (before that: Told: 21; "), "{told}");
+        assert!(told.starts_with("14 (before that: Told: 13; "), "{told}");
         assert!(told.ends_with("Told: 3; and 3 more)"), "{told}");
     }
 

@@ -123,10 +123,12 @@ async fn look_after(
             }
             Need::Record(status, events) => {
                 let uid = &seen_as.uid;
-                if let (Some(now), true) = (&status, events.is_empty())
+                // What was done is told whether or not anything is recorded.
+                if let (Some(now), true) = (&status, events.iter().all(|event| event.done))
                     && let Some(left) = context.lagging.may_wait(uid, &rollout.status, now)
                 {
                     context.follow(uid, now);
+                    context.tell(&Kind::Rollout, &seen_as, events);
                     context.releases.add_after(subject.clone(), left);
                     pass.recorded(Ok(()));
                     continue;

@@ -84,7 +84,7 @@ fn canary_columns() -> Vec<Value> {
 }
 
 fn whole(kind: Kind) -> Value {
-    let mut schema = kind.schema().clone();
+    let mut schema = kind.schema();
     schema["properties"]["metadata"] = json!({"type": "object"});
     schema
 }
