@@ -4,7 +4,7 @@
 //! come together about one object when its turn comes is one Event: nothing is left out, however many releases are under way.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use crossfade_api::time;
@@ -58,14 +58,15 @@ pub(crate) struct Events {
 
 /// What was told before, and how often.
 struct Told {
-    name: String,
+    /// The end of its name.
+    suffix: u64,
     count: u32,
 }
 
-/// Events of one kind about one object, whatever they say.
+/// Events of one kind about one object, whatever they say. There are thousands, so of each text a few bits are kept.
 struct Similar {
     since: Timestamp,
-    texts: BTreeSet<[u8; 16]>,
+    texts: Vec<u32>,
 }
 
 /// What waits to be written.
@@ -308,7 +309,7 @@ impl Teller {
             told.count += 1;
             let known = Target {
                 namespace: target.namespace.clone(),
-                name: told.name.clone(),
+                name: name_of(&target, told.suffix),
                 ..Target::default()
             };
             let patch = json!({"count": told.count, "lastTimestamp": now, "message": message});
@@ -318,15 +319,13 @@ impl Teller {
                 other => return other.map(drop),
             }
         }
-        let mut digits = String::new();
         let moment = at.as_nanosecond().to_be_bytes();
-        for byte in Sha256::digest([identity.as_slice(), moment.as_slice()].concat())
+        let digest = Sha256::digest([identity.as_slice(), moment.as_slice()].concat());
+        let suffix = digest
             .iter()
             .take(8)
-        {
-            let _ = write!(digits, "{byte:02x}");
-        }
-        let name = format!("{}.{digits}", target.name);
+            .fold(0, |suffix, byte| suffix << 8 | u64::from(*byte));
+        let name = name_of(&target, suffix);
         let kind = kind.resource();
         let object: Value = json!({
             "apiVersion": "v1",
@@ -354,7 +353,7 @@ impl Teller {
         told.await?;
         if self
             .known
-            .insert(identity, Told { name, count: 1 })
+            .insert(identity, Told { suffix, count: 1 })
             .is_none()
         {
             self.order.push_back(identity);
@@ -385,21 +384,29 @@ impl Teller {
         }
         let new = || Similar {
             since: at,
-            texts: BTreeSet::new(),
+            texts: Vec::new(),
         };
         let similar = self.similar.entry(all).or_insert_with(new);
         if at.duration_since(similar.since) >= TOGETHER {
             *similar = new();
         }
-        if similar.texts.len() < APART {
-            similar.texts.insert(identity);
+        let [a, b, c, d, ..] = identity;
+        let bits = u32::from_be_bytes([a, b, c, d]);
+        if similar.texts.contains(&bits) {
+            return (identity, Cow::Borrowed(text));
         }
-        if similar.texts.contains(&identity) {
+        if similar.texts.len() < APART {
+            similar.texts.push(bits);
             return (identity, Cow::Borrowed(text));
         }
         let text = format!("(combined from similar events): {text}");
         (all, Cow::Owned(text))
     }
+}
+
+/// The name of an Event about an object.
+fn name_of(target: &Target, suffix: u64) -> String {
+    format!("{}.{suffix:016x}", target.name)
 }
 
 /// What makes two events the same.
@@ -429,6 +436,8 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn telling(uid: &str, warning: bool, text: &str) -> Telling {
