@@ -18,6 +18,9 @@ use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 
 use super::procfs::awaitable;
 
+/// How often the beginning of a log is looked for while its files are rotated away.
+const SEARCHES: usize = 100;
+
 /// Which of a process's two outputs a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -163,23 +166,16 @@ pub(super) async fn read(
     } else {
         None
     };
-    let beginning = {
-        let folder = folder.clone();
-        tokio::task::spawn_blocking(move || beginning(&folder, run, options.tail)).await??
-    };
     let mut reader = Reader {
         folder,
-        file: LogFile {
-            run,
-            part: beginning.0,
-        },
+        file: LogFile { run, part: 0 },
         open: None,
         half: Vec::new(),
         since: options.since,
         sealed: None,
         changes,
     };
-    reader.open(beginning.1).await?;
+    reader.begin(options.tail).await?;
     Ok(stream::unfold(Some(reader), |reader| async {
         let mut reader = reader?;
         match reader.next().await {
@@ -249,6 +245,23 @@ struct Reader {
 }
 
 impl Reader {
+    /// Opens the file in which the last `tail` lines begin.
+    async fn begin(&mut self, tail: Option<usize>) -> io::Result<()> {
+        let mut left = SEARCHES;
+        loop {
+            let (folder, run) = (self.folder.clone(), self.file.run);
+            let search = move || beginning(&folder, run, tail);
+            let (part, offset) = tokio::task::spawn_blocking(search).await??;
+            self.file.part = part;
+            left -= 1;
+            match self.open(offset).await {
+                // Rotated away since it was found: the lines begin elsewhere by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
     async fn open(&mut self, offset: u64) -> io::Result<()> {
         let mut file = tokio::fs::File::open(self.file.path(&self.folder)).await?;
         file.seek(SeekFrom::Start(offset)).await?;
