@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes that are under way at once, apart from those in a hurry. More would only wait for each other at the API server, and what is in a hurry
 /// with them.
-const WRITES_AT_ONCE: usize = 3;
+const WRITES_AT_ONCE: usize = 4;
 /// Who takes longer keeps nobody else from writing: an API server that waits for others has room for more.
 const LONG: Duration = Duration::from_millis(250);
 /// So long others keep still after a write in a hurry has begun: the API server is all for it, and for the one that follows from it.
