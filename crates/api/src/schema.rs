@@ -156,7 +156,8 @@ impl Kind {
 
     /// The shape of a whole object, made at its first use.
     fn shape(self) -> &'static Shape {
-        static SHAPES: [OnceLock<Shape>; 7] = [const { OnceLock::new() }; 7];
+        const KINDS: usize = Kind::AlertProvider as usize + 1;
+        static SHAPES: [OnceLock<Shape>; KINDS] = [const { OnceLock::new() }; KINDS];
         SHAPES[self as usize].get_or_init(|| Shape::of(&self.schema()))
     }
 }
