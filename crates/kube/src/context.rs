@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crossfade_api::analysis_run::AnalysisRunStatus;
 use crossfade_api::rollout_status::RolloutStatus;
-use crossfade_api::{Experiment, ObjectMeta, Resource as _, Rollout};
+use crossfade_api::{AnalysisRun, Experiment, ObjectMeta, Resource as _, Rollout};
 use crossfade_engine::action::Target;
 use crossfade_engine::analysis::world::Job;
 use crossfade_engine::decision::Event;
@@ -30,6 +31,7 @@ use crate::referrers::{Named, Referrers};
 use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::traces::Traces;
+use crate::verdicts::Recording;
 
 /// Something that is looked after.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +68,7 @@ pub(crate) struct Context {
     pub(crate) canary_settings: Arc<crossfade_engine::canary::world::Settings>,
     pub(crate) canary_metrics: CanaryMetrics,
     pub(crate) looks: crate::canaries::Looks,
+    pub(crate) verdicts: crate::verdicts::Verdicts,
     pub(crate) tongues: Tongues,
     peaks: Mutex<BTreeMap<String, Peaks>>,
 }
@@ -84,6 +87,7 @@ impl Context {
             canary_settings: Arc::new(settings.canaries.clone()),
             canary_metrics: CanaryMetrics::default(),
             looks: crate::canaries::Looks::default(),
+            verdicts: crate::verdicts::Verdicts::default(),
             tongues,
             settings,
             requests,
@@ -305,6 +309,9 @@ impl Context {
         };
         let before = change.before.as_ref().map(|before| told(&before.view));
         let after = change.after.as_ref().map(|after| told(&after.view));
+        if let Some(before) = &change.before {
+            self.verdicts.forget(&before.uid);
+        }
         if before != after
             && let Some(run) = change.after.as_ref().or(change.before.as_ref())
             && let Some((owner, _)) = controller_of(&run.view.run.metadata)
@@ -322,6 +329,15 @@ impl Context {
             Subject::AnalysisRun(change.key.clone()),
             change.after.is_some(),
         );
+    }
+
+    /// A run ends badly, as will be recorded: whoever owns it is looked at first.
+    pub(crate) fn verdict(&self, run: &AnalysisRun, status: AnalysisRunStatus) -> Recording {
+        let recording = self.verdicts.reached(run, status);
+        if let Some((owner @ Subject::Rollout(_), _)) = controller_of(&run.metadata) {
+            self.wake(owner, Priority::Abort);
+        }
+        recording
     }
 
     pub(crate) fn experiment_changed(&self, change: &Change<ReadExperiment>) {

@@ -37,6 +37,7 @@ mod settings;
 mod standings;
 mod stuck;
 mod traces;
+mod verdicts;
 mod watch;
 mod workloads;
 mod workqueue;

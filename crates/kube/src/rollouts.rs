@@ -34,6 +34,9 @@ use crate::{routes, stuck, traces, workloads};
 /// fleet is released at once.
 const FIRST_WORD: Duration = Duration::from_secs(30);
 
+/// Why a release that is taken back does not say so yet.
+const UNRECORDED_VERDICT: &str = "the end of its analysis run could not be recorded";
+
 /// Looks after a Rollout once; tells when to look again, or why that failed.
 pub(crate) async fn pass(context: &Context, key: &Key) -> Result<Option<Duration>, String> {
     let Some(entry) = context.caches.rollouts.get(&key.0, &key.1) else {
@@ -91,7 +94,8 @@ async fn look_after(
     let world = observe(context, read, &mut looked).await;
     course.refused = looked.denied;
     context.names(subject, looked.names);
-    let world = world?;
+    let mut world = world?;
+    let mut verdicts = context.verdicts.put_into(&mut world.runs);
     // A way back waits for nobody.
     if !rollout.status.abort
         && let Some(left) = is_being_taken_note_of(&world, Timestamp::now())
@@ -131,6 +135,10 @@ async fn look_after(
                     context.tell(&Kind::Rollout, &seen_as, events);
                     context.releases.add_after(subject.clone(), left);
                     pass.recorded(Ok(()));
+                    continue;
+                }
+                if status.is_some() && !verdicts.are_recorded().await {
+                    pass.recorded(Err(UNRECORDED_VERDICT.to_owned()));
                     continue;
                 }
                 let stored = record(context, subject, rollout, course, status).await;

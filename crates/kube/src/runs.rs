@@ -85,13 +85,20 @@ async fn look_after(
                 pass.performed(outcomes);
             }
             Need::Record(status, events) => {
-                // What takes a release back waits for nothing.
-                let bad = status.as_ref().is_some_and(|status| is_bad(status.phase));
-                let patch = status.and_then(|status| written::run_status(&run.status, &status));
+                let patch = status
+                    .as_ref()
+                    .and_then(|status| written::run_status(&run.status, status));
+                let bad = status.filter(|status| is_bad(status.phase) && patch.is_some());
                 let writes = Writes::new(context, subject);
                 let storing = writes.record(&Kind::AnalysisRun, &target, patch);
-                let stored = if bad {
-                    context.requests.urgently(storing).await
+                let stored = if let Some(status) = bad {
+                    // What takes a release back waits for nothing.
+                    let recording = context.verdict(run, status);
+                    let stored = context.requests.urgently(storing).await;
+                    if stored.is_ok() {
+                        recording.succeeded();
+                    }
+                    stored
                 } else {
                     storing.await
                 };
