@@ -1,5 +1,5 @@
-//! Which subjects want attention: each at most once in the queue, the urgent ones first, never handled by two at the same time, failures with
-//! growing delays.
+//! Which subjects want attention: each at most once in the queue, the urgent ones first and the others not too long after, never handled by two at
+//! the same time, failures with growing delays.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,9 @@ use crate::workqueue::Numbers;
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 /// The longest delay after a failure.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// So many of what is under way go before what is in no hurry, and then one of that: it waits longer, but not until nothing is under way.
+const AHEAD: u32 = 3;
 
 /// How long to wait after so many failures in a row before this one.
 fn delay_after(failures: u32) -> Duration {
@@ -60,6 +63,8 @@ struct State<K> {
     later: BTreeMap<K, Instant>,
     by_time: BTreeSet<(Instant, K)>,
     failures: BTreeMap<K, u32>,
+    /// How many went before what is in no hurry since one of that was taken.
+    ahead: u32,
     closed: bool,
     /// The name under which a key is counted.
     name: fn(&K) -> &'static str,
@@ -77,6 +82,7 @@ impl<K: Ord + Clone> Queue<K> {
             later: BTreeMap::new(),
             by_time: BTreeSet::new(),
             failures: BTreeMap::new(),
+            ahead: 0,
             closed: false,
             name,
             numbers: BTreeMap::new(),
@@ -131,7 +137,7 @@ impl<K: Ord + Clone> Queue<K> {
                 if state.closed {
                     return None;
                 }
-                if let Some(taken) = state.take(Priority::Abort) {
+                if let Some(taken) = state.take(&[Priority::Abort]) {
                     // There may be another, and whoever takes all has been woken for this one, too.
                     self.wake_first.notify_one();
                     return Some(taken);
@@ -152,7 +158,7 @@ impl<K: Ord + Clone> Queue<K> {
                 }
                 let now = Instant::now();
                 state.bring_due(now);
-                if let Some(taken) = state.take(Priority::Ordinary) {
+                if let Some(taken) = state.take_any() {
                     if !state.waiting.is_empty() {
                         self.wake.notify_one();
                     }
@@ -270,14 +276,31 @@ impl<K: Ord + Clone> State<K> {
         self.ready.entry(priority).or_default().push_back(key);
     }
 
-    /// The first of those with at least this priority.
-    fn take(&mut self, least: Priority) -> Option<Taken<K>> {
-        for (priority, keys) in self.ready.range_mut(..=least) {
+    /// The first of all.
+    fn take_any(&mut self) -> Option<Taken<K>> {
+        use Priority::{Abort, Ordinary, Release};
+        if self.ahead < AHEAD {
+            self.take(&[Abort, Release, Ordinary])
+        } else {
+            self.take(&[Abort, Ordinary, Release])
+        }
+    }
+
+    /// The first in this order of priorities.
+    fn take(&mut self, order: &[Priority]) -> Option<Taken<K>> {
+        for priority in order {
+            let Some(keys) = self.ready.get_mut(priority) else {
+                continue;
+            };
             while let Some(key) = keys.pop_front() {
                 if let Some((wanted, since)) = self.waiting.get(&key).copied()
                     && wanted == *priority
                 {
                     self.waiting.remove(&key);
+                    self.ahead = match priority {
+                        Priority::Ordinary => 0,
+                        Priority::Abort | Priority::Release => self.ahead.saturating_add(1),
+                    };
                     let now = Instant::now();
                     let waited = now.saturating_duration_since(since);
                     self.handled.insert(key.clone(), now);
@@ -350,6 +373,23 @@ mod tests {
         queue.done(&"bad", false);
         queue.add_after("bad", Duration::ZERO);
         assert_eq!(next(&queue).await, Some("bad"), "it does not wait twice");
+    }
+
+    #[tokio::test]
+    async fn what_is_in_no_hurry_has_a_turn_while_others_come_without_end() {
+        let queue = Queue::new(|_| "all");
+        queue.add("rest", Priority::Ordinary);
+        let mut before = 0;
+        loop {
+            queue.add("moving", Priority::Release);
+            let key = next(&queue).await.expect("something waits");
+            queue.done(&key, false);
+            if key == "rest" {
+                break;
+            }
+            before += 1;
+        }
+        assert_eq!(before, AHEAD);
     }
 
     #[tokio::test]
