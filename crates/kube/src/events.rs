@@ -34,7 +34,7 @@ const AT_ONCE: u32 = 100;
 /// So many texts about one object are told together; older ones are counted, and would not fit in [`LONGEST`].
 const TEXTS: usize = 12;
 /// Events that are remembered, so that another one of the kind is counted.
-const REMEMBERED: usize = 4096;
+const REMEMBERED: usize = 1024;
 /// So many different texts of one kind about one object are told one by one; what comes after them within [`TOGETHER`] is one event.
 const APART: usize = 10;
 /// How long events of one kind about one object belong together.
@@ -378,9 +378,12 @@ impl Teller {
         let text = event.message.as_str();
         let identity = identity(uid, event, text);
         let all = self::identity(uid, event, "");
-        if self.similar.len() >= REMEMBERED {
-            self.similar
-                .retain(|_, similar| at.duration_since(similar.since) < TOGETHER);
+        if self.similar.len() >= REMEMBERED && !self.similar.contains_key(&all) {
+            let ages = self.similar.iter();
+            let oldest = ages.min_by_key(|(_, similar)| similar.since);
+            if let Some(oldest) = oldest.map(|(identity, _)| *identity) {
+                self.similar.remove(&oldest);
+            }
         }
         let new = || Similar {
             since: at,
@@ -522,5 +525,9 @@ mod tests {
         let scaled = event("Scaled", "to 22".to_owned());
         assert_eq!(teller.combined("other", &scaled, now).1, "to 22");
         assert_eq!(teller.combined("uid", &scaled, now + TOGETHER).1, "to 22");
+        for number in 0..2 * REMEMBERED {
+            teller.combined(&number.to_string(), &other, now);
+        }
+        assert_eq!(teller.similar.len(), REMEMBERED, "the oldest are forgotten");
     }
 }
