@@ -149,6 +149,11 @@ impl<'e> Plan<'e> {
         }
     }
 
+    /// An empty plan on what has happened so far in this one: to find out what rules will come to.
+    pub(crate) fn foresight(&self) -> Self {
+        Self::new(self.evidence)
+    }
+
     /// Wants an action and tells how it ended, or `None` while it has not been performed. Later rules may go on.
     pub fn want(&mut self, action: Action) -> Option<&'e Outcome> {
         let outcome = self.evidence.of(&action);

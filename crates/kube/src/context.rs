@@ -310,7 +310,8 @@ impl Context {
         let before = change.before.as_ref().map(|before| told(&before.view));
         let after = change.after.as_ref().map(|after| told(&after.view));
         if let Some(before) = &change.before {
-            self.verdicts.forget(&before.uid);
+            let now = change.after.as_ref().map(|after| &*after.view.run);
+            self.verdicts.forget_before(&before.uid, now);
         }
         if before != after
             && let Some(run) = change.after.as_ref().or(change.before.as_ref())

@@ -80,10 +80,15 @@ impl Verdicts {
         awaited
     }
 
-    /// A run has changed, or is gone.
-    pub(crate) fn forget(&self, uid: &str) {
+    /// A run is now as it is shown, or gone: what was found of it before is over.
+    pub(crate) fn forget_before(&self, uid: &str, now: Option<&AnalysisRun>) {
         let mut verdicts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        verdicts.remove(uid);
+        let stands = verdicts.get(uid).is_some_and(|verdict| {
+            now.is_some_and(|now| target(&now.metadata) == target(&verdict.run.metadata))
+        });
+        if !stands {
+            verdicts.remove(uid);
+        }
     }
 }
 
@@ -117,6 +122,7 @@ mod tests {
         assert_eq!(runs[0].status.phase, AnalysisPhase::Failed);
         drop(recording);
         assert!(!awaited.are_recorded().await, "the record failed");
+        verdicts.forget_before("1", Some(&run("7")));
         let mut runs = [run("7")];
         verdicts.put_into(&mut runs);
         assert_eq!(runs[0].status.phase, AnalysisPhase::Failed, "it stands");
@@ -124,6 +130,8 @@ mod tests {
         let mut awaited = verdicts.put_into(&mut runs);
         assert_eq!(runs[0].status.phase, AnalysisPhase::default());
         assert!(awaited.are_recorded().await, "nothing is waited for");
+        verdicts.forget_before("1", Some(&run("8")));
+        assert!(verdicts.0.lock().expect("nobody panicked").is_empty());
         let mut runs = [run("8")];
         let recording = verdicts.reached(&run("8"), failed());
         let mut awaited = verdicts.put_into(&mut runs);

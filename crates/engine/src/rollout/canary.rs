@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crossfade_api::analysis_run::AnalysisPhase;
 use crossfade_api::rollout_status::{PauseReason, RolloutStatus};
 
 use crate::decision::{Halt, Plan};
@@ -40,7 +41,8 @@ pub(super) fn pass(
     revisions::forget_old(facts, plan);
     gates::ask_to_start(facts, plan, &mut asks);
     services::canary(facts, plan, &asks)?;
-    let routing = if plan.has_failed() {
+    // Traffic that was taken back stays there, also when the abort could not be recorded.
+    let routing = if plan.has_failed() || will_abort(facts, plan, &asks) {
         Routing::default()
     } else {
         routing::apply(facts, plan, &asks)?
@@ -55,6 +57,23 @@ pub(super) fn pass(
         steps::begin_pause(facts, plan, &mut asks);
     }
     Ok(conclude(facts, plan, asks, routing, &runs, experiment))
+}
+
+/// A run or an Experiment that has ended badly is about to take the release back.
+fn will_abort(facts: &Facts<'_>, plan: &Plan<'_>, asks: &Asks) -> bool {
+    let bad = |phase| matches!(phase, AnalysisPhase::Failed | AnalysisPhase::Error);
+    let mut runs = facts.world.runs.iter();
+    let mut experiments = facts.world.experiments.iter();
+    if asks.is_aborted(facts.status)
+        || !(runs.any(|run| bad(run.status.phase))
+            || experiments.any(|experiment| bad(experiment.status.phase)))
+    {
+        return false;
+    }
+    let (mut plan, mut asks) = (plan.foresight(), asks.clone());
+    let followed = experiments::follow(facts, &mut plan, &mut asks);
+    let judged = followed.and_then(|_| runs::canary(facts, &mut plan, &mut asks));
+    judged.is_ok() && asks.is_aborted(facts.status)
 }
 
 /// A new template or new steps: nothing moves in this pass, the update is set to its beginning.

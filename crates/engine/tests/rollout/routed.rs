@@ -351,6 +351,28 @@ fn a_bad_analysis_takes_the_traffic_before_anything_else_is_written() {
 }
 
 #[test]
+fn an_abort_that_cannot_be_recorded_does_not_move_traffic_to_and_fro() {
+    let mut cluster = settled(4, &json!({"steps": [{"setWeight": 50}, {"pause": {}}]}));
+    analysed(&mut cluster);
+    cluster.set_image("web:2").settle();
+    let run = cluster.run_names()[0].to_owned();
+    cluster.end_run(&run, AnalysisPhase::Failed, "too slow");
+    cluster.forget();
+    cluster.conflicts = 3;
+    while cluster.conflicts > 0 {
+        cluster.pass();
+        assert!(!cluster.status().abort);
+    }
+    cluster.settle();
+    let routed = cluster.performed.iter().filter_map(|action| match action {
+        Action::Route { split, .. } => Some(split.canary.weight.0),
+        _ => None,
+    });
+    assert!(routed.clone().count() > 0 && routed.max() == Some(0));
+    assert_eq!(state(&cluster), (2, 4, Some(0)));
+}
+
+#[test]
 fn an_abort_delay_of_zero_keeps_the_canary_for_good() {
     let mut cluster = settled(
         4,

@@ -13,7 +13,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::proxy::{Fault, Proxy};
-use crate::stage::{AnalysisRun, Stage};
+use crate::stage::{AnalysisRun, Rollout, Stage};
 
 /// A release with everything that can be written: pods, Services, an ingress, a Job that judges, a pause.
 fn manifest(image: &str, pause: &str) -> String {
@@ -159,6 +159,61 @@ async fn a_release_comes_to_its_end_when_every_reply_is_lost_once() -> Result<()
 async fn a_release_comes_to_its_end_when_the_api_server_has_too_much_to_do() -> Result<(), Trouble>
 {
     release_under(Fault::TooMany).await
+}
+
+#[tokio::test]
+async fn a_failed_run_that_cannot_be_recorded_takes_traffic_back_and_lets_it_stay_there()
+-> Result<(), Trouble> {
+    let stage = Stage::without_controller().await?;
+    stage.namespace.grant(Actor::Crossfade, "crossfade").await?;
+    let cluster = stage.namespace.cluster();
+    let proxy = Proxy::start(cluster, Actor::Crossfade, Some(Fault::Verdict)).await?;
+    let controller = behind(&stage, &proxy).await;
+    let bad = |image| manifest(image, "{}").replace("'true'", "'false'");
+    stage.namespace.apply(&bad("shop:1")).await?;
+    stage.until_healthy("shop").await?;
+    stage.namespace.apply(&bad("shop:2")).await?;
+    let has = |wanted: &'static str| move |ingress: &Ingress| weight(ingress) == Some(wanted);
+    let ingress = "shop-web-canary";
+    stage
+        .namespace
+        .until(ingress, "a weight of 40", has("40"))
+        .await?;
+    let back = stage
+        .namespace
+        .until(ingress, "a weight of 0", has("0"))
+        .await?;
+    let struck = proxy.struck();
+    while proxy.struck() < struck + 5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ingresses = stage.namespace.api::<Ingress>();
+    let then = ingresses.get(ingress).await.unwrap().metadata;
+    assert_eq!(
+        then.resource_version, back.metadata.resource_version,
+        "the weight does not go to and fro"
+    );
+    let rollouts = stage.namespace.api::<Rollout>();
+    let rollout = rollouts.get("shop").await.unwrap();
+    assert_eq!(
+        rollout.status["abort"],
+        json!(null),
+        "the run's record goes first"
+    );
+
+    proxy.mend();
+    stage
+        .until("shop", "the abort", |rollout| {
+            rollout.status["abort"] == true && rollout.phase() == "Degraded"
+        })
+        .await?;
+    let all = ListParams::default();
+    let runs = stage.namespace.api::<AnalysisRun>();
+    let runs = runs.list(&all).await.unwrap().items;
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].status["phase"], "Failed");
+    controller.stop().await;
+    Ok(())
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossfade_test_cluster::{Actor, Cluster, Trouble};
@@ -27,12 +27,15 @@ pub(crate) enum Fault {
     Lost,
     /// It is refused, because there are too many.
     TooMany,
+    /// That a run has failed is refused, until [`Proxy::mend`].
+    Verdict,
 }
 
 /// A running proxy.
 pub(crate) struct Proxy {
     address: SocketAddr,
     struck: Arc<AtomicUsize>,
+    mended: Arc<AtomicBool>,
     cuts: watch::Sender<()>,
     serving: JoinHandle<()>,
 }
@@ -43,6 +46,7 @@ struct Breaking {
     /// How often each write was asked for.
     asked: Mutex<BTreeMap<String, usize>>,
     struck: Arc<AtomicUsize>,
+    mended: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -54,11 +58,13 @@ impl Proxy {
         fault: Option<Fault>,
     ) -> Result<Self, Trouble> {
         let struck = Arc::new(AtomicUsize::new(0));
+        let mended = Arc::new(AtomicBool::new(false));
         let breaking = Arc::new(Breaking {
             client: cluster.client(actor).await?,
             fault,
             asked: Mutex::default(),
             struck: Arc::clone(&struck),
+            mended: Arc::clone(&mended),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -81,6 +87,7 @@ impl Proxy {
         Ok(Self {
             address,
             struck,
+            mended,
             cuts,
             serving,
         })
@@ -95,6 +102,11 @@ impl Proxy {
     /// Breaks off every connection: watches, and what is under way.
     pub(crate) fn cut(&self) {
         self.cuts.send_replace(());
+    }
+
+    /// Breaks nothing more.
+    pub(crate) fn mend(&self) {
+        self.mended.store(true, Ordering::Relaxed);
     }
 
     /// How many requests were struck.
@@ -120,7 +132,14 @@ async fn answer(breaking: &Breaking, request: Request<Incoming>) -> Result<Respo
     let body = body.collect().await.map_err(|_| Lost)?.to_bytes();
     let path = head.uri.path().to_owned();
     let fault = breaking.fault.filter(|fault| {
+        if breaking.mended.load(Ordering::Relaxed) {
+            return false;
+        }
         let writes = match fault {
+            Fault::Verdict => {
+                let text = String::from_utf8_lossy(&body);
+                return path.contains("/analysisruns/") && text.contains("\"Failed\"");
+            }
             Fault::Conflict => head.method == Method::PATCH || head.method == Method::DELETE,
             Fault::Lost | Fault::TooMany => head.method != Method::GET,
         };
@@ -152,6 +171,7 @@ async fn answer(breaking: &Breaking, request: Request<Incoming>) -> Result<Respo
     };
     match fault {
         Some(Fault::Conflict) => return refuse(409, "Conflict"),
+        Some(Fault::Verdict) => return refuse(403, "Forbidden"),
         Some(Fault::TooMany) => return refuse(429, "TooManyRequests"),
         Some(Fault::Lost) | None => {}
     }
