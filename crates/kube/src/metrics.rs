@@ -19,8 +19,8 @@ use crate::process::Began;
 const BUCKETS: [f64; 5] = [0.01, 0.15, 0.25, 0.5, 1.0];
 
 /// Upper bounds of the time that subjects wait for a look, in seconds.
-const WAITS: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+const WAITS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0,
 ];
 
 /// Upper bounds of the time that an attempt to release takes, in seconds.

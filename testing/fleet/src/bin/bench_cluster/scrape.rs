@@ -51,7 +51,7 @@ impl Scraped {
         });
         let mut below = (0.0, 0.0);
         for (bound, count) in buckets {
-            if count >= all * share {
+            if count >= all * share && bound.is_finite() {
                 let within = (all * share - below.1) / (count - below.1).max(1.0);
                 return below.0 + (bound - below.0) * within;
             }
