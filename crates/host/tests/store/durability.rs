@@ -64,8 +64,13 @@ fn writer(folder: &Path) -> Child {
 async fn kill_9_at_any_moment_loses_no_acknowledged_write_and_leaves_no_half_object() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged: BTreeMap<String, i64> = BTreeMap::new();
-    let mut delay = 1_u64;
-    for round in 0..25 {
+    let mut state = 1_u32;
+    for round in 0..100 {
+        // A machine with much else to do needs more rounds, and longer ones, before writers have written enough.
+        let longest = 120 * (1 + round / 25);
+        if round >= 25 && acknowledged.values().sum::<i64>() > 50 {
+            break;
+        }
         let mut child = writer(folder.path());
         let output = BufReader::new(child.stdout.take().unwrap());
         let reader = std::thread::spawn(move || {
@@ -81,8 +86,9 @@ async fn kill_9_at_any_moment_loses_no_acknowledged_write_and_leaves_no_half_obj
             seen
         });
         // A walk through the moments of a write, opening included; the same in every run.
-        delay = (delay * 1_103_515_245 + 12_345) % 120;
-        std::thread::sleep(Duration::from_millis(delay));
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        let delay = (state >> 16) % longest;
+        std::thread::sleep(Duration::from_millis(delay.into()));
         child.kill().unwrap();
         child.wait().unwrap();
         for (name, value) in reader.join().unwrap() {
